@@ -1,0 +1,63 @@
+"""tts-infer: neural vocoders that just work. Mel spectrograms in, waveforms out, on any device, every stage timed.
+
+vocoder = tts_infer.load_vocoder()
+audio = vocoder.decode(mel)
+"""
+
+from tts_infer.audio import AudioClip, check_writable, read_audio, resample, to_int16, write_audio
+from tts_infer.checkpoint import DEFAULT_VOCODER
+from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
+from tts_infer.devices import available_devices
+from tts_infer.errors import (
+    CheckpointError,
+    ConfigError,
+    FileError,
+    InputError,
+    InputTypeError,
+    PlacementError,
+    TTSInferError,
+    VocoderNotFoundError,
+)
+from tts_infer.evaluate import log_mel_error_db
+from tts_infer.inputs import FEATURE_SUFFIXES, read_features
+from tts_infer.mel import LogMel
+from tts_infer.placement import STAGES, MethodChoice, Placement, make_placement, named_placements
+from tts_infer.spectral import ISTFT, STFT
+from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
+
+__all__ = [
+    "AudioClip",
+    "CheckpointError",
+    "ConfigError",
+    "DEFAULT_VOCODER",
+    "DTypeName",
+    "FEATURE_SUFFIXES",
+    "FileError",
+    "ISTFT",
+    "InputError",
+    "InputTypeError",
+    "KnownVocoder",
+    "LogMel",
+    "MelConfig",
+    "MethodChoice",
+    "Placement",
+    "PlacementError",
+    "STAGES",
+    "STFT",
+    "Synthesis",
+    "TTSInferError",
+    "Vocoder",
+    "VocoderNotFoundError",
+    "available_devices",
+    "check_writable",
+    "known_vocoders",
+    "load_vocoder",
+    "log_mel_error_db",
+    "make_placement",
+    "named_placements",
+    "read_audio",
+    "read_features",
+    "resample",
+    "to_int16",
+    "write_audio",
+]

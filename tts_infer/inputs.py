@@ -1,0 +1,143 @@
+"""What users hand us - arrays, tensors, feature files - as float32 tensors, or one clear line of why not."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tts_infer.errors import FileError, InputError, InputTypeError
+
+FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
+FEATURE_KEY = "mel"
+
+
+def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
+    """Check a log-mel spectrogram and give it its batch axis.
+
+    Args:
+        features: floating point, on any device.
+        n_mels: bins that the vocoder expects.
+
+    Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
+    Raises:
+        InputTypeError: not a floating-point array or tensor.
+        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values.
+    """
+    tensor = _as_float_tensor(features, "mel")
+    if tensor.ndim not in (2, 3):
+        raise InputError(f"mel has shape {_shape(tensor)}; expected (B, {n_mels}, L) or ({n_mels}, L)")
+    bins, frames = tensor.shape[-2:]
+    if bins != n_mels:
+        hint = (
+            "this one is (L, n_mels): transpose its last two axes"
+            if frames == n_mels
+            else f"this vocoder takes {n_mels} mel bins; use one trained on the convention of this mel"
+        )
+        raise InputError(f"mel has shape {_shape(tensor)}; expected (B, {n_mels}, L) or ({n_mels}, L); {hint}")
+    _require_finite_content(tensor, "mel")
+    return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
+
+
+def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:
+    """Check a waveform and give it its batch axis.
+
+    Shape: (B, T) or (T,) -> (B, T), float32
+    Raises:
+        InputTypeError: not a floating-point array or tensor.
+        InputError: wrong rank; empty; NaN or infinite values.
+    """
+    tensor = _as_float_tensor(audio, "audio")
+    if tensor.ndim not in (1, 2):
+        raise InputError(f"audio has shape {_shape(tensor)}; expected (B, T) or (T,), one channel")
+    _require_finite_content(tensor, "audio")
+    return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
+
+
+def read_features(path: str | os.PathLike[str]) -> Tensor:
+    """Read features from a file, without running any code that the file may hold.
+
+    Args:
+        path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
+
+    Shape: as stored
+    Raises:
+        FileError: missing, unreadable, of another kind, or holding several arrays of which none is named "mel".
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FEATURE_SUFFIXES:
+        raise FileError(f"{path} is no feature file; allowed: {', '.join(FEATURE_SUFFIXES)}")
+    if not path.is_file():
+        raise FileError(f"no such file: {path}")
+    try:
+        content = _load(path)
+    except (
+        ValueError,
+        EOFError,
+        OSError,
+        RuntimeError,
+        KeyError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+        raise FileError(
+            f"cannot read {path} as features: {reason}; give a plain array, without pickled objects"
+        ) from None
+    if isinstance(content, dict):
+        content = _the_one_array(content, path)
+    return torch.from_numpy(content) if isinstance(content, np.ndarray) else content
+
+
+def _load(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return load_file(path)
+    if suffix == ".pt":
+        return torch.load(path, map_location="cpu", weights_only=True)
+    loaded = np.load(path, allow_pickle=False)
+    return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+
+
+def _the_one_array(content: dict[str, Any], path: Path) -> Any:
+    if FEATURE_KEY in content:
+        return content[FEATURE_KEY]
+    if len(content) == 1:
+        return next(iter(content.values()))
+    raise FileError(
+        f"{path} holds {len(content)} entries ({', '.join(map(str, content))}); name one of them {FEATURE_KEY!r}"
+    )
+
+
+def _as_float_tensor(value: Any, what: str) -> Tensor:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
+        value = torch.from_numpy(np.ascontiguousarray(value))
+    if not isinstance(value, Tensor):
+        raise InputTypeError(f"{what} is a {type(value).__name__}; expected a torch tensor or a numpy array of floats")
+    if not value.is_floating_point():
+        hint = "; divide 16-bit samples by 32768" if what == "audio" and not value.is_complex() else ""
+        raise InputTypeError(f"{what} has dtype {value.dtype}; expected a floating-point type{hint}")
+    return value.detach().float()
+
+
+def _require_finite_content(tensor: Tensor, what: str) -> None:
+    """The one look at values. On an accelerator it waits for the device once, before any stage begins."""
+    if tensor.numel() == 0:
+        raise InputError(f"{what} is empty: shape {_shape(tensor)}")
+    # a sum is finite only if every term is, and is several times cheaper than testing each
+    if not torch.isfinite(tensor.sum()):
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise InputError(f"{what} holds {bad} NaN or infinite values of {tensor.numel()}")
+
+
+def _shape(tensor: Tensor) -> str:
+    return str(tuple(tensor.shape))

@@ -1,0 +1,280 @@
+"""Short-time Fourier transforms from operators that every device has: matmul, pad, add, reshape.
+
+Analysis of frame l:    X[k, l] = sum_n w[n] x[l hop + n] exp(-2 pi i k n / n_fft)
+Synthesis:              y[t]    = sum_l w[t - l hop] x_l[t - l hop]  /  sum_l w[t - l hop]^2
+
+With `method="matmul"` both are real matrix products: the window and the cosine and sine rows are folded into one
+basis, computed in float64 from angles reduced as integers, stored as float32. With `method="fft"` the product is
+replaced by `torch.fft`; framing, overlap-add and the window envelope are the same code. Frames are cut, and added
+up again, as shifted blocks of `hop` samples: no fold, no unfold, no scatter.
+
+Constants come from numpy: float64 wherever they are made, whatever torch's default dtype and device are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tts_infer.config import Padding, SpectralMethod
+from tts_infer.errors import ConfigError, InputError
+
+# Below this the window envelope counts as zero: the threshold of torch.istft.
+ENVELOPE_FLOOR = 1e-11
+
+
+def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
+    """Periodic Hann window of `win_length`, centred in `n_fft` zeros.
+
+    Shape: (n_fft,)
+    Source: torch.hann_window and the centring of torch.stft, for window and win_length < n_fft.
+    """
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    left = (n_fft - win_length) // 2
+    return np.pad(window, (left, n_fft - win_length - left))
+
+
+def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """cos and sin of 2 pi k n / n_fft, for bins k = 0 .. n_fft // 2.
+
+    k n is reduced modulo n_fft while still an integer, so that no angle is ever large; the sine rows of DC and
+    Nyquist are exactly zero.
+
+    Shape: two of (N, n_fft), N = n_fft // 2 + 1
+    """
+    turn = np.arange(n_fft) * (2 * np.pi / n_fft)
+    index = np.outer(np.arange(n_fft // 2 + 1), np.arange(n_fft)) % n_fft
+    cos, sin = np.cos(turn)[index], np.sin(turn)[index]
+    sin[0] = sin[-1] = 0.0
+    return cos, sin
+
+
+def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
+    """Mirror both ends without repeating the edge sample, as often as a short signal needs.
+
+    Args:
+        x: signal with at least one sample.
+        left, right: samples to add.
+
+    Shape: (B, T) -> (B, left + T + right)
+    Source: numpy.pad(mode="reflect"); torch's own refuses to pad by more than T - 1.
+    """
+    while left or right:
+        step = x.shape[-1] - 1
+        if step == 0:
+            return F.pad(x, (left, right), mode="replicate")
+        now = min(left, step), min(right, step)
+        x = F.pad(x, now, mode="reflect")
+        left, right = left - now[0], right - now[1]
+    return x
+
+
+def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Cut a signal into overlapping frames, as shifted blocks of `hop_length`.
+
+    Shape: (B, T) -> (B, L, n_fft), L = (T - n_fft) // hop_length + 1
+    """
+    overlap = -(-n_fft // hop_length)
+    length = (x.shape[-1] - n_fft) // hop_length + 1
+    samples = (length + overlap - 1) * hop_length
+    # when hop_length does not divide n_fft, the last block reaches beyond the signal (cut off again below) or short
+    # of it (samples that no frame uses)
+    x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
+    blocks = x.reshape(x.shape[0], -1, hop_length)
+    return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
+
+
+def overlap_add(frames: Tensor, hop_length: int) -> Tensor:
+    """Add frames up at distances of `hop_length`: the adjoint of `frame`.
+
+    Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length), rows of consecutive samples, R = ceil(n_fft / hop_length)
+    """
+    batch, length, n_fft = frames.shape
+    overlap = -(-n_fft // hop_length)
+    frames = F.pad(frames, (0, overlap * hop_length - n_fft))
+    blocks = frames.reshape(batch, length, overlap, hop_length)
+    out = frames.new_zeros(batch, length + overlap - 1, hop_length)
+    for k in range(overlap):
+        out[:, k : k + length] += blocks[:, :, k]
+    return out
+
+
+class _Spectral(nn.Module):
+    """What STFT and ISTFT share: sizes, window and the samples that padding adds."""
+
+    window: Tensor
+
+    def __init__(
+        self, n_fft: int, hop_length: int, win_length: int | None, padding: Padding, method: SpectralMethod
+    ) -> None:
+        super().__init__()
+        win_length = n_fft if win_length is None else win_length
+        if n_fft < 2 or n_fft % 2:
+            raise ConfigError(f"n_fft is {n_fft}; it must be even and at least 2")
+        if not 0 < win_length <= n_fft:
+            raise ConfigError(f"win_length is {win_length}; it must be between 1 and n_fft = {n_fft}")
+        if not 0 < hop_length <= n_fft:
+            raise ConfigError(f"hop_length is {hop_length}; it must be between 1 and n_fft = {n_fft}")
+        if padding not in ("center", "same"):
+            raise ConfigError(f"padding is {padding!r}; allowed: 'center', 'same'")
+        if method not in ("matmul", "fft"):
+            raise ConfigError(f"method is {method!r}; allowed: 'matmul', 'fft'")
+        self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
+        self.padding, self.method = padding, method
+        self._constant("window", hann_window(win_length, n_fft))
+
+    def _constant(self, name: str, values: NDArray[np.float64]) -> None:
+        """Keep constants as a float32 buffer that moves with the module and is not part of a checkpoint."""
+        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), persistent=False)
+
+    @property
+    def pad(self) -> tuple[int, int]:
+        """Samples that padding adds before and after the signal, and that the inverse trims."""
+        if self.padding == "center":
+            return self.n_fft // 2, self.n_fft // 2
+        left = (self.n_fft - self.hop_length) // 2
+        return left, self.n_fft - self.hop_length - left
+
+    def extra_repr(self) -> str:
+        return f"{self.n_fft}, {self.hop_length}, {self.win_length}, padding={self.padding!r}, method={self.method!r}"
+
+
+class STFT(_Spectral):
+    """Short-time Fourier transform with reflect padding.
+
+    Args:
+        n_fft: size of the transform, even.
+        hop_length: samples between frames, at most n_fft.
+        win_length: Hann window, centred in n_fft; None: n_fft.
+        padding: "center" adds n_fft / 2 samples on each side, "same" (n_fft - hop_length) / 2.
+        method: "matmul" (real numbers only) or "fft".
+
+    Shape:
+        (B, T) -> real, imag of (B, N, L), N = n_fft // 2 + 1;
+        L = T // hop_length + 1 for "center", T // hop_length for "same".
+
+    Raises:
+        ConfigError: sizes that do not fit each other, at construction.
+        InputError: T is 0, or too short for one frame ("same" needs hop_length samples).
+
+    Source: torch.stft (center=True, pad_mode="reflect"); "same" is the convention of HiFi-GAN's meldataset.py.
+    """
+
+    basis: Tensor
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        padding: Padding = "center",
+        method: SpectralMethod = "matmul",
+    ) -> None:
+        super().__init__(n_fft, hop_length, win_length, padding, method)
+        if method == "matmul":
+            cos, sin = dft_basis(n_fft)
+            self._constant("basis", (np.concatenate([cos, -sin]) * hann_window(self.win_length, n_fft)).T)
+
+    def n_frames(self, samples: int) -> int:
+        """Frames that `samples` give."""
+        return samples // self.hop_length + (1 if self.padding == "center" else 0)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        needed = 1 if self.padding == "center" else self.hop_length
+        if audio.shape[-1] < needed:
+            raise InputError(f"audio has {audio.shape[-1]} samples; at least {needed} are needed for one frame")
+        frames = frame(reflect_pad(audio, *self.pad), self.n_fft, self.hop_length)
+        if self.method == "matmul":
+            real, imag = torch.matmul(frames, self.basis).chunk(2, dim=-1)
+        else:
+            spectrum = torch.fft.rfft(frames * self.window, dim=-1)
+            real, imag = spectrum.real, spectrum.imag
+        return real.transpose(1, 2), imag.transpose(1, 2)
+
+
+class ISTFT(_Spectral):
+    """Inverse short-time Fourier transform, normalised by the exact window envelope of its length.
+
+    Args:
+        n_fft, hop_length, win_length, padding, method: as for `STFT`.
+
+    Shape:
+        real, imag of (B, N, L) -> (B, T);
+        T = (L - 1) * hop_length for "center" (one frame gives no samples), L * hop_length for "same".
+
+    Raises:
+        ConfigError: the window envelope vanishes somewhere for these sizes, so there is no inverse; at construction.
+
+    Source: torch.istft for "center"; vocos/spectral_ops.py ISTFT for "same". Both check the envelope at every call,
+        which makes the host wait for the device; the envelope of more frames is nowhere smaller than that of the
+        fewest, so one check at construction is enough.
+    """
+
+    cos_basis: Tensor
+    sin_basis: Tensor
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        padding: Padding = "center",
+        method: SpectralMethod = "matmul",
+    ) -> None:
+        super().__init__(n_fft, hop_length, win_length, padding, method)
+        if method == "matmul":
+            cos, sin = dft_basis(n_fft)
+            weight = np.full((n_fft // 2 + 1, 1), 2.0 / n_fft)
+            weight[0] = weight[-1] = 1.0 / n_fft  # DC and Nyquist have no mirrored bin
+            scale = weight * hann_window(self.win_length, n_fft)
+            self._constant("cos_basis", cos * scale)
+            self._constant("sin_basis", -sin * scale)
+        self._require_invertible()
+
+    def n_samples(self, frames: int) -> int:
+        """Samples that `frames` give."""
+        return max(0, frames - 1) * self.hop_length if self.padding == "center" else frames * self.hop_length
+
+    def forward(self, real: Tensor, imag: Tensor) -> Tensor:
+        real, imag = real.transpose(1, 2), imag.transpose(1, 2)
+        if self.method == "matmul":
+            frames = torch.matmul(real, self.cos_basis) + torch.matmul(imag, self.sin_basis)
+        else:
+            frames = torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1) * self.window
+        rows = self._normalise(overlap_add(frames, self.hop_length), real.shape[1])
+        left, samples = self.pad[0], self.n_samples(real.shape[1])
+        return rows.reshape(rows.shape[0], -1)[:, left : left + samples]
+
+    def _normalise(self, rows: Tensor, length: int) -> Tensor:
+        """Divide by the window envelope of `length` frames, in place.
+
+        Rows that all R overlapping windows reach have one and the same envelope; only the first and last R - 1 rows
+        differ. So the envelope of R frames holds every row that a longer signal needs.
+
+        Shape: (B, L + R - 1, hop_length) -> the same
+        """
+        envelope = self._envelope(min(length, rows.shape[1] - length + 1))
+        edge = envelope.shape[0] // 2
+        rows[:, :edge] /= envelope[:edge]
+        rows[:, edge : rows.shape[1] - edge] /= envelope[edge : envelope.shape[0] - edge]
+        rows[:, rows.shape[1] - edge :] /= envelope[envelope.shape[0] - edge :]
+        return rows
+
+    def _envelope(self, length: int) -> Tensor:
+        """Overlap-added squared window of `length` frames. Shape: (L + R - 1, hop_length)"""
+        squared = self.window.square().expand(1, length, -1)
+        return overlap_add(squared, self.hop_length)[0].clamp_min(ENVELOPE_FLOOR)
+
+    def _require_invertible(self) -> None:
+        fewest = 2 if self.padding == "center" else 1
+        left = self.pad[0]
+        kept = self._envelope(fewest).reshape(-1)[left : left + self.n_samples(fewest)]
+        if kept.numel() == 0 or kept.min() <= ENVELOPE_FLOOR:
+            raise ConfigError(
+                f"the window envelope of n_fft={self.n_fft}, hop_length={self.hop_length}, "
+                f"win_length={self.win_length}, padding={self.padding!r} is zero somewhere, so the STFT cannot be "
+                "inverted; use a smaller hop_length or a larger win_length"
+            )

@@ -1,0 +1,73 @@
+"""Where the time goes: a report of stages in order of execution, transfers between devices included."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from tts_infer.devices import exclusive, synchronise
+
+TRANSFER = "transfer"
+
+
+class StageRecord(TypedDict):
+    """One row of the stage report.
+
+    `bytes` counts what was moved between devices; it is 0 for stages that only compute. A transfer's device is
+    "from->to".
+    """
+
+    stage: str
+    device: str
+    method: str
+    ms: float
+    bytes: int
+
+
+class StageTimer:
+    """Runs stages under the lock of their device; with `enabled`, also times them.
+
+    A stage's device is synchronised at both edges, because accelerators return before they are done. Nothing is
+    synchronised, and no clock is read, when timing was not asked for.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.records: list[StageRecord] = []
+
+    @contextmanager
+    def stage(self, name: str, device: torch.device, method: str) -> Iterator[None]:
+        """Run the body as stage `name` on `device`."""
+        with self._timed(name, str(device), method, (device,), 0):
+            yield
+
+    def move(self, tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+        """Bring what belongs together to `device`, as one recorded transfer if it is elsewhere."""
+        source = tensors[0].device
+        if source == device:
+            return tensors
+        moved_bytes = sum(t.numel() * t.element_size() for t in tensors)
+        with self._timed(TRANSFER, f"{source}->{device}", "copy", (source, device), moved_bytes):
+            return tuple(t.to(device) for t in tensors)
+
+    @contextmanager
+    def _timed(
+        self, name: str, where: str, method: str, devices: tuple[torch.device, ...], moved_bytes: int
+    ) -> Iterator[None]:
+        with exclusive(*devices):
+            if not self.enabled:
+                yield
+                return
+            for device in devices:
+                synchronise(device)
+            start = time.perf_counter()
+            yield
+            for device in devices:
+                synchronise(device)
+            ms = (time.perf_counter() - start) * 1e3
+        self.records.append({"stage": name, "device": where, "method": method, "ms": ms, "bytes": moved_bytes})
