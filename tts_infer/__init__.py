@@ -4,7 +4,7 @@ vocoder = tts_infer.load_vocoder()
 audio = vocoder.decode(mel)
 """
 
-from tts_infer.audio import AudioClip, check_writable, read_audio, resample, to_int16, write_audio
+from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
 from tts_infer.devices import available_devices
@@ -26,14 +26,16 @@ from tts_infer.spectral import ISTFT, STFT
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 
 __all__ = [
+    "DEFAULT_VOCODER",
+    "FEATURE_SUFFIXES",
+    "ISTFT",
+    "STAGES",
+    "STFT",
     "AudioClip",
     "CheckpointError",
     "ConfigError",
-    "DEFAULT_VOCODER",
     "DTypeName",
-    "FEATURE_SUFFIXES",
     "FileError",
-    "ISTFT",
     "InputError",
     "InputTypeError",
     "KnownVocoder",
@@ -42,8 +44,7 @@ __all__ = [
     "MethodChoice",
     "Placement",
     "PlacementError",
-    "STAGES",
-    "STFT",
+    "SampleFormat",
     "Synthesis",
     "TTSInferError",
     "Vocoder",

@@ -82,26 +82,42 @@ def _in_directory(directory: Path, name: str, known: KnownVocoder | None) -> Che
 
 def _on_hub(repo_id: str, revision: str | None, known: KnownVocoder | None) -> CheckpointFiles:
     """Files from the Hub cache; if they are not all there, from the Hub. Its tokens and switches are honoured."""
-    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError
 
-    name = known.name if known else repo_id
     try:
         config, weights = _fetch(repo_id, revision, local_files_only=True)
     except EntryNotFoundError:
-        try:
-            config, weights = _fetch(repo_id, revision, local_files_only=False)
-        except LocalEntryNotFoundError as error:
-            raise _unreachable(name, repo_id, _first_cause(error)) from None
-        except EntryNotFoundError:
-            raise VocoderNotFoundError(
-                f"{repo_id} on the Hub is no vocoder: it must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
-            ) from None
-        except (OSError, ValueError) as error:  # no such repository or revision, no access, no network
-            raise _unreachable(name, repo_id, _one_line(error)) from None
-    return CheckpointFiles(name, config, weights, known)
+        config, weights = _download(repo_id, revision)
+    return CheckpointFiles(known.name if known else repo_id, config, weights, known)
+
+
+def _download(repo_id: str, revision: str | None) -> tuple[Path, Path]:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # HTTPError: of the client in use
+
+    try:
+        # Asked first because it answers at once when there is no network, where a download retries for long.
+        get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
+        return _fetch(repo_id, revision, local_files_only=False)
+    except RemoteEntryNotFoundError:
+        raise VocoderNotFoundError(
+            f"{repo_id} on the Hub is no vocoder: it must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
+        ) from None
+    except (HTTPError, OSError, ValueError) as error:  # no network, no such repository or revision, no access
+        raise VocoderNotFoundError(
+            f"vocoder {repo_id!r} is not in the Hub cache ({HF_HUB_CACHE}) and could not be downloaded: "
+            f"{_one_line(error)}; give a local directory with {CONFIG_FILE} and {WEIGHT_FILES[0]}, or use the embedded "
+            f"{DEFAULT_VOCODER!r}"
+        ) from None
 
 
 def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[Path, Path]:
+    """Both files by the Hub's own client, the preferred weights if the repository has them.
+
+    Raises:
+        EntryNotFoundError: a file is not there, or not in the cache.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -113,22 +129,6 @@ def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[
         return config, get(WEIGHT_FILES[0])
     except EntryNotFoundError:
         return config, get(WEIGHT_FILES[1])
-
-
-def _unreachable(name: str, repo_id: str, reason: str) -> VocoderNotFoundError:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    return VocoderNotFoundError(
-        f"vocoder {name!r} is not in the Hub cache ({HF_HUB_CACHE}) and could not be downloaded from {repo_id}: "
-        f"{reason}; give a local directory with {CONFIG_FILE} and {WEIGHT_FILES[0]}, or use the embedded "
-        f"{DEFAULT_VOCODER!r}"
-    )
-
-
-def _first_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return _one_line(error)
 
 
 def _one_line(error: BaseException) -> str:

@@ -1,0 +1,195 @@
+"""The command line: `python -m tts_infer`. Parsing, running and reporting apart.
+
+Exit codes: 0 done, 1 some inputs failed, 2 bad usage or bad input. An error is one line on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+import tts_infer
+from tts_infer import Synthesis, Vocoder
+
+Command = Callable[[argparse.Namespace], int]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: arguments without the program's name; None: those of the process.
+
+    Returns:
+        The exit code.
+    """
+    args = _parser().parse_args(argv)
+    run: Command = args.run
+    try:
+        return run(args)
+    except tts_infer.TTSInferError as error:
+        print(f"tts-infer: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="tts-infer", description="Neural vocoders: mel spectrograms in, waveforms out.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+
+    decode = commands.add_parser("decode", help="one file: decode features, or copy audio")
+    decode.add_argument("input", metavar="IN", help=f"audio, or features ({', '.join(tts_infer.FEATURE_SUFFIXES)})")
+    decode.add_argument("-o", "--output", metavar="OUT", required=True, help=".wav or .flac file to write")
+    add_vocoder_arguments(decode)
+    decode.add_argument(
+        "--sample-format",
+        choices=get_args(tts_infer.SampleFormat),
+        default="pcm16",
+        help="how samples are stored (default: %(default)s; float32 never clips)",
+    )
+    decode.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    decode.set_defaults(run=_decode)
+
+    vocoders = commands.add_parser("vocoders", help="list the known vocoders")
+    vocoders.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    vocoders.set_defaults(run=_vocoders)
+    return parser
+
+
+def add_vocoder_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which vocoder runs where: one per argument of `load_vocoder`."""
+    group = parser.add_argument_group("vocoder")
+    group.add_argument(
+        "--vocoder",
+        default=tts_infer.DEFAULT_VOCODER,
+        metavar="V",
+        help="known name, local directory or Hub id (default: %(default)s)",
+    )
+    group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
+    group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
+    group.add_argument(
+        "--placement",
+        metavar="P",
+        help=f"stage=device[/method],... or a YAML file, or one of: {', '.join(tts_infer.named_placements())}",
+    )
+    for stage in ("mel", "istft"):
+        group.add_argument(
+            f"--{stage}",
+            choices=get_args(tts_infer.MethodChoice),
+            default="auto",
+            help=f"method of the {stage} stage (default: auto)",
+        )
+    group.add_argument(
+        "--dtype",
+        choices=get_args(tts_infer.DTypeName),
+        default="float32",
+        help="of the matrix products in backbone and head (default: %(default)s)",
+    )
+
+
+def load_from(args: argparse.Namespace) -> Vocoder:
+    """The vocoder that `add_vocoder_arguments` describes."""
+    return tts_infer.load_vocoder(
+        args.vocoder,
+        device=args.device,
+        placement=args.placement,
+        mel=args.mel,
+        istft=args.istft,
+        dtype=args.dtype,
+        revision=args.revision,
+    )
+
+
+def _decode(args: argparse.Namespace) -> int:
+    tts_infer.check_writable(args.output, args.sample_format)
+    if os.path.exists(args.output) and os.path.samefile(args.input, args.output):
+        raise tts_infer.FileError(f"output {args.output} is the input itself; give another name")
+    is_features = Path(args.input).suffix.lower() in tts_infer.FEATURE_SUFFIXES
+    if is_features:
+        features = tts_infer.read_features(args.input)
+        vocoder = load_from(args)
+        result = vocoder.synthesize(features)
+    else:
+        clip = tts_infer.read_audio(args.input)
+        vocoder = load_from(args)
+        result = vocoder.synthesize(audio=tts_infer.resample(clip, vocoder.sample_rate).samples)
+    if result.audio.shape[0] != 1:
+        raise tts_infer.InputError(f"{args.input} holds a batch of {result.audio.shape[0]}; decode writes one file")
+    clipped = tts_infer.write_audio(args.output, result.audio[0], result.sample_rate, args.sample_format)
+    report = _report(args, vocoder, result, clipped)
+    if not is_features:
+        report["log_mel_error_db"] = _copy_error_db(vocoder, result)
+    print(json.dumps(report) if args.json else _as_text(report))
+    return 0
+
+
+def _report(args: argparse.Namespace, vocoder: Vocoder, result: Synthesis, clipped: int) -> dict[str, Any]:
+    return {
+        "input": args.input,
+        "output": args.output,
+        "vocoder": vocoder.name,
+        "sample_rate": result.sample_rate,
+        "seconds": result.seconds,
+        "frames": result.features.shape[-1],
+        "clipped_samples": clipped,
+        "stages": result.stages,
+        "total_ms": result.total_ms,
+        "xrt": result.xrt,
+    }
+
+
+def _copy_error_db(vocoder: Vocoder, result: Synthesis) -> float | None:
+    """How far the copy's log-mel is from the input's; None for a copy too short to have one."""
+    if result.audio.shape[-1] == 0:
+        return None
+    return tts_infer.log_mel_error_db(result.features, vocoder.mel(result.audio), vocoder.mel_config)
+
+
+def _as_text(report: dict[str, Any]) -> str:
+    lines = [f"{report['output']}: {report['seconds']:.2f} s at {report['sample_rate']} Hz, {report['vocoder']}"]
+    lines += [f"{'stage':<10}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
+    total = sum(row["ms"] for row in report["stages"]) or 1.0
+    for row in report["stages"]:
+        moved = f"{row['bytes']} B" if row["bytes"] else ""
+        share = f"{100 * row['ms'] / total:.0f} %"
+        lines += [f"{row['stage']:<10}{row['device']:<16}{row['method']:<10}{row['ms']:>9.2f}{share:>8}{moved:>12}"]
+    lines += [f"total {report['total_ms']:.2f} ms, {report['xrt']:.1f} x real time"]
+    if report["clipped_samples"]:
+        lines += [f"{report['clipped_samples']} samples clipped to full scale; --sample-format float32 keeps them"]
+    if report.get("log_mel_error_db") is not None:
+        lines += [f"log-mel error of the copy {report['log_mel_error_db']:.2f} dB"]
+    return "\n".join(lines)
+
+
+def _vocoders(args: argparse.Namespace) -> int:
+    rows = [
+        {
+            "name": known.name,
+            "where": known.repo_id or "embedded",
+            "sample_rate": known.mel.sample_rate,
+            "n_mels": known.mel.n_mels,
+            "license": known.license,
+            "description": known.description,
+        }
+        for known in tts_infer.known_vocoders().values()
+    ]
+    if args.json:
+        print(json.dumps(rows))
+        return 0
+    for row in rows:
+        print(f"{row['name']:<28}{row['sample_rate']:>6} Hz {row['n_mels']:>4} mels  {row['where']}")
+        print(f"    {row['description']} License: {row['license']}.")
+    return 0
