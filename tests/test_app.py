@@ -1,0 +1,219 @@
+"""The page's endpoints, called by gradio_client on an app that is really launched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+import soundfile
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+import app
+import tts_infer
+
+ROOT = Path(app.__file__).parent
+CLIP = ROOT / "examples" / "english.wav"
+VOCODER = next(iter(tts_infer.known_vocoders()))
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[gr.Blocks]:
+    demo = app.build_demo()
+    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    yield demo
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def client(demo: gr.Blocks) -> Client:
+    return Client(demo.local_url, verbose=False)
+
+
+def call(client: Client, endpoint: str, file: Path, **settings: str) -> tuple[np.ndarray, dict[str, Any]]:
+    source = "audio" if endpoint == "/synthesize" else "mel"
+    output, report = client.predict(
+        **{source: handle_file(str(file)), "vocoder": VOCODER, **settings}, api_name=endpoint
+    )
+    samples, rate = soundfile.read(output, dtype="int16")
+    assert rate == report["sample_rate"]
+    return samples, report
+
+
+def test_synthesize_returns_the_samples_of_the_python_api(client: Client) -> None:
+    samples, report = call(client, "/synthesize", CLIP)
+    vocoder = tts_infer.load_vocoder()
+    audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)
+    result = vocoder.synthesize(audio=audio[None])
+    expected, clipped = tts_infer.to_int16(result.audio[0])
+    np.testing.assert_array_equal(samples, expected)
+    assert report["clipped_samples"] == clipped
+    assert report["seconds"] == pytest.approx(result.seconds)
+    assert [stage["stage"] for stage in report["stages"]] == list(tts_infer.STAGES)
+    error = tts_infer.log_mel_error_db(result.features[0], vocoder.mel(result.audio)[0], vocoder.mel_config)
+    # the page measures the same samples, but threads may add the matmuls' sums in another order
+    assert report["log_mel_error_db"] == pytest.approx(error, abs=1e-3)
+
+
+def test_decode_returns_the_samples_of_the_python_api(client: Client, tmp_path: Path) -> None:
+    vocoder = tts_infer.load_vocoder()
+    mel = vocoder.mel(torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None])
+    np.save(tmp_path / "mel.npy", mel.numpy())
+    samples, report = call(client, "/decode", tmp_path / "mel.npy")
+    np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder.decode(mel)[0])[0])
+    assert [stage["stage"] for stage in report["stages"]] == ["backbone", "head", "istft"]
+
+
+def test_settings_reach_the_vocoder(client: Client) -> None:
+    for method in ("matmul", "fft"):
+        _, report = call(client, "/synthesize", CLIP, istft=method, backbone_device="cpu")
+        (stage,) = [stage for stage in report["stages"] if stage["stage"] == "istft"]
+        assert stage["method"] == method
+
+
+def test_report_adds_up(client: Client, tmp_path: Path) -> None:
+    # half a minute: the server's other threads take a millisecond or two between stages, whatever the length
+    samples, rate = soundfile.read(CLIP)
+    soundfile.write(tmp_path / "long.wav", np.tile(samples, 10), rate)
+    _, report = call(client, "/synthesize", tmp_path / "long.wav")
+    assert sum(stage["ms"] for stage in report["stages"]) == pytest.approx(report["total_ms"], rel=0.05)
+    assert report["xrt"] == pytest.approx(report["seconds"] * 1000 / report["total_ms"])
+
+
+def broken_files(folder: Path) -> dict[str, Path]:
+    contents = {"text.wav": b"this is no sound\n" * 20, "ten.wav": b"RIFF\x24\0\0\0WA", "empty.wav": b""}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return {name: folder / name for name in contents}
+
+
+@pytest.mark.parametrize("name", ["text.wav", "ten.wav", "empty.wav"])
+def test_a_broken_clip_is_named(client: Client, tmp_path: Path, name: str) -> None:
+    with pytest.raises(AppError) as error:
+        call(client, "/synthesize", broken_files(tmp_path)[name])
+    assert name in str(error.value)
+    assert "/" not in str(error.value)  # the server's folders are nobody's business
+    call(client, "/synthesize", CLIP)
+
+
+@pytest.mark.parametrize(
+    ("mel", "expected"),
+    [
+        (np.zeros((80, 50), np.float32), "80"),
+        (np.full((100, 5), np.nan, np.float32), "NaN"),
+        (np.zeros((100, 0), np.float32), "empty"),
+        (np.zeros((100, 5), np.int64), "int64"),
+    ],
+)
+def test_a_wrong_mel_is_explained(client: Client, tmp_path: Path, mel: np.ndarray, expected: str) -> None:
+    np.save(tmp_path / "mel.npy", mel)
+    with pytest.raises(AppError, match=expected):
+        call(client, "/decode", tmp_path / "mel.npy")
+
+
+def test_the_shortest_mels(client: Client, tmp_path: Path) -> None:
+    mel = np.full((100, 2), -5.0, np.float32)
+    np.save(tmp_path / "mel.npy", mel)
+    assert len(call(client, "/decode", tmp_path / "mel.npy")[0]) == tts_infer.load_vocoder().hop_length
+    np.save(tmp_path / "mel.npy", mel[:, :1])
+    with pytest.raises(AppError, match="one mel frame"):
+        call(client, "/decode", tmp_path / "mel.npy")
+
+
+def test_missing_input_and_unknown_choices_are_explained(client: Client) -> None:
+    with pytest.raises(AppError, match="no audio"):
+        client.predict(audio=None, vocoder=VOCODER, api_name="/synthesize")
+    with pytest.raises(AppError, match="no mel"):
+        client.predict(mel=None, vocoder=VOCODER, api_name="/decode")
+    with pytest.raises(AppError, match="banana"):
+        call(client, "/synthesize", CLIP, device="banana")
+
+
+def test_concurrent_calls_all_get_their_own_result(client: Client) -> None:
+    clips = sorted((ROOT / "examples").glob("*.wav"))
+    alone = [call(client, "/synthesize", clip)[0] for clip in clips]
+    with ThreadPoolExecutor(len(clips)) as pool:
+        together = list(pool.map(lambda clip: call(client, "/synthesize", clip)[0], clips))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, client: Client) -> None:
+    assert all(isinstance(fn.api_name, str) for fn in demo.fns.values())
+    endpoints = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(endpoints) == {"/synthesize", "/decode"}
+    for endpoint in endpoints.values():
+        assert endpoint["description"]
+        assert endpoint["returns"][0]["python_type"]["type"] == "filepath"
+        types = {value["parameter_name"]: value["python_type"]["type"] for value in endpoint["parameters"]}
+        assert types["istft"] == "Literal['auto', 'matmul', 'fft']"
+        assert set(list(types)[1:]) == {
+            "vocoder", "device", "istft", *(f"{stage}_device" for stage in tts_infer.STAGES)
+        }  # fmt: skip
+
+
+def test_temporary_files_are_removed_when_the_server_stops() -> None:
+    demo = app.build_demo()
+    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    client = Client(demo.local_url, verbose=False, download_files=False)
+    output, _ = client.predict(audio=handle_file(str(CLIP)), vocoder=VOCODER, api_name="/synthesize")
+    path = Path(output["path"])
+    assert path.stat().st_size > 44  # a WAV header is 44 bytes
+    client.close()
+    demo.close()
+    deadline = time.monotonic() + 10
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not path.exists()
+
+
+def test_page_works_inside_another_app() -> None:
+    with gr.Blocks(analytics_enabled=False) as outer:
+        gr.Markdown("# Another app")
+        app.build_demo().render()
+    outer.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        samples, _ = call(Client(outer.local_url, verbose=False), "/synthesize", CLIP)
+        assert len(samples) > 24000
+    finally:
+        outer.close()
+
+
+def test_command_line_serves_the_page(tmp_path: Path) -> None:
+    port = "7951"
+    server = subprocess.Popen(
+        [sys.executable, str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", port],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert "tts-infer" in wait_for(f"http://127.0.0.1:{port}/")
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=20)
+    assert "Traceback" not in errors
+
+
+def wait_for(url: str, limit_s: float = 60) -> str:
+    deadline = time.monotonic() + limit_s
+    while True:
+        try:
+            with urllib.request.urlopen(url) as response:
+                return str(response.read().decode())
+        except urllib.error.URLError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tts_infer.config import MelConfig
+from tts_infer.mel import LogMel
+from tts_infer.pictures import MAGMA, MAX_COLUMNS, mel_figures, stage_table, stage_waterfall
+from tts_infer.timing import StageRecord
+
+CONFIG = MelConfig()
+STAGES: list[StageRecord] = [
+    {"stage": "mel", "device": "cpu", "method": "matmul", "ms": 2.0, "bytes": 0},
+    {"stage": "transfer", "device": "cpu->cuda:0", "method": "copy", "ms": 1.0, "bytes": 40000},
+    {"stage": "backbone", "device": "cuda:0", "method": "eager", "ms": 5.0, "bytes": 0},
+]
+
+
+def images(markup: str) -> list[np.ndarray]:
+    """The pixels of every image in the markup, (height, width, 3)."""
+    sources = re.findall(r'src="data:image/png;base64,([^"]+)"', markup)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(source))).convert("RGB")) for source in sources]
+
+
+def colour(hexadecimal: str) -> list[int]:
+    return list(bytes.fromhex(hexadecimal))
+
+
+def test_one_pixel_per_value_with_low_frequencies_at_the_bottom() -> None:
+    mel = torch.full((100, 7), -20.0)
+    mel[0, 3] = 0.0
+    (image,) = images(mel_figures([("Mel", mel)], CONFIG))
+    assert image.shape == (100, 7, 3)
+    assert image[-1, 3].tolist() == colour(MAGMA.split()[-1])
+    assert image[0, 3].tolist() == image[-1, 2].tolist() == colour(MAGMA.split()[0])
+
+
+def test_all_panels_share_one_scale() -> None:
+    loud, quiet = torch.zeros(100, 4), torch.full((100, 4), -40.0 / CONFIG.db_per_unit)
+    loud_image, quiet_image = images(mel_figures([("A", loud), ("B", quiet)], CONFIG, range_db=80.0))
+    assert loud_image[0, 0].tolist() == colour(MAGMA.split()[-1])
+    # half way down the scale is the middle anchor; rounding to 256 steps moves a channel by at most 2
+    assert np.abs(quiet_image[0, 0].astype(int) - colour(MAGMA.split()[8])).max() <= 2
+
+
+@pytest.mark.parametrize("scale", ["htk", "slaney"])
+@pytest.mark.parametrize("hz", [500, 1000, 4000])
+def test_a_tone_lies_at_its_tick(scale: str, hz: int) -> None:
+    config = MelConfig(mel_scale=scale)  # type: ignore[arg-type]
+    tone = torch.sin(2 * math.pi * hz * torch.arange(24000) / 24000)[None]
+    mel = LogMel(config)(tone)[0]
+    markup = mel_figures([("Tone", mel)], config)
+    ticks = {int(label): float(at) / 100 for at, label in re.findall(r"bottom:([\d.]+)%\">(\d+)<", markup)}
+    loudest = (int(mel.mean(dim=1).argmax()) + 0.5) / config.n_mels
+    assert ticks[hz] == pytest.approx(loudest, abs=0.75 / config.n_mels)  # half a bin, and the filters' asymmetry
+
+
+@pytest.mark.parametrize(("frames", "last_tick"), [(1, 0.01), (94, 1.0), (938, 10.0), (56250, 600.0)])
+def test_time_axis_spans_the_frames(frames: int, last_tick: float) -> None:
+    markup = mel_figures([("Mel", torch.zeros(100, frames))], CONFIG).partition("tts-scale")[0]
+    ticks = [(float(label), float(at) / 100) for at, label in re.findall(r"left:([\d.]+)%\">([\d.]+)<", markup)]
+    assert ticks[0] == (0.0, 0.0)
+    assert ticks[-1][0] == last_tick
+    for seconds, at in ticks:
+        # positions are written with four digits
+        assert at == pytest.approx(seconds / (frames * CONFIG.hop_length / CONFIG.sample_rate), abs=1e-4)
+
+
+def test_a_click_stays_visible_in_a_long_mel() -> None:
+    mel = torch.full((100, 56250), -10.0)
+    mel[:, 31007] = 0.0
+    (image,) = images(mel_figures([("Long", mel)], CONFIG))
+    assert image.shape[1] == MAX_COLUMNS
+    bright = np.flatnonzero((image[0] == colour(MAGMA.split()[-1])).all(axis=1))
+    assert bright.tolist() == [31007 * MAX_COLUMNS // 56250]
+
+
+def test_power_mels_count_half_the_decibels() -> None:
+    config = MelConfig(power=2)
+    mel = torch.zeros(100, 2)
+    mel[:, 1] = -math.log(10) * 4  # power down by 40 dB
+    image = images(mel_figures([("Power", mel)], config, range_db=80.0))[0]
+    assert np.abs(image[0, 1].astype(int) - colour(MAGMA.split()[8])).max() <= 2
+
+
+def test_waterfall_bars_follow_each_other_and_fill_the_axis() -> None:
+    bars = re.findall(r"left:([\d.]+)%;width:([\d.]+)%", stage_waterfall(STAGES))
+    assert [(float(left), float(width)) for left, width in bars] == [(0.0, 25.0), (25.0, 12.5), (37.5, 62.5)]
+    halved = re.findall(r"width:([\d.]+)%", stage_waterfall(STAGES, span_ms=16.0))
+    assert [float(width) for width in halved] == [12.5, 6.25, 31.25]
+
+
+def test_table_states_shares_bytes_and_the_wall_time() -> None:
+    rows = re.findall(r"<tr>(.*?)</tr>", stage_table(STAGES, 10.0))
+    texts = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in rows]
+    assert texts[0] == ["Stage", "Device", "Method", "ms", "Share", "Bytes"]
+    assert texts[2] == ["transfer", "cpu-&gt;cuda:0", "copy", "1.00", "10.0 %", "40,000"]
+    assert texts[-1] == ["Total (wall time)", "10.00", "100.0 %", "40,000"]
+
+
+def test_text_is_escaped_and_nothing_is_fetched() -> None:
+    bad = "<script>alert(1)</script>"
+    stage: StageRecord = {"stage": bad, "device": bad, "method": bad, "ms": 1.0, "bytes": 0}
+    markup = mel_figures([(bad, torch.zeros(100, 3))], CONFIG) + stage_waterfall([stage]) + stage_table([stage], 1.0)
+    assert "<script" not in markup
+    assert not re.search(r"https?:|url\(|src=\"(?!data:)", markup)

@@ -1,0 +1,252 @@
+"""Pictures of a synthesis as self-contained HTML: mel spectrograms, the stage waterfall, the stage table.
+
+HTML rather than bitmaps: the text stays sharp and readable at any width, follows the light or dark colours around it,
+and is there for screen readers. Only the mel values themselves are an image, one pixel per frame and bin. Nothing
+here refers to another file or host, so a picture works in a page, in a notebook and in a saved report.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from tts_infer.config import MelConfig
+from tts_infer.mel import hz_to_mel
+
+# Anchors of the colour maps, interpolated linearly. Source: matplotlib's "magma" (CC0) and ColorBrewer's "PuOr";
+# both are told apart without colour vision, the first by lightness alone.
+MAGMA = (
+    "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 "
+    "d0416f e75263 f56b5c fc8961 fea772 fec488 fde2a3 fcfdbf"
+)
+DIVERGING = "2d004b 5d3790 7967a6 988dbe b6b0d4 cecde4 f6f6f7 fed7a2 fdbd6e ef9e3c db7d12 ba630a 7f3b08"
+
+MAX_COLUMNS = 2000  # wider than any screen; a longer mel keeps the loudest frame of each column
+
+# Okabe and Ito's colours, chosen to differ under every kind of colour blindness.
+_DEVICE_COLOURS = {"cpu": "#0072b2", "cuda": "#e69f00", "mps": "#cc79a7"}
+_OTHER_COLOUR = "#009e73"
+
+STYLE = """
+.tts-mels { display: flex; flex-wrap: wrap; gap: 12px 20px; }
+.tts-mels > figure { flex: 1 1 300px; min-width: 0; margin: 0; }
+.tts-mels figcaption { font-weight: 600; margin-bottom: 4px; }
+.tts-plot { display: grid; grid-template: 190px auto / auto 1fr; font-size: 11px; line-height: 1; }
+.tts-plot .y { position: relative; width: 5em; }
+.tts-plot .y span { position: absolute; right: 6px; transform: translateY(50%); }
+.tts-plot .y .unit { right: auto; left: -4em; bottom: 50%; width: 9em; text-align: center; transform: rotate(-90deg); }
+.tts-plot .x { grid-column: 2; }
+.tts-plot .view { overflow: hidden; background: #000004; }
+.tts-plot img { display: block; width: 100%; height: 100%; max-width: none; }
+.tts-ticks { position: relative; height: 2.9em; font-size: 11px; line-height: 1; }
+.tts-ticks span { position: absolute; top: 5px; transform: translateX(-50%); white-space: nowrap; }
+.tts-ticks .unit { top: 1.8em; left: 50%; }
+.tts-scale { flex: 1 0 100%; max-width: 340px; margin: 0 auto; }
+.tts-scale .bar { height: 10px; }
+.tts-waterfall { display: grid; grid-template-columns: auto 1fr; gap: 4px 10px; align-items: center; }
+.tts-waterfall .track { position: relative; height: 16px; background: #8882; }
+.tts-waterfall .track i { position: absolute; top: 0; bottom: 0; min-width: 2px; }
+.tts-waterfall .transfer { background-image: repeating-linear-gradient(45deg, #0000 0 3px, #fff9 3px 6px); }
+.tts-waterfall .tts-ticks { grid-column: 2; }
+.tts-legend { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 12px; }
+.tts-legend i { display: inline-block; width: 12px; height: 12px; margin-right: 5px; vertical-align: -1px; }
+.tts-table { overflow-x: auto; margin-top: 12px; }
+.tts-table table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.tts-table th, .tts-table td { padding: 5px 8px; text-align: left; border-bottom: 1px solid #8884; }
+.tts-table th, .tts-table td { white-space: nowrap; }
+.tts-table .number { text-align: right; }
+.tts-table tbody th { font-weight: 400; }
+.tts-table tfoot th, .tts-table tfoot td { font-weight: 600; border-bottom: 0; }
+@media (max-width: 480px) {
+  .tts-table table { font-size: 12px; }
+  .tts-table th, .tts-table td { padding: 4px 3px; }
+}
+"""
+
+
+def mel_figures(panels: Sequence[tuple[str, torch.Tensor]], config: MelConfig, *, range_db: float = 80.0) -> str:
+    """Draw log-mels side by side on one colour scale, with axes in seconds and Hz and a colour bar in dB.
+
+    Args:
+        panels: title and log-mel of each picture.
+        config: the convention all of them are in.
+        range_db: decibels from the loudest value of all panels down to black.
+
+    Shape:
+        each mel: (n_mels, L), L >= 1
+    """
+    levels = [(title, mel.detach().float().cpu().numpy() * config.db_per_unit) for title, mel in panels]
+    top = max(float(level.max()) for _, level in levels)
+    figures = [_figure(title, level, config, (top - range_db, top), MAGMA) for title, level in levels]
+    return f'<div class="tts-mels">{"".join(figures)}{_colour_bar(top - range_db, top, MAGMA)}</div>'
+
+
+def stage_waterfall(stages: Sequence[Mapping[str, Any]], *, span_ms: float | None = None) -> str:
+    """Draw stages as bars in order on one time axis, coloured by device, transfers hatched.
+
+    Args:
+        stages: the stage report of a `Synthesis`.
+        span_ms: length of the time axis; the sum of the stages when None. Give several waterfalls the same span to
+            compare them by eye.
+    """
+    total = sum(stage["ms"] for stage in stages)
+    span = max(span_ms or total, 1e-9)
+    rows, start = [], 0.0
+    for stage in stages:
+        share = _percent(stage["ms"], total)
+        words = f"{stage['stage']} on {stage['device']}: {stage['ms']:.2f} ms, {share}"
+        style = (
+            f"left:{start / span:.3%};width:{stage['ms'] / span:.3%};background-color:{device_colour(stage['device'])}"
+        )
+        kind = "transfer" if stage["stage"] == "transfer" else "stage"
+        rows.append(
+            f"<span>{html.escape(stage['stage'])} <small>{share}</small></span>"
+            f'<div class="track" title="{html.escape(words)}"><i class="{kind}" style="{style}"></i></div>'
+        )
+        start += stage["ms"]
+    devices = dict.fromkeys(stage["device"] for stage in stages)
+    legend = "".join(
+        f'<span><i style="background:{device_colour(device)}"></i>{html.escape(device)}</span>' for device in devices
+    )
+    label = html.escape("; ".join(f"{s['stage']} {_percent(s['ms'], total)}" for s in stages))
+    axis = f'<div class="tts-ticks">{_ticks(_round_steps(span), span)}<span class="unit">Time (ms)</span></div>'
+    return (
+        f'<div class="tts-waterfall" role="img" aria-label="Share of time: {label}">{"".join(rows)}{axis}</div>'
+        f'<div class="tts-legend">{legend}</div>'
+    )
+
+
+def stage_table(stages: Sequence[Mapping[str, Any]], total_ms: float) -> str:
+    """Write the stage report as a table: stage, device, method, ms, share, transferred bytes, and the total.
+
+    Args:
+        stages: the stage report of a `Synthesis`.
+        total_ms: wall time of the whole call, shown in the last row.
+    """
+    heads = ("Stage", "Device", "Method", "ms", "Share", "Bytes")
+    head = "".join(f'<th scope="col"{_number(i > 2)}>{name}</th>' for i, name in enumerate(heads))
+    rows = []
+    for stage in stages:
+        values = (
+            stage["device"],
+            stage["method"] or "",
+            f"{stage['ms']:.2f}",
+            _percent(stage["ms"], total_ms),
+        )
+        cells = "".join(f"<td{_number(i > 1)}>{html.escape(str(value))}</td>" for i, value in enumerate(values))
+        moved = f"{stage['bytes']:,}" if stage["bytes"] else ""
+        name = html.escape(stage["stage"])
+        rows.append(f'<tr><th scope="row">{name}</th>{cells}<td class="number">{moved}</td></tr>')
+    moved = f"{sum(stage['bytes'] or 0 for stage in stages):,}"
+    return (
+        '<div class="tts-table" tabindex="0" role="region" aria-label="Stages"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
+        f'<tfoot><tr><th scope="row" colspan="3">Total (wall time)</th><td class="number">{total_ms:.2f}</td>'
+        f'<td class="number">100.0 %</td><td class="number">{moved}</td></tr></tfoot></table></div>'
+    )
+
+
+def device_colour(device: str) -> str:
+    """The colour that stands for a device, by its type."""
+    return _DEVICE_COLOURS.get(device.partition(":")[0], _OTHER_COLOUR)
+
+
+def _figure(title: str, level_db: np.ndarray, config: MelConfig, limits: tuple[float, float], colours: str) -> str:
+    seconds = level_db.shape[1] * config.hop_length / config.sample_rate
+    f_max = config.f_max or config.sample_rate / 2
+    alt = f"{title}: mel spectrogram, {seconds:.2f} s, {config.f_min:.0f} to {f_max:.0f} Hz"
+    y = "".join(f'<span style="bottom:{at:.2%}">{hz}</span>' for hz, at in _frequency_ticks(config, f_max))
+    x = _ticks(_round_steps(seconds), seconds)
+    return (
+        f"<figure><figcaption>{html.escape(title)}</figcaption>"
+        f'<div class="tts-plot"><div class="y" aria-hidden="true">{y}<span class="unit">Frequency (Hz)</span></div>'
+        f'<div class="view"><img alt="{html.escape(alt)}" src="{_png(level_db, limits, colours)}"></div>'
+        f'<div class="x tts-ticks" aria-hidden="true">{x}<span class="unit">Time (s)</span></div></div></figure>'
+    )
+
+
+def _colour_bar(low: float, high: float, colours: str) -> str:
+    stops = ",".join(f"#{colour}" for colour in colours.split())
+    marks = range(math.ceil(low / 20) * 20, math.floor(high) + 1, 20)
+    ticks = _ticks([mark - low for mark in marks], high - low, [str(mark) for mark in marks])
+    return (
+        f'<div class="tts-scale" role="img" aria-label="Colour scale from {low:.0f} to {high:.0f} dB">'
+        f'<div class="bar" style="background:linear-gradient(90deg,{stops})"></div>'
+        f'<div class="tts-ticks" aria-hidden="true">{ticks}<span class="unit">Level (dB)</span></div></div>'
+    )
+
+
+def _frequency_ticks(config: MelConfig, f_max: float) -> list[tuple[int, float]]:
+    """Octave-spaced frequencies in Hz, each with its height in the picture, 0 at the bottom and 1 at the top."""
+    low, high = hz_to_mel(config.f_min, config.mel_scale), hz_to_mel(f_max, config.mel_scale)
+    ticks: list[tuple[int, float]] = []
+    for hz in (125, 250, 500, 1000, 2000, 4000, 8000, 16000):
+        # bin k peaks at point k + 1 of n_mels + 2 equally spaced mels, and is drawn from k / n_mels to (k + 1) / n_mels
+        k = (hz_to_mel(hz, config.mel_scale) - low) / (high - low) * (config.n_mels + 1) - 1
+        height = (k + 0.5) / config.n_mels
+        if 0.02 <= height <= 0.99 and (not ticks or height - ticks[-1][1] > 0.07):
+            ticks.append((hz, height))
+    return ticks
+
+
+def _round_steps(end: float) -> list[float]:
+    """About five round numbers from 0 to the end."""
+    raw = end / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    return [round(i * step, 6) for i in range(math.floor(end / step) + 1)]
+
+
+def _ticks(positions: Sequence[float], end: float, labels: Sequence[str] | None = None) -> str:
+    """Labels along a horizontal axis from 0 to `end`."""
+    labels = labels or [f"{at:g}" for at in positions]
+    return "".join(
+        f'<span style="left:{at / end:.2%}">{label}</span>' for at, label in zip(positions, labels, strict=True)
+    )
+
+
+def _png(level_db: np.ndarray, limits: tuple[float, float], colours: str) -> str:
+    """An image of (n_mels, L) decibels as a data URI: a PNG of 8-bit palette indices, low frequencies at the bottom."""
+    low, high = limits
+    frames = level_db.shape[1]
+    if frames > MAX_COLUMNS:
+        starts = np.linspace(0, frames, MAX_COLUMNS, endpoint=False).astype(int)
+        level_db = np.maximum.reduceat(level_db, starts, axis=1)
+    scaled = np.clip((np.nan_to_num(level_db, nan=low) - low) / (high - low), 0, 1)
+    indices = np.round(scaled[::-1] * 255).astype(np.uint8)
+    rows = np.pad(indices, ((0, 0), (1, 0)))  # every row starts with its filter type, 0: none
+    header = struct.pack(">IIBBBBB", indices.shape[1], indices.shape[0], 8, 3, 0, 0, 0)
+    chunks = (
+        (b"IHDR", header),
+        (b"PLTE", _palette(colours)),
+        (b"IDAT", zlib.compress(rows.tobytes())),
+        (b"IEND", b""),
+    )
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _palette(colours: str) -> bytes:
+    """256 RGB triples between the anchors."""
+    anchors = np.array([list(bytes.fromhex(colour)) for colour in colours.split()])
+    at = np.linspace(0, len(anchors) - 1, 256)
+    channels = [np.interp(at, np.arange(len(anchors)), anchors[:, i]) for i in range(3)]
+    return np.round(np.stack(channels, axis=1)).astype(np.uint8).tobytes()
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole if whole else 0:.1f} %"
+
+
+def _number(is_number: bool) -> str:
+    return ' class="number"' if is_number else ""
