@@ -27,7 +27,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 # Constants that official checkpoints store beside the weights: checkpoint key -> our buffer. They are computed here,
 # and compared, because a filterbank that differs means a mel convention that differs.
-_STORED_CONSTANTS = {
+STORED_CONSTANTS = {
     "feature_extractor.mel_spec.spectrogram.window": "feature_extractor.stft.window",
     "feature_extractor.mel_spec.mel_scale.fb": "feature_extractor.filterbank",
     "head.istft.window": "head.istft.window",
@@ -148,7 +148,7 @@ def load_model(files: CheckpointFiles) -> Vocos:
     with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
         model = Vocos(config, method="fft")  # the method that is cheap to set up; a placement may change it
     weights = read_weights(files.weights)
-    constants = {key: weights.pop(key) for key in _STORED_CONSTANTS if key in weights}
+    constants = {key: weights.pop(key) for key in STORED_CONSTANTS if key in weights}
     _check_constants(model, constants, files.weights)
     _check_weights(model.state_dict(), weights, files.weights)
     model.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, assign=True)
@@ -205,7 +205,7 @@ def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path
 def _check_constants(model: Vocos, constants: dict[str, Tensor], path: Path) -> None:
     """Compare stored windows and filterbanks with ours."""
     for key, stored in constants.items():
-        ours = model.get_buffer(_STORED_CONSTANTS[key])
+        ours = model.get_buffer(STORED_CONSTANTS[key])
         if stored.shape != ours.shape or (stored.float() - ours).abs().max() > _CONSTANT_TOLERANCE * ours.abs().max():
             raise CheckpointError(
                 f"{path}: stored {key} differs from the one that {CONFIG_FILE} describes; the checkpoint was trained "
