@@ -1,0 +1,35 @@
+# Two commands do everything on a fresh machine: `make app` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: app test check pytest screenshots clean
+
+app: $(VENV)/app.installed
+	$(BIN)/python app.py
+
+test: check pytest
+
+check: $(VENV)/test.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+pytest: $(VENV)/test.installed
+	$(BIN)/python -m pytest
+
+screenshots: $(VENV)/test.installed
+	$(BIN)/python -m tests.screenshots docs
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+$(VENV)/app.installed: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -r requirements.txt
+	touch $@
+
+$(VENV)/test.installed: requirements.txt requirements-test.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -r requirements-test.txt
+	touch $@

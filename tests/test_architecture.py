@@ -1,0 +1,81 @@
+"""What keeps the package readable: levels, no work at import, only public names at the top."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tts_infer
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "tts_infer"
+
+# A module imports from lower levels only.
+LEVELS = [
+    {"errors"},
+    {"config", "audio", "inputs", "devices"},
+    {"spectral", "timing"},
+    {"mel"},
+    {"model", "evaluate"},
+    {"checkpoint", "placement", "official"},
+    {"vocoder"},
+    {"pictures"},
+    {"__init__"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of the package that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tts_infer":
+            names.add((node.module.split(".") + ["__init__"])[1])
+        if isinstance(node, ast.Import):
+            names |= {(a.name.split(".") + ["__init__"])[1] for a in node.names if a.name.split(".")[0] == "tts_infer"}
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+def test_imports_go_down(path: Path) -> None:
+    assert path.stem in LEVEL, f"give {path.stem} a level"
+    upward = {name for name in imported(path) if LEVEL[name] >= LEVEL[path.stem]}
+    assert not upward, f"{path.name} imports from its own level or above: {upward}"
+
+
+@pytest.mark.parametrize("path", [ROOT / "app.py", PACKAGE / "cli.py"], ids=lambda p: p.stem)
+def test_the_top_uses_public_names_only(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tts_infer"):
+            assert node.module == "tts_infer" and {a.name for a in node.names} <= set(tts_infer.__all__)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tts_infer":
+            assert node.attr in tts_infer.__all__, f"tts_infer.{node.attr} is not public"
+
+
+def test_every_module_has_its_tests() -> None:
+    untested = {"__init__", "__main__", "errors"}
+    missing = (
+        {p.stem for p in PACKAGE.glob("*.py")} - untested - {p.stem[5:] for p in (ROOT / "tests").glob("test_*.py")}
+    )
+    assert not missing
+
+
+def test_importing_does_nothing_else() -> None:
+    """No page, no plots, no peers, no Hub client; no choice of device or threads, no environment."""
+    code = """
+import os, sys, torch
+before, threads = dict(os.environ), torch.get_num_threads()
+import tts_infer
+assert dict(os.environ) == before and torch.get_num_threads() == threads
+heavy = {"gradio", "matplotlib", "vocos", "torchaudio", "huggingface_hub", "librosa", "scipy"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

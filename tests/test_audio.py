@@ -1,0 +1,115 @@
+"""Audio files: levels, rates and whole files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from tts_infer.audio import AudioClip, read_audio, resample, to_int16, whole_file, write_audio
+from tts_infer.errors import FileError, InputError
+
+
+def tone(sample_rate: int, hz: float = 440.0, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hz * np.arange(int(sample_rate * seconds)) / sample_rate)).astype(np.float32)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_reads_every_container_at_its_level(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"tone.{suffix}"
+    soundfile.write(path, tone(44100), 44100)
+    clip = read_audio(path, 24000)
+    assert clip.sample_rate == 24000 and clip.samples.dtype == np.float32
+    middle = clip.samples[3000:9000]
+    # rms of a sine of 0.5; lossy codecs and the resampler's pass band stay within 1 % (0.09 dB)
+    assert np.sqrt(np.mean(middle**2)) == pytest.approx(0.5 / np.sqrt(2), rel=1e-2)
+
+
+def test_channels_are_averaged(tmp_path: Path) -> None:
+    left = tone(24000)
+    soundfile.write(tmp_path / "s.wav", np.stack([left, 0 * left], axis=1), 24000, subtype="FLOAT")
+    assert np.array_equal(read_audio(tmp_path / "s.wav").samples, left / 2)
+
+
+def test_resampling_keeps_a_tone() -> None:
+    clip = resample(AudioClip(tone(48000), 48000), 24000)
+    assert np.allclose(clip.samples[200:-200], tone(24000)[200:-200], atol=1e-4)  # soxr HQ: about -100 dB
+    assert clip.seconds == pytest.approx(0.5)
+    assert resample(clip, 24000) is clip
+    with pytest.raises(InputError, match="sample_rate is 0"):
+        resample(clip, 0)
+
+
+def test_int16_keeps_the_level_and_counts_clipping() -> None:
+    values = torch.tensor([0.0, 0.5, -0.5, 1.0, -1.0, 1.1, -2.0, 0.49 / 32768])
+    samples, clipped = to_int16(values)
+    assert samples.tolist() == [0, 16384, -16384, 32767, -32768, 32767, -32768, 0]
+    assert samples.dtype == np.int16 and clipped == 2
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_pcm16_passes_unchanged(tmp_path: Path, suffix: str) -> None:
+    pcm = np.arange(-32768, 32768, dtype=np.int16)
+    soundfile.write(tmp_path / "in.wav", pcm, 24000)
+    clip = read_audio(tmp_path / "in.wav")
+    assert write_audio(tmp_path / f"out.{suffix}", clip.samples, 24000) == 0
+    assert np.array_equal(soundfile.read(tmp_path / f"out.{suffix}", dtype="int16")[0], pcm)
+
+
+def test_float32_is_never_clipped(tmp_path: Path) -> None:
+    audio = torch.tensor([0.1, 1.5, -3.0])
+    assert write_audio(tmp_path / "f.wav", audio, 24000, "float32") == 0
+    assert np.array_equal(soundfile.read(tmp_path / "f.wav", dtype="float32")[0], audio.numpy())
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "out.wav"
+    target.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt), whole_file(target) as part:
+        part.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("content", [b"", b"RIFF\x00\x00\x00\x00WA", b"just some text\n" * 100])
+def test_what_is_no_audio(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.wav"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"cannot read .*broken.wav as audio: .*; give a WAV, FLAC, OGG or MP3 file"):
+        read_audio(path)
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file"):
+        read_audio(tmp_path / "missing.wav")
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 24000)
+    with pytest.raises(FileError, match="holds no samples"):
+        read_audio(tmp_path / "empty.wav")
+
+
+@pytest.mark.parametrize(
+    ("name", "sample_format", "message"),
+    [
+        ("a.mp3", "pcm16", "extension '.mp3'; allowed: .wav, .flac"),
+        ("a.flac", "float32", "FLAC holds integers only"),
+        ("nowhere/a.wav", "pcm16", "no such folder"),
+        ("a.wav", "pcm24", "sample format 'pcm24'; allowed: pcm16, float32"),
+        ("folder.wav", "pcm16", "it is a folder"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path: Path, name: str, sample_format: str, message: str) -> None:
+    (tmp_path / "folder.wav").mkdir()
+    with pytest.raises(FileError, match=message):
+        write_audio(tmp_path / name, torch.zeros(10), 24000, sample_format)  # type: ignore[arg-type]
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.wav"]
+    with pytest.raises(InputError, match=r"shape \(1, 10\); expected \(T,\)"):
+        write_audio(tmp_path / "a.wav", torch.zeros(1, 10), 24000)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs a folder that refuses every new file")
+def test_a_system_that_refuses_is_reported() -> None:
+    with pytest.raises(FileError, match="cannot write /proc/out.wav"):
+        write_audio("/proc/out.wav", torch.zeros(100), 24000)

@@ -1,0 +1,114 @@
+"""The command line, in this process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import tts_infer
+from tts_infer.cli import main
+
+CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
+
+
+def test_decode_copies_audio(tmp_path: Path, capsys: pytest.CaptureFixture[str], vocoder: tts_infer.Vocoder) -> None:
+    out = tmp_path / "out.wav"
+    assert main(["decode", str(CLIP), "-o", str(out), "--device", "cpu", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    audio = vocoder(tts_infer.read_audio(CLIP, 24000).samples)[0]
+    assert np.array_equal(soundfile.read(out, dtype="int16")[0], tts_infer.to_int16(audio)[0])
+    assert report["sample_rate"] == 24000 and report["seconds"] == len(audio) / 24000
+    assert [row["stage"] for row in report["stages"]] == list(tts_infer.STAGES)
+    assert report["xrt"] == pytest.approx(report["seconds"] / report["total_ms"] * 1000)
+    assert 0 < report["log_mel_error_db"] < 3.0  # see test_vocoder.py
+
+
+def test_decode_takes_the_official_mel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], official: object, speech: torch.Tensor
+) -> None:
+    from vocos.feature_extractors import MelSpectrogramFeatures
+
+    mel = MelSpectrogramFeatures()(speech)
+    np.save(tmp_path / "mel.npy", mel.numpy())
+    assert main(["decode", str(tmp_path / "mel.npy"), "-o", str(tmp_path / "o.flac"), "--istft", "matmul"]) == 0
+    text = capsys.readouterr().out
+    assert "istft     cpu             matmul" in text and "x real time" in text
+    assert soundfile.info(tmp_path / "o.flac").frames == (mel.shape[-1] - 1) * 256
+
+
+def test_placements_methods_and_formats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.wav"
+    arguments = ["--placement", "istft=cpu/matmul,head=cpu", "--mel", "fft", "--dtype", "bfloat16", "--json"]
+    assert main(["decode", str(CLIP), "-o", str(out), "--sample-format", "float32", *arguments]) == 0
+    rows = {row["stage"]: row["method"] for row in json.loads(capsys.readouterr().out)["stages"]}
+    assert rows == {"mel": "fft", "backbone": "torch", "head": "torch", "istft": "matmul"}
+    assert soundfile.info(out).subtype == "FLOAT"
+
+
+def test_clipping_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mel = tts_infer.load_vocoder().mel(3.0 * tts_infer.read_audio(CLIP, 24000).samples)
+    torch.save(mel, tmp_path / "loud.pt")
+    assert main(["decode", str(tmp_path / "loud.pt"), "-o", str(tmp_path / "o.wav")]) == 0
+    assert "samples clipped to full scale" in capsys.readouterr().out
+
+
+def test_vocoders(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vocoders"]) == 0
+    assert capsys.readouterr().out.startswith("vocos-mini-24khz")
+    assert main(["vocoders", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["vocos-mel-24khz"]["where"] == "charactr/vocos-mel-24khz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.wav", "-o", "x.wav"], "no such file: missing.wav"),
+        (["missing.npy", "-o", "x.wav"], "no such file: missing.npy"),
+        (["text.wav", "-o", "x.wav"], "cannot read text.wav as audio"),
+        (["turned.npy", "-o", "x.wav"], "transpose its last two axes"),
+        (["batch.npy", "-o", "x.wav"], "holds a batch of 2; decode writes one file"),
+        ([str(CLIP), "-o", "x.mp3"], "extension '.mp3'; allowed: .wav, .flac"),
+        ([str(CLIP), "-o", "no/x.wav"], "no such folder"),
+        ([str(CLIP), "-o", "x.wav", "--vocoder", "nope"], "vocoder 'nope' is neither"),
+        ([str(CLIP), "-o", "x.wav", "--placement", "mel=gpu"], "device 'gpu' is unknown"),
+        ([str(CLIP), "-o", "x.wav", "--dtype", "float16"], "dtype 'float16'"),
+        ([str(CLIP), "-o", "x.wav", "--placement", "istft=cpu/fft", "--istft", "matmul"], "'matmul' is asked for"),
+    ],
+)
+def test_mistakes_are_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.wav").write_text("no audio")
+    np.save("turned.npy", np.zeros((5, 100), dtype=np.float32))
+    np.save("batch.npy", np.zeros((2, 100, 5), dtype=np.float32))
+    assert main(["decode", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert not list(tmp_path.glob("*x.*"))
+
+
+def test_the_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = tmp_path / "clip.wav"
+    clip.write_bytes(CLIP.read_bytes())
+    assert main(["decode", str(clip), "-o", str(clip)]) == 2
+    assert "is the input itself" in capsys.readouterr().err and clip.read_bytes() == CLIP.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["decode"], ["decode", "a.wav"], ["fly"], ["decode", "a", "-o", "b", "--istft", "x"]]
+)
+def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2 and capsys.readouterr().err.count("\n") == 1

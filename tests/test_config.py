@@ -1,0 +1,129 @@
+"""Configuration is data: what is not in the tables is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tts_infer.config import KnownVocoder, MelConfig, build, known_vocoders, read_vocoder_config
+from tts_infer.errors import ConfigError
+
+OFFICIAL: dict[str, Any] = {
+    "feature_extractor": {
+        "class_path": "vocos.feature_extractors.MelSpectrogramFeatures",
+        "init_args": {"sample_rate": 24000, "n_fft": 1024, "hop_length": 256, "n_mels": 100, "padding": "center"},
+    },
+    "backbone": {
+        "class_path": "vocos.models.VocosBackbone",
+        "init_args": {"input_channels": 100, "dim": 512, "intermediate_dim": 1536, "num_layers": 8},
+    },
+    "head": {
+        "class_path": "vocos.heads.ISTFTHead",
+        "init_args": {"dim": 512, "n_fft": 1024, "hop_length": 256, "padding": "center"},
+    },
+}
+
+
+def write(path: Path, document: Any) -> Path:
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+def changed(section: str, key: str, value: Any) -> dict[str, Any]:
+    document = yaml.safe_load(yaml.safe_dump(OFFICIAL))
+    (document[section] if key == "class_path" else document[section]["init_args"])[key] = value
+    return document
+
+
+def test_official_layout(tmp_path: Path) -> None:
+    config = read_vocoder_config(write(tmp_path / "config.yaml", OFFICIAL))
+    assert config.mel == MelConfig()
+    assert (config.backbone.dim, config.backbone.num_layers, config.head.padding) == (512, 8, "center")
+
+
+def test_keys_of_third_party_forks(tmp_path: Path) -> None:
+    document = changed("feature_extractor", "mel_scale", "slaney")
+    document["feature_extractor"]["init_args"].update(f_min=0, f_max=8000, norm="slaney")
+    mel = read_vocoder_config(write(tmp_path / "config.yaml", document)).mel
+    assert (mel.mel_scale, mel.norm, mel.f_min, mel.f_max) == ("slaney", "slaney", 0.0, 8000.0)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("head", "class_path", "os.system", r"head: class_path 'os.system' is not supported; allowed: 'vocos.heads"),
+        ("head", "class_path", "vocos.heads.IMDCTCosHead", "'vocos.heads.IMDCTCosHead' is not supported"),
+        ("backbone", "depth", 8, "backbone: unknown key 'depth'; allowed: adanorm_num_embeddings, dim"),
+        ("backbone", "dim", "512", "backbone: dim is '512'; allowed: int"),
+        ("backbone", "dim", 512.0, "backbone: dim is 512.0; allowed: int"),
+        ("backbone", "dim", True, "backbone: dim is True; allowed: int"),
+        ("backbone", "dim", 0, "dim is 0; it must be greater than 0"),
+        ("backbone", "adanorm_num_embeddings", 4, "conditional .EnCodec. backbones are not supported"),
+        ("head", "padding", "valid", "padding is 'valid'; allowed: 'center' or 'same'"),
+        ("feature_extractor", "norm", "l1", "norm is 'l1'; allowed: 'slaney' or null"),
+        ("feature_extractor", "n_mels", 80, "n_mels is 80 but backbone.input_channels is 100; they must be equal"),
+        ("head", "hop_length", 300, "hop_length is 256 but head.hop_length is 300"),
+    ],
+)
+def test_anything_else_is_refused(tmp_path: Path, section: str, key: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_vocoder_config(write(tmp_path / "config.yaml", changed(section, key, value)))
+    assert "\n" not in str(caught.value) and "config.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "expected a mapping of names to values, got list"),
+        ("a: [1", "is not valid YAML"),
+        ("head: !!python/object/apply:os.system [exit]\n", "is not valid YAML"),
+        ("head: {}\n", "missing key 'backbone', 'feature_extractor'"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_vocoder_config(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_and_binary_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        read_vocoder_config(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not UTF-8 text"):
+        read_vocoder_config(tmp_path / "config.yaml")
+
+
+def test_known_convention_completes_the_file_and_must_agree(tmp_path: Path) -> None:
+    known = KnownVocoder("a", "hub", "", "MIT", MelConfig(log_floor=1e-5), repo_id="o/a")
+    path = write(tmp_path / "config.yaml", OFFICIAL)
+    assert read_vocoder_config(path, known).mel.log_floor == 1e-5
+    other = KnownVocoder("b", "hub", "", "MIT", MelConfig(padding="same"), repo_id="o/b")
+    with pytest.raises(ConfigError, match="padding is 'center', but vocoder 'b' is known with 'same'"):
+        read_vocoder_config(path, other)
+
+
+def test_known_vocoders() -> None:
+    known = known_vocoders()
+    assert next(iter(known)) == "vocos-mini-24khz"
+    assert known["vocos-mel-24khz"].repo_id == "charactr/vocos-mel-24khz"
+    assert known["vocos-mel-22khz"].mel == MelConfig(
+        sample_rate=22050, n_mels=80, f_max=8000.0, mel_scale="slaney", norm="slaney", padding="same", log_floor=1e-5
+    )
+    assert all(name == entry.name for name, entry in known.items())
+
+
+def test_a_known_vocoder_is_embedded_or_on_the_hub() -> None:
+    entry = {"name": "x", "source": "hub", "description": "", "license": "MIT", "mel": {}}
+    with pytest.raises(ConfigError, match="repo_id goes with source 'hub'"):
+        build(KnownVocoder, entry, "x.yaml")
+
+
+def test_decibels_per_unit() -> None:
+    assert MelConfig().db_per_unit == pytest.approx(8.6859, abs=1e-4)  # 20 / ln 10
+    assert MelConfig(power=2).db_per_unit == pytest.approx(4.3429, abs=1e-4)
