@@ -68,9 +68,14 @@ def test_float32_is_never_clipped(tmp_path: Path) -> None:
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
     target = tmp_path / "out.wav"
     target.write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt), whole_file(target) as part:
-        part.write_bytes(b"half")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with whole_file(target) as part:
+            part.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert target.read_bytes() == b"old" and list(tmp_path.iterdir()) == [target]
 
 

@@ -66,14 +66,20 @@ def test_audio() -> None:
     wave = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
     assert torch.equal(as_audio(wave), wave)
     assert as_audio(wave[0].numpy()).shape == (1, 500)
-    for given, error, message in [
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
         (np.zeros(9, dtype=np.int16), InputTypeError, "torch.int16; .*divide 16-bit samples by 32768"),
         (torch.zeros(0), InputError, "audio is empty"),
         (torch.zeros(1, 2, 9), InputError, "expected .B, T. or .T,., one channel"),
         (torch.tensor([0.0, float("nan")]), InputError, "holds 1 NaN or infinite values of 2"),
-    ]:
-        with pytest.raises(error, match=message):
-            as_audio(given)
+    ],
+)
+def test_refused_audio(given: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        as_audio(given)
 
 
 def test_feature_files(tmp_path: Path) -> None:

@@ -115,9 +115,17 @@ def test_drop_in_for_f5_tts(vocoder: Vocoder) -> None:
         (lambda v: v.synthesize(), InputError, "give either features or audio"),
         (lambda v: v.synthesize(torch.zeros(1, 100, 5), audio=torch.zeros(1, 500)), InputError, "not both"),
         (lambda v: tts_infer.load_vocoder(device="tpu"), PlacementError, "device 'tpu' is unknown; here: cpu"),
-        (lambda v: tts_infer.load_vocoder(dtype="int8"), PlacementError, "dtype 'int8' is unknown; allowed: float32"),
+        (
+            lambda v: tts_infer.load_vocoder(dtype="int8"),  # type: ignore[arg-type]
+            PlacementError,
+            "dtype 'int8' is unknown; allowed: float32",
+        ),
         (lambda v: tts_infer.load_vocoder(device="cpu", dtype="float16"), PlacementError, "use 'bfloat16'"),
-        (lambda v: tts_infer.load_vocoder(istft="conv"), PlacementError, "'conv'; allowed: auto, matmul, fft"),
+        (
+            lambda v: tts_infer.load_vocoder(istft="conv"),  # type: ignore[arg-type]
+            PlacementError,
+            "'conv'; allowed: auto, matmul, fft",
+        ),
     ],
 )
 def test_mistakes(vocoder: Vocoder, call: Any, error: type[Exception], message: str) -> None:

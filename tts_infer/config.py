@@ -51,7 +51,7 @@ class MelConfig:
         f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
         if not 0 <= self.f_min < f_max <= self.sample_rate / 2:
             raise ConfigError(
-                f"mel range {self.f_min} to {f_max} Hz must lie within 0 to {self.sample_rate / 2} Hz, half the sample rate"
+                f"mel range {self.f_min} to {f_max} Hz must lie within 0 to {self.sample_rate / 2} Hz"
             )
 
     @property
