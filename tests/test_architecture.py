@@ -17,13 +17,15 @@ PACKAGE = ROOT / "tts_infer"
 # A module imports from lower levels only.
 LEVELS = [
     {"errors"},
-    {"config", "audio", "inputs", "devices"},
+    {"config"},
+    {"audio", "inputs", "devices"},
     {"spectral", "timing"},
     {"mel"},
     {"model", "evaluate"},
-    {"checkpoint", "placement", "official"},
+    {"checkpoint", "parity", "official"},
+    {"placement", "audit"},
     {"vocoder"},
-    {"pictures"},
+    {"pictures", "doctor"},
     {"__init__"},
     {"cli"},
     {"__main__"},

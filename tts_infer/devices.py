@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import cache
 from types import ModuleType
+from typing import get_args
 
 import torch
+import torch.nn.functional as F
 
+from tts_infer.config import DTypeName
 from tts_infer.errors import PlacementError
 
 CPU = torch.device("cpu")
+DTYPES: dict[DTypeName, torch.dtype] = {name: getattr(torch, name) for name in get_args(DTypeName)}
 # In the order of preference of device="auto".
 ACCELERATORS = ("cuda", "mps", "xpu")
 
@@ -72,7 +77,55 @@ def release_memory(device: torch.device) -> None:
     """Give cached memory of an accelerator back to the system."""
     module = device_module(device)
     if module is not None and hasattr(module, "empty_cache"):
-        module.empty_cache()
+        with exclusive(device):
+            module.empty_cache()
+
+
+def precision(device: torch.device, dtype: DTypeName) -> torch.autocast | nullcontext[None]:
+    """Compute matrix products on `device` in `dtype`; norms and residual sums stay in float32."""
+    return nullcontext() if dtype == "float32" else torch.autocast(device.type, DTYPES[dtype])
+
+
+@cache
+def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
+    """Why matrix products in `dtype` are no use on `device`; None where they are."""
+    if dtype == "float32":
+        return None
+    if device.type == "cpu":
+        if dtype == "float16":
+            return "slow and incomplete on the CPU"
+        native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        return None if native else "slow on this CPU, which has no instructions for it"
+    emulates = getattr(device_module(device), "is_bf16_supported", None)  # CUDA and XPU know; the others are tried
+    if dtype == "bfloat16" and emulates is not None and not emulates(including_emulation=False):
+        return f"slow on {device}, which has no instructions for it"
+    try:
+        with exclusive(device), precision(device, dtype), torch.inference_mode():
+            x = torch.ones(1, 8, 8, device=device)
+            F.linear(F.conv1d(x, x.expand(8, 8, 8)), x[0, :, :1])
+            synchronise(device)
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # whatever a backend refuses with
+        return f"not supported on {device} ({first_sentence(error)})"
+    return None
+
+
+def first_sentence(error: Exception) -> str:
+    """What a backend's error begins with; the rest may be pages of dispatcher tables."""
+    return str(error).strip().split("\n")[0].split(". ")[0]
+
+
+def require_dtype(device: torch.device, dtype: DTypeName) -> None:
+    """Refuse a dtype that is unknown or no use on a device.
+
+    Raises:
+        PlacementError: says why.
+    """
+    if dtype not in DTYPES:
+        raise PlacementError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+    refusal = dtype_refusal(device, dtype)
+    if refusal:
+        better = [name for name in reversed(DTYPES) if dtype_refusal(device, name) is None]
+        raise PlacementError(f"dtype {dtype!r} is {refusal}; use {' or '.join(map(repr, better))}")
 
 
 @contextmanager

@@ -1,27 +1,34 @@
 """Which stage runs on which device, and by which method.
 
 A placement is written as `stage=device` or `stage=device/method`, separated by commas; as a name of
-`configs/placements.yaml`; as a YAML file; as a dict; or as a `Placement`. Stages that it does not name, and methods
-that it leaves out, are chosen.
+`configs/placements.yaml`; as a YAML file; as a dict; or as a `Placement`. What it states is obeyed or refused. Stages
+that it does not name, and methods that it leaves out, are chosen, from what is right (see `tts_infer.parity`):
+
+- on the device that the user named, the faster method;
+- with device "auto", the faster of that and the CPU;
+- a stage that is right by no method there goes to the CPU, with a warning.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 
-from tts_infer.config import configs_dir, load_yaml
-from tts_infer.devices import resolve_device
+from tts_infer.config import DTypeName, configs_dir, load_yaml
+from tts_infer.devices import CPU, exclusive, require_dtype, resolve_device
 from tts_infer.errors import PlacementError
+from tts_infer.parity import STAGES, Method, Stage, StageCheck, check_stage
 
-Stage = Literal["mel", "backbone", "head", "istft"]
 MethodChoice = Literal["auto", "matmul", "fft"]
-STAGES: tuple[Stage, ...] = get_args(Stage)
+# How many times faster the second choice must be to replace the first: noise must not decide.
+MARGIN = 1.5
 
 
 @dataclass(frozen=True)
@@ -29,8 +36,9 @@ class StagePlacement:
     """Where and how one stage runs, and why."""
 
     device: torch.device
-    method: str  # "matmul" or "fft"; "torch" where there is no choice
+    method: Method
     reason: str
+    check: StageCheck | None = None  # None: nothing was checked, because nothing was to be chosen
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,20 @@ class Placement:
     backbone: StagePlacement
     head: StagePlacement
     istft: StagePlacement
+
+    @classmethod
+    def auto(cls, device: str | torch.device = "auto", dtype: DTypeName = "float32", check: bool = True) -> Placement:
+        """Choose per stage, see the head of this module.
+
+        Args:
+            device: the device wanted.
+            dtype: of the matrix products in backbone and head.
+            check: whether to prove and time the stages first; if not, the device is trusted.
+
+        Raises:
+            PlacementError: no such device here.
+        """
+        return make_placement(device=device, dtype=dtype, check=check)
 
     def __getitem__(self, stage: Stage) -> StagePlacement:
         placed: StagePlacement = getattr(self, stage)
@@ -58,6 +80,8 @@ def make_placement(
     device: str | torch.device = "auto",
     mel: MethodChoice = "auto",
     istft: MethodChoice = "auto",
+    dtype: DTypeName = "float32",
+    check: bool = True,
 ) -> Placement:
     """Turn what the user wrote into a placement that is obeyed as it stands.
 
@@ -65,16 +89,19 @@ def make_placement(
         spec: see the head of this module.
         device: for the stages that `spec` does not name.
         mel, istft: method of a spectral stage; "auto" leaves it to `spec`, and if that is silent, to the device.
+        dtype: of the matrix products in backbone and head.
+        check: whether what is left to choose is proved and timed first. Results are kept for the process.
 
     Raises:
-        PlacementError: unknown stage, device, method or name; a device that this machine lacks; two methods asked
-            for one stage.
+        PlacementError: unknown stage, device, method or name; a device that this machine lacks; a dtype that is no
+            use on its device; two methods asked for one stage; or a spectral stage whose device was stated is wrong
+            there by every method.
     """
     if isinstance(spec, Placement):
         return spec
-    wanted = _parse(spec)
-    methods = {"mel": mel, "istft": istft}
-    return Placement(**{stage: _place(stage, wanted.get(stage), device, methods.get(stage)) for stage in STAGES})
+    wanted, methods = _parse(spec), {"mel": mel, "istft": istft}
+    wishes = [_wish(stage, wanted.get(stage, ""), methods.get(stage), device, dtype) for stage in STAGES]
+    return Placement(**{wish.stage: _place(wish, check) for wish in wishes})
 
 
 def named_placements() -> dict[str, dict[str, str]]:
@@ -82,24 +109,84 @@ def named_placements() -> dict[str, dict[str, str]]:
     return load_yaml(configs_dir() / "placements.yaml")
 
 
-def _place(stage: Stage, wanted: str | None, device: str | torch.device, method: str | None) -> StagePlacement:
-    where, _, stated = (wanted or "").partition("/")
+def forget_checks() -> None:
+    """Prove and time anew from now on."""
+    _choose.cache_clear()
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is asked of one stage, and what is left open."""
+
+    stage: Stage
+    device: torch.device
+    methods: tuple[Method, ...]  # the ones to choose from, in order of preference
+    insists: bool  # the device was stated for this very stage
+    any_device: bool  # no device was named at all
+    dtype: DTypeName
+
+
+def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | torch.device, dtype: DTypeName) -> _Wish:
+    where, _, stated = text.partition("/")
     target = resolve_device(where or device)
-    reason = "asked for" if where or device != "auto" else "the first device here"
+    if stage in ("backbone", "head"):
+        require_dtype(target, dtype)
+    wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
     if method is None:
         if stated not in ("", "torch"):
             raise PlacementError(f"stage {stage!r} has no choice of method, got {stated!r}; leave it out")
-        return StagePlacement(target, "torch", reason)
-    for text in (stated or "auto", method):
-        if text not in get_args(MethodChoice):
-            raise PlacementError(f"method of {stage!r} is {text!r}; allowed: {', '.join(get_args(MethodChoice))}")
+        return wish
+    for choice in (stated or "auto", method):
+        if choice not in get_args(MethodChoice):
+            raise PlacementError(f"method of {stage!r} is {choice!r}; allowed: {', '.join(get_args(MethodChoice))}")
     if stated and method not in ("auto", stated):
         raise PlacementError(f"stage {stage!r} is placed with method {stated!r}, but {method!r} is asked for as well")
-    chosen = stated if method == "auto" else method
-    if chosen in ("", "auto"):
-        # pocketfft and MKL beat a dense product on a CPU; elsewhere FFTs are what breaks
-        chosen = "fft" if target.type == "cpu" else "matmul"
-    return StagePlacement(target, chosen, reason)
+    chosen = cast(MethodChoice, stated if stated and method == "auto" else method)
+    return replace(wish, methods=_preferred_methods(target) if chosen == "auto" else (chosen,))
+
+
+def _preferred_methods(device: torch.device) -> tuple[Method, ...]:
+    """On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks."""
+    return ("fft", "matmul") if device == CPU else ("matmul", "fft")
+
+
+def _place(wish: _Wish, check: bool) -> StagePlacement:
+    if len(wish.methods) == 1 and (wish.insists or wish.device == CPU):
+        return StagePlacement(wish.device, wish.methods[0], "asked for" if wish.insists else "the reference")
+    if not check:
+        return StagePlacement(wish.device, wish.methods[0], "preferred there; not checked")
+    with exclusive(wish.device):  # two threads would measure each other, and warn twice
+        return _choose(wish)
+
+
+@cache
+def _choose(wish: _Wish) -> StagePlacement:
+    """Check the candidates, in order of preference, and take the first that none beats by a clear margin."""
+    device = wish.device
+    checks = [check_stage(wish.stage, device, method, wish.dtype, home=device) for method in wish.methods]
+    right = [check for check in checks if check.right]
+    if not right:
+        return _leave(wish, checks)
+    if wish.any_device and device != CPU:
+        right += [check_stage(wish.stage, CPU, method, wish.dtype, home=device) for method in wish.methods]
+    best = right[0]
+    for other in right[1:]:
+        if other.ms * MARGIN < best.ms:
+            best = other
+    rivals = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method}" for c in right if c is not best)
+    reason = f"{best.ms:.2f} ms against {rivals}" if rivals else "right there"
+    wrong = "".join(f"; {check}" for check in checks if not check.right)
+    return StagePlacement(best.device, best.method, reason + wrong, best)
+
+
+def _leave(wish: _Wish, checks: list[StageCheck]) -> StagePlacement:
+    """What becomes of a stage that its device computes wrongly."""
+    problem = "; ".join(map(str, checks))
+    if wish.insists:
+        raise PlacementError(f"{problem}; place this stage on 'cpu'")
+    warnings.warn(f"stage {wish.stage!r} goes to the CPU: {problem}", stacklevel=5)
+    method = wish.methods[0] if len(wish.methods) == 1 else _preferred_methods(CPU)[0]
+    return StagePlacement(CPU, method, f"wrong on {wish.device}: {problem}", checks[0])
 
 
 def _parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[str, str]:

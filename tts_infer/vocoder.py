@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from numpy.typing import NDArray
@@ -14,13 +13,15 @@ from torch import Tensor
 
 from tts_infer.checkpoint import DEFAULT_VOCODER, load_model, resolve
 from tts_infer.config import DTypeName, MelConfig, SpectralMethod
-from tts_infer.errors import InputError, PlacementError
+from tts_infer.devices import CPU, exclusive, precision, release_memory, require_dtype
+from tts_infer.errors import InputError
 from tts_infer.inputs import as_audio, as_features
 from tts_infer.model import ISTFTHead, Vocos, VocosBackbone
-from tts_infer.placement import MethodChoice, Placement, PlacementSpec, make_placement
+from tts_infer.placement import STAGES, MethodChoice, Placement, PlacementSpec, make_placement
 from tts_infer.timing import StageRecord, StageTimer
 
-_DTYPES = {name: getattr(torch, name) for name in get_args(DTypeName)}
+# Seconds of audio in one call after which accelerators give their cached memory back.
+_LONG_S = 60
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,8 @@ class Vocoder:
         Raises:
             PlacementError: a dtype that the devices of backbone and head cannot use well.
         """
-        if dtype not in _DTYPES:
-            raise PlacementError(f"dtype {dtype!r} is unknown; allowed: {', '.join(_DTYPES)}")
-        devices = {placement.backbone.device, placement.head.device}
-        if dtype == "float16" and any(d.type == "cpu" for d in devices):
-            raise PlacementError("dtype 'float16' is slow and incomplete on the CPU; use 'bfloat16' or 'float32'")
+        for place in (placement.backbone, placement.head):
+            require_dtype(place.device, dtype)
         self.name, self.dtype = name, dtype
         self._model = model
         self._place(placement)
@@ -106,7 +104,7 @@ class Vocoder:
         Raises:
             InputError, InputTypeError: see `as_audio`; or the audio is too short for one frame.
         """
-        return self._mel(as_audio(audio), StageTimer(enabled=False))
+        return self._mel(_checked_audio(audio), StageTimer(enabled=False))
 
     @torch.inference_mode()
     def decode(self, features: Tensor | NDArray[Any]) -> Tensor:
@@ -125,7 +123,7 @@ class Vocoder:
             InputError, InputTypeError: see `as_features`.
         Source: vocos/pretrained.py Vocos.decode, which fails on one frame with padding "center".
         """
-        return self._decode(as_features(features, self.n_mels), StageTimer(enabled=False))
+        return self._decode(self._checked_features(features), StageTimer(enabled=False))
 
     @torch.inference_mode()
     def __call__(self, audio: Tensor | NDArray[Any]) -> Tensor:
@@ -136,7 +134,7 @@ class Vocoder:
             InputError, InputTypeError: see `mel`.
         """
         timer = StageTimer(enabled=False)
-        return self._decode(self._mel(as_audio(audio), timer), timer)
+        return self._decode(self._mel(_checked_audio(audio), timer), timer)
 
     @torch.inference_mode()
     def synthesize(
@@ -154,9 +152,9 @@ class Vocoder:
         start = time.perf_counter()
         timer = StageTimer(enabled=True)
         if features is not None and audio is None:
-            mel = as_features(features, self.n_mels)
+            mel = self._checked_features(features)
         elif audio is not None and features is None:
-            mel = self._mel(as_audio(audio), timer)
+            mel = self._mel(_checked_audio(audio), timer)
         else:
             raise InputError("give either features or audio=..., not both and not neither")
         decoded = self._decode(mel, timer)
@@ -169,7 +167,7 @@ class Vocoder:
         Raises:
             PlacementError: no such device here.
         """
-        self._place(make_placement(device=device))
+        self._place(make_placement(device=device, dtype=self.dtype))
         return self
 
     def eval(self) -> Vocoder:
@@ -181,10 +179,16 @@ class Vocoder:
         self._model.use_methods(
             cast(SpectralMethod, placement.mel.method), cast(SpectralMethod, placement.istft.method)
         )
-        self._model.feature_extractor.to(placement.mel.device)
-        self._model.backbone.to(placement.backbone.device)
-        self._model.head.out.to(placement.head.device)
-        self._model.head.istft.to(placement.istft.device)
+        with exclusive(*(placement[stage].device for stage in STAGES)):
+            self._model.feature_extractor.to(placement.mel.device)
+            self._model.backbone.to(placement.backbone.device)
+            self._model.head.out.to(placement.head.device)
+            self._model.head.istft.to(placement.istft.device)
+
+    def _checked_features(self, features: Tensor | NDArray[Any]) -> Tensor:
+        """Input as the stages take it. To look at values is to use the device that they are on."""
+        with exclusive(_device_of(features)):
+            return as_features(features, self.n_mels)
 
     def _mel(self, audio: Tensor, timer: StageTimer) -> Tensor:
         place = self.placement.mel
@@ -196,19 +200,27 @@ class Vocoder:
     def _decode(self, features: Tensor, timer: StageTimer) -> Tensor:
         backbone, head, istft = self.placement.backbone, self.placement.head, self.placement.istft
         (features,) = timer.move((features,), backbone.device)
-        with timer.stage("backbone", backbone.device, backbone.method), self._autocast(backbone.device):
+        with timer.stage("backbone", backbone.device, backbone.method), precision(backbone.device, self.dtype):
             hidden = self._model.backbone(features)
         (hidden,) = timer.move((hidden,), head.device)
-        with timer.stage("head", head.device, head.method), self._autocast(head.device):
+        with timer.stage("head", head.device, head.method), precision(head.device, self.dtype):
             spectrum = self._model.head(hidden)
         real, imag = timer.move(spectrum, istft.device)
         with timer.stage("istft", istft.device, istft.method):
             audio: Tensor = self._model.head.istft(real, imag)
+        if audio.numel() >= _LONG_S * self.sample_rate:
+            for device in {backbone.device, head.device, istft.device}:
+                release_memory(device)
         return audio
 
-    def _autocast(self, device: torch.device) -> torch.autocast | nullcontext[None]:
-        """Half precision in the matrix products only; norms and the residual sum stay in float32."""
-        return nullcontext() if self.dtype == "float32" else torch.autocast(device.type, _DTYPES[self.dtype])
+
+def _checked_audio(audio: Tensor | NDArray[Any]) -> Tensor:
+    with exclusive(_device_of(audio)):
+        return as_audio(audio)
+
+
+def _device_of(value: Tensor | NDArray[Any]) -> torch.device:
+    return value.device if isinstance(value, Tensor) else CPU
 
 
 def load_vocoder(
@@ -220,6 +232,7 @@ def load_vocoder(
     istft: MethodChoice = "auto",
     dtype: DTypeName = "float32",
     revision: str | None = None,
+    check: bool = True,
 ) -> Vocoder:
     """Load a pretrained vocoder, ready to decode.
 
@@ -231,12 +244,14 @@ def load_vocoder(
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in backbone and head.
         revision: of a Hub repository.
+        check: prove and time the stages whose device or method is left to choose, see `make_placement`.
 
     Raises:
         VocoderNotFoundError: nothing of that name, here or on the Hub.
         ConfigError, CheckpointError: its files cannot be used.
         PlacementError: a device, method or dtype that is unknown or not available here.
     """
-    placed = make_placement(placement, device, mel, istft)  # refuse a wrong device before anything is downloaded
+    # refuse a wrong device before anything is downloaded
+    placed = make_placement(placement, device, mel, istft, dtype, check)
     files = resolve(name, revision)
     return Vocoder(load_model(files), placed, files.name, dtype)

@@ -1,0 +1,216 @@
+"""An Apple GPU for machines without one: device type "emu", real numbers, the limits of MPS.
+
+A tensor on it holds a CPU tensor and reports device "emu:0". Every operator that reaches it is judged by the MPS table
+of a chosen torch release and refused as torch refuses it, or run on the held tensors. Float64 and mixed devices are
+refused, copies between devices are counted, and two threads inside at once are an error.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
+from tts_infer.audit import OperatorTable, composite_key, operator_name, shipped_tables
+
+# Composed of nothing but a new view of the same memory, made below the dispatcher: run as they stand.
+_VIEWS = ("detach", "alias", "_unsafe_view")
+
+
+class EmulatedDevice:
+    """State of the one emulated device.
+
+    Attributes:
+        table: operators that it has.
+        linger_s: time that every operator stays inside, so that threads that may meet do meet.
+        transfers: bytes of every copy that crossed its border, in order.
+        emptied: how often cached memory was given back.
+        corrupt: name of an operator whose result is silently wrong, as several have been on MPS.
+    """
+
+    def __init__(self) -> None:
+        self.table = shipped_tables()["2.13.0"]
+        self.linger_s = 0.0
+        self.transfers: list[int] = []
+        self.emptied = 0
+        self.corrupt: str | None = None
+        self._guard = threading.Lock()
+        self._owner: int | None = None
+        self._depth = 0
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Be the one thread inside.
+
+        Raises:
+            RuntimeError: another thread is.
+        """
+        me = threading.get_ident()
+        with self._guard:
+            if self._owner not in (None, me):
+                raise RuntimeError("two threads are on the emulated device at once; MPS can crash the process here")
+            self._owner, self._depth = me, self._depth + 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._depth -= 1
+                if self._depth == 0:
+                    self._owner = None
+
+    def run(self, operator: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run one operator, as MPS would."""
+        name, kind = operator_name(operator), self.table.kind(operator)
+        if name == "copy_":
+            return self._copy(*args)
+        if kind in ("none", "absent"):
+            raise NotImplementedError(_refusal(name))
+        key = composite_key(operator) if kind == "composite" and name not in _VIEWS else None
+        if key is not None:
+            return operator._op_dk(key, *args, **kwargs)
+        _require_one_device(args, kwargs)
+        if self.linger_s:
+            time.sleep(self.linger_s)
+        held = tree_map_only(EmulatedTensor, lambda t: t.held, (args, dict(kwargs)))
+        args_held, kwargs_held = tree_map_only(torch.device, lambda d: torch.device("cpu"), held)
+        result = operator(*args_held, **kwargs_held)
+        if operator._schema.is_mutable:
+            return args[0]
+        if name == self.corrupt:
+            result = tree_map_only(Tensor, lambda t: t * 1.5, result)
+        return tree_map_only(Tensor, EmulatedTensor, result)
+
+    def _copy(self, target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
+        if target.device != source.device:
+            self.transfers.append(source.numel() * source.element_size())
+        _held(target).copy_(_held(source))
+        return target
+
+
+def _refusal(name: str) -> str:
+    return (
+        f"The operator 'aten::{name}' is not currently implemented for the MPS device. If you want this op to be "
+        "considered for addition please comment on https://github.com/pytorch/pytorch/issues/141287 and mention "
+        "use-case, that resulted in missing op as well as commit hash."
+    )
+
+
+def _held(tensor: Tensor) -> Tensor:
+    return tensor.held if isinstance(tensor, EmulatedTensor) else tensor
+
+
+def _require_one_device(args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Refuse operands from elsewhere, except numbers (tensors without axes)."""
+    for tensor in tree_leaves((args, dict(kwargs))):
+        if isinstance(tensor, Tensor) and not isinstance(tensor, EmulatedTensor) and tensor.ndim:
+            raise RuntimeError("Expected all tensors to be on the same device, but found at least two, emu:0 and cpu!")
+
+
+class EmulatedTensor(Tensor):
+    """A tensor on the emulated device."""
+
+    held: Tensor
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> EmulatedTensor:
+        if held.dtype in (torch.float64, torch.complex128):
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. "
+                "Please use float32 instead."
+            )
+        wrapper: EmulatedTensor = Tensor._make_wrapper_subclass(
+            cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device="emu:0"
+        )
+        wrapper.held = held
+        return wrapper
+
+    def __repr__(self) -> str:
+        return f"EmulatedTensor({self.held})"
+
+    @classmethod
+    def __torch_dispatch__(
+        cls, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        with device.inside():
+            return device.run(func, args, kwargs or {})
+
+
+device = EmulatedDevice()
+
+
+class _Module(ModuleType):
+    """`torch.emu`: what torch and the library ask of a device's module."""
+
+    def is_available(self) -> bool:
+        return True
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        return None
+
+    def device_count(self) -> int:
+        return 1
+
+    def current_device(self) -> int:
+        return 0
+
+    def get_amp_supported_dtype(self) -> list[torch.dtype]:
+        return [torch.bfloat16, torch.float16]
+
+    def synchronize(self, device_: object = None) -> None:
+        with device.inside():
+            time.sleep(device.linger_s)
+
+    def empty_cache(self) -> None:
+        with device.inside():
+            device.emptied += 1
+
+
+def _empty(size: Sequence[int], *, dtype: torch.dtype | None = None, **kwargs: Any) -> Tensor:
+    with device.inside():
+        return EmulatedTensor(torch.empty(size, dtype=dtype))
+
+
+def _empty_strided(
+    size: Sequence[int], stride: Sequence[int], *, dtype: torch.dtype | None = None, **kwargs: Any
+) -> Tensor:
+    with device.inside():
+        return EmulatedTensor(torch.empty_strided(size, stride, dtype=dtype))
+
+
+def _register() -> torch.library.Library:
+    """Make the device known to torch. There is one such device per process, and no way back."""
+    _setup_privateuseone_for_python_backend("emu", backend_module=_Module("torch.emu"))
+    factories = torch.library.Library("aten", "IMPL")
+    factories.impl("empty.memory_format", _empty, "PrivateUse1")
+    factories.impl("empty_strided", _empty_strided, "PrivateUse1")
+    return factories
+
+
+_factories = _register()
+
+
+@contextmanager
+def emulated(release: str, linger_s: float = 0.0, corrupt: str | None = None) -> Iterator[EmulatedDevice]:
+    """The device as it is under a torch release, its counters at zero."""
+    device.table, device.linger_s, device.corrupt = shipped_tables()[release], linger_s, corrupt
+    device.transfers.clear()
+    device.emptied = 0
+    try:
+        yield device
+    finally:
+        device.linger_s, device.corrupt = 0.0, None
