@@ -20,7 +20,7 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tts_infer.audit import OperatorTable, composite_key, operator_name, shipped_tables
+from tts_infer.audit import composite_key, operator_name, shipped_tables
 
 # Composed of nothing but a new view of the same memory, made below the dispatcher: run as they stand.
 _VIEWS = ("detach", "alias", "_unsafe_view")
@@ -33,6 +33,7 @@ class EmulatedDevice:
         table: operators that it has.
         linger_s: time that every operator stays inside, so that threads that may meet do meet.
         transfers: bytes of every copy that crossed its border, in order.
+        waits: how often the host asked for values.
         emptied: how often cached memory was given back.
         corrupt: name of an operator whose result is silently wrong, as several have been on MPS.
     """
@@ -41,6 +42,7 @@ class EmulatedDevice:
         self.table = shipped_tables()["2.13.0"]
         self.linger_s = 0.0
         self.transfers: list[int] = []
+        self.waits = 0
         self.emptied = 0
         self.corrupt: str | None = None
         self._guard = threading.Lock()
@@ -78,8 +80,8 @@ class EmulatedDevice:
         if key is not None:
             return operator._op_dk(key, *args, **kwargs)
         _require_one_device(args, kwargs)
-        if self.linger_s:
-            time.sleep(self.linger_s)
+        time.sleep(self.linger_s)
+        self.waits += name in ("_local_scalar_dense", "nonzero", "equal")
         held = tree_map_only(EmulatedTensor, lambda t: t.held, (args, dict(kwargs)))
         args_held, kwargs_held = tree_map_only(torch.device, lambda d: torch.device("cpu"), held)
         result = operator(*args_held, **kwargs_held)
@@ -127,9 +129,10 @@ class EmulatedTensor(Tensor):
                 "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. "
                 "Please use float32 instead."
             )
-        wrapper: EmulatedTensor = Tensor._make_wrapper_subclass(
-            cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device="emu:0"
-        )
+        with torch.inference_mode(False):  # detach() refuses wrappers that are inference tensors
+            wrapper: EmulatedTensor = Tensor._make_wrapper_subclass(
+                cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device="emu:0"
+            )
         wrapper.held = held
         return wrapper
 
@@ -205,11 +208,11 @@ _factories = _register()
 
 
 @contextmanager
-def emulated(release: str, linger_s: float = 0.0, corrupt: str | None = None) -> Iterator[EmulatedDevice]:
+def emulated(release: str = "2.13.0", linger_s: float = 0.0, corrupt: str | None = None) -> Iterator[EmulatedDevice]:
     """The device as it is under a torch release, its counters at zero."""
     device.table, device.linger_s, device.corrupt = shipped_tables()[release], linger_s, corrupt
     device.transfers.clear()
-    device.emptied = 0
+    device.waits = device.emptied = 0
     try:
         yield device
     finally:

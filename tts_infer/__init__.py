@@ -7,7 +7,7 @@ audio = vocoder.decode(mel)
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
-from tts_infer.devices import available_devices
+from tts_infer.devices import available_devices, exclusive
 from tts_infer.errors import (
     CheckpointError,
     ConfigError,
@@ -21,7 +21,8 @@ from tts_infer.errors import (
 from tts_infer.evaluate import log_mel_error_db
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
 from tts_infer.mel import LogMel
-from tts_infer.placement import STAGES, MethodChoice, Placement, make_placement, named_placements
+from tts_infer.parity import STAGES, StageCheck
+from tts_infer.placement import MethodChoice, Placement, StagePlacement, forget_checks, make_placement, named_placements
 from tts_infer.spectral import ISTFT, STFT
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 
@@ -45,12 +46,16 @@ __all__ = [
     "Placement",
     "PlacementError",
     "SampleFormat",
+    "StageCheck",
+    "StagePlacement",
     "Synthesis",
     "TTSInferError",
     "Vocoder",
     "VocoderNotFoundError",
     "available_devices",
     "check_writable",
+    "exclusive",
+    "forget_checks",
     "known_vocoders",
     "load_vocoder",
     "log_mel_error_db",

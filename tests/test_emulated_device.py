@@ -1,0 +1,185 @@
+"""The real code, unchanged, on an emulated Apple GPU of every torch release; and proof that the emulation bites."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import pytest
+import torch
+import torch.nn.functional as F
+from emulated_device import emulated
+from torch import Tensor
+
+import tts_infer
+from tts_infer.audit import shipped_tables
+from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
+from tts_infer.devices import exclusive
+from tts_infer.model import Vocos
+from tts_infer.official import OfficialVocos
+from tts_infer.placement import make_placement
+from tts_infer.spectral import ISTFT, dft_basis
+from tts_infer.vocoder import Vocoder
+
+RELEASES = list(shipped_tables())
+FRAMES = 21
+STAGES_ON = {
+    "all": {},
+    "istft-on-cpu": {"istft": "cpu"},
+    "spectral-on-cpu": {"mel": "cpu", "istft": "cpu"},
+    "head-on-cpu": {"head": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def mel() -> Tensor:
+    """Shape: (2, 100, 21)"""
+    return torch.randn(2, 100, FRAMES, generator=torch.Generator().manual_seed(0)) - 4
+
+
+@pytest.fixture(scope="module")
+def same_methods() -> Vocoder:
+    """The CPU by the methods of an accelerator: the logarithm of a mel magnifies what another method rounds."""
+    return tts_infer.load_vocoder(device="cpu", mel="matmul", istft="matmul")
+
+
+def assert_equal(got: Tensor, want: Tensor) -> None:
+    """Equal to 1e-5 of the peak: float32 sums in another order."""
+    torch.testing.assert_close(got.cpu(), want, rtol=0, atol=1e-5 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_everything_equals_the_cpu(release: str, same_methods: Vocoder, mel: Tensor, speech: Tensor) -> None:
+    with emulated(release) as device:
+        there = tts_infer.load_vocoder(device="emu", check=False)
+        assert {str(there.placement[stage].device) for stage in tts_infer.STAGES} == {"emu:0"}
+        audio = there.decode(mel)
+        assert device.waits == 0  # nothing made the host wait
+        assert str(audio.device) == "emu:0"
+        assert_equal(audio, same_methods.decode(mel))
+        assert_equal(there.synthesize(mel).audio, same_methods.decode(mel))
+        clip = speech[:, :9000]
+        assert_equal(there.mel(clip), same_methods.mel(clip))
+        assert_equal(there(clip), same_methods(clip))
+        assert_equal(there.decode(mel.to("emu")), same_methods.decode(mel))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_chosen_placement_equals_the_cpu(release: str, vocoder: Vocoder, mel: Tensor) -> None:
+    """As users load it: proved first, methods chosen by speed."""
+    tts_infer.forget_checks()
+    with emulated(release):
+        assert_equal(tts_infer.load_vocoder(device="emu").decode(mel), vocoder.decode(mel))
+
+
+@pytest.mark.parametrize("stages", STAGES_ON.values(), ids=STAGES_ON)
+def test_every_transfer_is_reported(stages: dict[str, str], vocoder: Vocoder, mel: Tensor) -> None:
+    """Features in and one crossing per stage border that changes device: what was counted is what the report says."""
+    with emulated() as device:
+        there = tts_infer.load_vocoder(device="emu", placement=stages, check=False)
+        device.transfers.clear()
+        result = there.synthesize(mel)
+        moved = [row for row in result.stages if row["stage"] == "transfer"]
+        places = [torch.device("cpu"), *(there.placement[s].device for s in tts_infer.STAGES[1:])]
+        borders = [f"{a}->{b}" for a, b in pairwise(places) if a != b]
+        assert [row["device"] for row in moved] == borders
+        spectrum = [row["bytes"] for row in moved if row["bytes"] == 2 * 513 * FRAMES * 2 * 4]
+        copies = len(moved) + len(spectrum)  # real and imaginary part cross together, as two copies
+        assert (len(device.transfers), sum(device.transfers)) == (copies, sum(row["bytes"] for row in moved))
+        assert_equal(result.audio, vocoder.decode(mel))
+
+
+def test_audio_out_is_one_more_transfer(mel: Tensor) -> None:
+    with emulated() as device:
+        there = tts_infer.load_vocoder(device="emu", check=False)
+        device.transfers.clear()
+        audio = there.decode(mel).cpu()
+        assert device.transfers == [mel.numel() * 4, audio.numel() * 4]
+
+
+def test_eight_threads_never_meet_on_the_device(vocoder: Vocoder, mel: Tensor) -> None:
+    with emulated(linger_s=2e-4), ThreadPoolExecutor(8) as pool:
+        there = tts_infer.load_vocoder(device="emu", placement={"head": "cpu"}, check=False)
+        started = threading.Barrier(8)
+
+        def work(i: int) -> Tensor:
+            started.wait()
+            audio = there.synthesize(mel).audio if i % 2 else there.decode(mel)
+            with exclusive(audio.device):
+                return audio.cpu()
+
+        for audio in pool.map(work, range(8)):
+            assert_equal(audio, vocoder.decode(mel))
+
+
+def test_two_threads_without_the_lock_are_caught() -> None:
+    with emulated() as device, ThreadPoolExecutor(2) as pool:
+        x = torch.ones(3).to("emu")
+        device.linger_s = 0.05
+        started = threading.Barrier(2)
+
+        def work(_: int) -> str:
+            started.wait()
+            try:
+                return str((x + 1).device)
+            except RuntimeError as error:
+                return str(error)
+
+        assert any("two threads" in outcome for outcome in pool.map(work, range(2)))
+
+
+def test_memory_is_given_back_after_long_work() -> None:
+    config = VocoderConfig(
+        backbone=BackboneConfig(dim=8, intermediate_dim=8, num_layers=1), head=HeadConfig(dim=8, padding="center")
+    )
+    with emulated() as device:
+        there = Vocoder(Vocos(config).eval(), make_placement(device="emu", check=False), "small")
+        there.decode(torch.zeros(1, 100, 94))  # a second
+        assert device.emptied == 0
+        there.decode(torch.zeros(2, 100, 3000))  # more than a minute, over the batch
+        assert device.emptied == 1
+
+
+def fold_overlap_add(device: str) -> Tensor:
+    frames = torch.ones(1, 16, 5, device=device)
+    return F.fold(frames, (1, 32), (1, 16), stride=(1, 4))
+
+
+def float64_basis(device: str) -> Tensor:
+    return torch.from_numpy(dft_basis(16)[0]).to(device)
+
+
+def istft_without_to(device: str) -> Tensor:
+    """A stage whose constants were left on the CPU."""
+    istft = ISTFT(16, 4)
+    audio: Tensor = istft(*torch.ones(2, 1, 9, 6).to(device).unbind())
+    return audio
+
+
+MISTAKES: dict[str, tuple[str, Callable[[str], Tensor], type[Exception], str]] = {
+    "fold": ("2.6.0", fold_overlap_add, NotImplementedError, "The operator 'aten::col2im' is not currently"),
+    "angle": ("2.4.1", lambda d: torch.ones(3).to(d).angle(), NotImplementedError, "'aten::angle' is not currently"),
+    "float64 basis": ("2.15.0", float64_basis, TypeError, "doesn't support float64"),
+    "float64": ("2.15.0", lambda d: torch.ones(3).to(d).double(), TypeError, "doesn't support float64"),
+    "mixed add": ("2.15.0", lambda d: torch.ones(3).to(d) + torch.ones(3), RuntimeError, "same device"),
+    "no .to()": ("2.15.0", istft_without_to, RuntimeError, "same device"),
+    "numpy": ("2.15.0", lambda d: torch.from_numpy(torch.ones(3).to(d).numpy()), RuntimeError, "numpy"),
+}
+
+
+@pytest.mark.parametrize(("release", "mistake", "kind", "text"), MISTAKES.values(), ids=MISTAKES)
+def test_mistakes_are_caught(release: str, mistake: Callable[[str], Tensor], kind: type[Exception], text: str) -> None:
+    assert torch.isfinite(mistake("cpu")).all()  # the CPU forgives it
+    with emulated(release), torch.inference_mode(), pytest.raises(kind, match=text):
+        mistake("emu")
+
+
+def test_official_vocos_fails_on_2_4_1_as_users_saw_it(vocoder: Vocoder, mel: Tensor) -> None:
+    official = OfficialVocos(vocoder._model.config).eval()
+    text = "The operator 'aten::unfold_backward' is not currently implemented for the MPS device"
+    with emulated("2.4.1"), torch.inference_mode():
+        there = official.to("emu")
+        with pytest.raises(NotImplementedError, match=text):
+            there(mel.to("emu"))
