@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import shutil
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +21,16 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from gradio.i18n import I18nData
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 import app
 import tts_infer
+from ui.api import SNIPPETS
+from ui.engine import load, read_samples, run
+from ui.results import in_words, tiles
+from ui.texts import CHINESE
 
 ROOT = Path(app.__file__).parent
 CLIP = ROOT / "examples" / "english.wav"
@@ -149,18 +158,127 @@ def test_concurrent_calls_all_get_their_own_result(client: Client) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_compare_runs_every_combination(client: Client) -> None:
+    *files, reports = client.predict(
+        audio=handle_file(str(CLIP)),
+        vocoders=[VOCODER],
+        placements=["auto"],
+        istft=["fft", "matmul"],
+        dtypes=["float32", "bfloat16"],
+        api_name="/compare",
+    )
+    names = [
+        f"{VOCODER} · auto · {method} · {dtype}" for method in ("fft", "matmul") for dtype in ("float32", "bfloat16")
+    ]
+    assert [report["name"] for report in reports] == names
+    assert [file is not None for file in files] == [True] * 4 + [False] * 2
+    vocoder = tts_infer.load_vocoder(istft="fft")
+    audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None]
+    np.testing.assert_array_equal(soundfile.read(files[0], dtype="int16")[0], tts_infer.to_int16(vocoder(audio)[0])[0])
+    to_first = [report["error_to_first_db"] for report in reports]
+    assert to_first[0] == 0.0
+    assert to_first[2] < 0.01 < to_first[1]  # another order of float32 sums is inaudible; bfloat16 is coarser
+
+
+@pytest.mark.parametrize(("methods", "count"), [(["fft"], 1), (["auto", "fft", "matmul"], 9)])
+def test_compare_wants_two_to_six(client: Client, methods: list[str], count: int) -> None:
+    with pytest.raises(AppError, match=f"make {count} combinations"):
+        client.predict(
+            audio=handle_file(str(CLIP)),
+            vocoders=[VOCODER],
+            placements=["auto"],
+            istft=methods,
+            dtypes=["float32"] if count == 1 else ["float32", "bfloat16", "float16"],
+            api_name="/compare",
+        )
+
+
+def test_blind_comparison_tells_nothing(client: Client) -> None:
+    arguments = {"vocoders": [VOCODER], "placements": ["auto"], "istft": ["fft", "matmul"], "dtypes": ["float32"]}
+    *_, report = client.predict(audio=handle_file(str(CLIP)), **arguments, blind=True, api_name="/compare")
+    assert report is None
+
+
+def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
+    vocoder = tts_infer.load_vocoder()
+    audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None]
+    np.save(tmp_path / "mel.npy", vocoder.mel(audio).numpy())
+    with zipfile.ZipFile(tmp_path / "clips.zip", "w") as archive:
+        archive.write(CLIP, "folder/english.wav")
+        archive.writestr("../escape.wav", b"no sound")
+        archive.writestr("__MACOSX/._english.wav", b"resource fork")
+    files = [CLIP, tmp_path / "mel.npy", broken_files(tmp_path)["ten.wav"], tmp_path / "clips.zip"]
+    output, rows = client.predict(files=[handle_file(str(f)) for f in files], vocoder=VOCODER, api_name="/batch")
+
+    expected = ["english.wav", "mel.npy", "ten.wav", "folder/english.wav", "../escape.wav"]
+    assert [row["file"] for row in rows] == expected
+    assert [row["file"] for row in rows if "error" in row] == ["ten.wav", "../escape.wav"]
+    assert all(row["file"] in row["error"] and "/tmp" not in row["error"] for row in rows if "error" in row)
+    with zipfile.ZipFile(output) as archive:
+        assert archive.namelist() == ["english.wav", "mel.wav", "english-2.wav", "results.csv"]
+        table = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode())))
+        waves = {
+            name: soundfile.read(io.BytesIO(archive.read(name)), dtype="int16")[0] for name in archive.namelist()[:3]
+        }
+    assert [row["file"] for row in table] == expected
+    assert float(table[0]["log_mel_error_db"]) == pytest.approx(rows[0]["log_mel_error_db"])
+    for samples in waves.values():
+        np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio)[0])[0])
+
+
+def test_batch_explains_what_it_cannot_start_with(client: Client, tmp_path: Path) -> None:
+    with pytest.raises(AppError, match="no files"):
+        client.predict(files=None, vocoder=VOCODER, api_name="/batch")
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    with pytest.raises(AppError, match=r"cannot read broken\.zip as a zip"):
+        client.predict(files=[handle_file(str(tmp_path / "broken.zip"))], vocoder=VOCODER, api_name="/batch")
+
+
+@pytest.mark.parametrize("endpoint", SNIPPETS)
+def test_snippets_run(demo: gr.Blocks, tmp_path: Path, endpoint: str) -> None:
+    vocoder = tts_infer.load_vocoder()
+    shutil.copy(CLIP, tmp_path / "speech.wav")
+    np.save(tmp_path / "mel.npy", vocoder.mel(tts_infer.read_audio(CLIP, vocoder.sample_rate).samples).numpy())
+    code = SNIPPETS[endpoint].replace("http://127.0.0.1:7860/", str(demo.local_url))
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert ".wav" in done.stdout or ".zip" in done.stdout
+
+
 def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, client: Client) -> None:
-    assert all(isinstance(fn.api_name, str) for fn in demo.fns.values())
+    names = [fn.api_name for fn in demo.fns.values()]
+    assert all(isinstance(name, str) for name in names)
+    assert len(set(names)) == len(names)
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(endpoints) == {"/synthesize", "/decode"}
-    for endpoint in endpoints.values():
-        assert endpoint["description"]
-        assert endpoint["returns"][0]["python_type"]["type"] == "filepath"
-        types = {value["parameter_name"]: value["python_type"]["type"] for value in endpoint["parameters"]}
+    assert set(endpoints) == set(SNIPPETS)
+    assert all(endpoint["description"] for endpoint in endpoints.values())
+    for name in ("/synthesize", "/decode"):
+        assert endpoints[name]["returns"][0]["python_type"]["type"] == "filepath"
+        parameters = endpoints[name]["parameters"]
+        types = {value["parameter_name"]: value["python_type"]["type"] for value in parameters}
         assert types["istft"] == "Literal['auto', 'matmul', 'fft']"
-        assert set(list(types)[1:]) == {
-            "vocoder", "device", "istft", *(f"{stage}_device" for stage in tts_infer.STAGES)
-        }  # fmt: skip
+        assert set(list(types)[1:]) == {"vocoder", "device", "istft", *(f"{s}_device" for s in tts_infer.STAGES)}
+
+
+def test_every_text_is_translated(demo: gr.Blocks) -> None:
+    used = {
+        value.key
+        for block in demo.blocks.values()
+        for value in (getattr(block, name, None) for name in ("label", "value", "info", "placeholder"))
+        if isinstance(value, I18nData)
+    }
+    assert len(used) > 20
+    assert used <= set(CHINESE)
+    model = load(VOCODER)
+    result = run(model, audio=read_samples(CLIP, model.sample_rate))
+    for write in (in_words, tiles):
+        write(result.report, CHINESE.__getitem__)  # a KeyError names what is missing
+
+
+def test_chinese_browsers_get_chinese_results(demo: gr.Blocks) -> None:
+    client = Client(demo.local_url, verbose=False, headers={"accept-language": "zh-CN,zh;q=0.9"})
+    with pytest.raises(AppError, match="还没有音频"):
+        client.predict(audio=None, vocoder=VOCODER, api_name="/synthesize")
 
 
 def test_temporary_files_are_removed_when_the_server_stops() -> None:
@@ -205,6 +323,23 @@ def test_command_line_serves_the_page(tmp_path: Path) -> None:
         server.terminate()
         _, errors = server.communicate(timeout=20)
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--vocoder", "nonsense"], "nonsense"),
+        (["--device", "banana"], "banana"),
+        (["--auth", "nobody"], "USER:PASSWORD"),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        app.parse(arguments)
+    assert exit_.value.code == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
 
 
 def wait_for(url: str, limit_s: float = 60) -> str:

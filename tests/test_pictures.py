@@ -12,7 +12,7 @@ from PIL import Image
 
 from tts_infer.config import MelConfig
 from tts_infer.mel import LogMel
-from tts_infer.pictures import MAGMA, MAX_COLUMNS, mel_figures, stage_table, stage_waterfall
+from tts_infer.pictures import DIVERGING, MAGMA, MAX_COLUMNS, mel_pictures, stage_table, stage_waterfall
 from tts_infer.timing import StageRecord
 
 CONFIG = MelConfig()
@@ -36,7 +36,7 @@ def colour(hexadecimal: str) -> list[int]:
 def test_one_pixel_per_value_with_low_frequencies_at_the_bottom() -> None:
     mel = torch.full((100, 7), -20.0)
     mel[0, 3] = 0.0
-    (image,) = images(mel_figures([("Mel", mel)], CONFIG))
+    (image,) = images(mel_pictures([("Mel", mel)], CONFIG))
     assert image.shape == (100, 7, 3)
     assert image[-1, 3].tolist() == colour(MAGMA.split()[-1])
     assert image[0, 3].tolist() == image[-1, 2].tolist() == colour(MAGMA.split()[0])
@@ -44,7 +44,7 @@ def test_one_pixel_per_value_with_low_frequencies_at_the_bottom() -> None:
 
 def test_all_panels_share_one_scale() -> None:
     loud, quiet = torch.zeros(100, 4), torch.full((100, 4), -40.0 / CONFIG.db_per_unit)
-    loud_image, quiet_image = images(mel_figures([("A", loud), ("B", quiet)], CONFIG, range_db=80.0))
+    loud_image, quiet_image = images(mel_pictures([("A", loud), ("B", quiet)], CONFIG, range_db=80.0))
     assert loud_image[0, 0].tolist() == colour(MAGMA.split()[-1])
     # half way down the scale is the middle anchor; rounding to 256 steps moves a channel by at most 2
     assert np.abs(quiet_image[0, 0].astype(int) - colour(MAGMA.split()[8])).max() <= 2
@@ -56,7 +56,7 @@ def test_a_tone_lies_at_its_tick(scale: str, hz: int) -> None:
     config = MelConfig(mel_scale=scale)  # type: ignore[arg-type]
     tone = torch.sin(2 * math.pi * hz * torch.arange(24000) / 24000)[None]
     mel = LogMel(config)(tone)[0]
-    markup = mel_figures([("Tone", mel)], config)
+    markup = mel_pictures([("Tone", mel)], config)
     ticks = {int(label): float(at) / 100 for at, label in re.findall(r"bottom:([\d.]+)%\">(\d+)<", markup)}
     loudest = (int(mel.mean(dim=1).argmax()) + 0.5) / config.n_mels
     assert ticks[hz] == pytest.approx(loudest, abs=0.75 / config.n_mels)  # half a bin, and the filters' asymmetry
@@ -64,7 +64,7 @@ def test_a_tone_lies_at_its_tick(scale: str, hz: int) -> None:
 
 @pytest.mark.parametrize(("frames", "last_tick"), [(1, 0.01), (94, 1.0), (938, 10.0), (56250, 600.0)])
 def test_time_axis_spans_the_frames(frames: int, last_tick: float) -> None:
-    markup = mel_figures([("Mel", torch.zeros(100, frames))], CONFIG).partition("tts-scale")[0]
+    markup = mel_pictures([("Mel", torch.zeros(100, frames))], CONFIG).partition("tts-scales")[0]
     ticks = [(float(label), float(at) / 100) for at, label in re.findall(r"left:([\d.]+)%\">([\d.]+)<", markup)]
     assert ticks[0] == (0.0, 0.0)
     assert ticks[-1][0] == last_tick
@@ -76,17 +76,27 @@ def test_time_axis_spans_the_frames(frames: int, last_tick: float) -> None:
 def test_a_click_stays_visible_in_a_long_mel() -> None:
     mel = torch.full((100, 56250), -10.0)
     mel[:, 31007] = 0.0
-    (image,) = images(mel_figures([("Long", mel)], CONFIG))
+    (image,) = images(mel_pictures([("Long", mel)], CONFIG))
     assert image.shape[1] == MAX_COLUMNS
     bright = np.flatnonzero((image[0] == colour(MAGMA.split()[-1])).all(axis=1))
     assert bright.tolist() == [31007 * MAX_COLUMNS // 56250]
+
+
+def test_difference_is_last_minus_first_over_the_common_frames() -> None:
+    first, last = torch.full((100, 5), -3.0), torch.full((100, 4), -3.0)
+    last[0, 2] += 30.0 / CONFIG.db_per_unit
+    *_, image = images(mel_pictures([("In", first), ("Out", last)], CONFIG, difference=True, difference_range_db=30.0))
+    assert image.shape == (100, 4, 3)
+    assert image[-1, 2].tolist() == colour(DIVERGING.split()[-1])
+    # no difference is between two of the 256 steps, next to the middle anchor
+    assert np.abs(image[0, 0].astype(int) - colour(DIVERGING.split()[6])).max() <= 2
 
 
 def test_power_mels_count_half_the_decibels() -> None:
     config = MelConfig(power=2)
     mel = torch.zeros(100, 2)
     mel[:, 1] = -math.log(10) * 4  # power down by 40 dB
-    image = images(mel_figures([("Power", mel)], config, range_db=80.0))[0]
+    image = images(mel_pictures([("Power", mel)], config, range_db=80.0))[0]
     assert np.abs(image[0, 1].astype(int) - colour(MAGMA.split()[8])).max() <= 2
 
 
@@ -108,6 +118,6 @@ def test_table_states_shares_bytes_and_the_wall_time() -> None:
 def test_text_is_escaped_and_nothing_is_fetched() -> None:
     bad = "<script>alert(1)</script>"
     stage: StageRecord = {"stage": bad, "device": bad, "method": bad, "ms": 1.0, "bytes": 0}
-    markup = mel_figures([(bad, torch.zeros(100, 3))], CONFIG) + stage_waterfall([stage]) + stage_table([stage], 1.0)
+    markup = mel_pictures([(bad, torch.zeros(100, 3))], CONFIG) + stage_waterfall([stage]) + stage_table([stage], 1.0)
     assert "<script" not in markup
     assert not re.search(r"https?:|url\(|src=\"(?!data:)", markup)

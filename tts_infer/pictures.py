@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
 from tts_infer.config import MelConfig
 from tts_infer.mel import hz_to_mel
+from tts_infer.timing import TRANSFER, StageRecord
 
 # Anchors of the colour maps, interpolated linearly. Source: matplotlib's "magma" (CC0) and ColorBrewer's "PuOr";
 # both are told apart without colour vision, the first by lightness alone.
@@ -29,6 +30,8 @@ MAGMA = (
 )
 DIVERGING = "2d004b 5d3790 7967a6 988dbe b6b0d4 cecde4 f6f6f7 fed7a2 fdbd6e ef9e3c db7d12 ba630a 7f3b08"
 
+Words = Callable[[str], str]  # turns an English label into the reader's language; `str` leaves it as it is
+
 MAX_COLUMNS = 2000  # wider than any screen; a longer mel keeps the loudest frame of each column
 
 # Okabe and Ito's colours, chosen to differ under every kind of colour blindness.
@@ -36,20 +39,21 @@ _DEVICE_COLOURS = {"cpu": "#0072b2", "cuda": "#e69f00", "mps": "#cc79a7"}
 _OTHER_COLOUR = "#009e73"
 
 STYLE = """
-.tts-mels { display: flex; flex-wrap: wrap; gap: 12px 20px; }
-.tts-mels > figure { flex: 1 1 300px; min-width: 0; margin: 0; }
+.tts-mels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(290px, 100%), 1fr)); gap: 12px 20px; }
+.tts-mels figure { min-width: 0; margin: 0; }
 .tts-mels figcaption { font-weight: 600; margin-bottom: 4px; }
 .tts-plot { display: grid; grid-template: 190px auto / auto 1fr; font-size: 11px; line-height: 1; }
-.tts-plot .y { position: relative; width: 5em; }
+.tts-plot .y { position: relative; width: 5em; overflow: hidden; }
 .tts-plot .y span { position: absolute; right: 6px; transform: translateY(50%); }
 .tts-plot .y .unit { right: auto; left: -4em; bottom: 50%; width: 9em; text-align: center; transform: rotate(-90deg); }
 .tts-plot .x { grid-column: 2; }
-.tts-plot .view { overflow: hidden; background: #000004; }
+.tts-plot .view { position: relative; overflow: hidden; background: #000004; cursor: crosshair; touch-action: pan-y; }
+.tts-plot .view b { position: absolute; border: 1px solid #fff; background: #fff3; }
 .tts-plot img { display: block; width: 100%; height: 100%; max-width: none; }
 .tts-ticks { position: relative; height: 2.9em; font-size: 11px; line-height: 1; }
 .tts-ticks span { position: absolute; top: 5px; transform: translateX(-50%); white-space: nowrap; }
 .tts-ticks .unit { top: 1.8em; left: 50%; }
-.tts-scale { flex: 1 0 100%; max-width: 340px; margin: 0 auto; }
+.tts-scales { align-self: center; display: grid; gap: 10px; }
 .tts-scale .bar { height: 10px; }
 .tts-waterfall { display: grid; grid-template-columns: auto 1fr; gap: 4px 10px; align-items: center; }
 .tts-waterfall .track { position: relative; height: 16px; background: #8882; }
@@ -66,50 +70,70 @@ STYLE = """
 .tts-table tbody th { font-weight: 400; }
 .tts-table tfoot th, .tts-table tfoot td { font-weight: 600; border-bottom: 0; }
 @media (max-width: 480px) {
-  .tts-table table { font-size: 12px; }
+  .tts-table table { font-size: 11px; }
   .tts-table th, .tts-table td { padding: 4px 3px; }
 }
 """
 
 
-def mel_figures(panels: Sequence[tuple[str, torch.Tensor]], config: MelConfig, *, range_db: float = 80.0) -> str:
+def mel_pictures(
+    panels: Sequence[tuple[str, torch.Tensor]],
+    config: MelConfig,
+    *,
+    difference: bool = False,
+    range_db: float = 80.0,
+    difference_range_db: float = 30.0,
+    words: Words = str,
+) -> str:
     """Draw log-mels side by side on one colour scale, with axes in seconds and Hz and a colour bar in dB.
 
     Args:
         panels: title and log-mel of each picture.
         config: the convention all of them are in.
+        difference: also draw the last panel minus the first, on a scale of its own.
         range_db: decibels from the loudest value of all panels down to black.
+        difference_range_db: decibels from no difference to the ends of the scale.
+        words: translates titles and labels.
 
     Shape:
         each mel: (n_mels, L), L >= 1
     """
     levels = [(title, mel.detach().float().cpu().numpy() * config.db_per_unit) for title, mel in panels]
     top = max(float(level.max()) for _, level in levels)
-    figures = [_figure(title, level, config, (top - range_db, top), MAGMA) for title, level in levels]
-    return f'<div class="tts-mels">{"".join(figures)}{_colour_bar(top - range_db, top, MAGMA)}</div>'
+    limits = (top - range_db, top)
+    figures = [_figure(words(title), level, config, limits, MAGMA, words) for title, level in levels]
+    scales = [_colour_bar(words("Level (dB)"), limits, MAGMA)]
+    if difference:
+        first, last = levels[0][1], levels[-1][1]
+        frames = min(first.shape[1], last.shape[1])  # a copy is up to one frame shorter than its original
+        delta, limits = last[:, :frames] - first[:, :frames], (-difference_range_db, difference_range_db)
+        figures.append(_figure(words("Difference"), delta, config, limits, DIVERGING, words))
+        scales.append(_colour_bar(words("Difference (dB)"), limits, DIVERGING))
+    return f'<div class="tts-mels">{"".join(figures)}<div class="tts-scales">{"".join(scales)}</div></div>'
 
 
-def stage_waterfall(stages: Sequence[Mapping[str, Any]], *, span_ms: float | None = None) -> str:
+def stage_waterfall(stages: Sequence[StageRecord], *, span_ms: float | None = None, words: Words = str) -> str:
     """Draw stages as bars in order on one time axis, coloured by device, transfers hatched.
 
     Args:
         stages: the stage report of a `Synthesis`.
         span_ms: length of the time axis; the sum of the stages when None. Give several waterfalls the same span to
             compare them by eye.
+        words: translates labels.
     """
     total = sum(stage["ms"] for stage in stages)
     span = max(span_ms or total, 1e-9)
     rows, start = [], 0.0
     for stage in stages:
         share = _percent(stage["ms"], total)
-        words = f"{stage['stage']} on {stage['device']}: {stage['ms']:.2f} ms, {share}"
+        title = f"{stage['stage']} on {stage['device']}: {stage['ms']:.2f} ms, {share}"
         style = (
             f"left:{start / span:.3%};width:{stage['ms'] / span:.3%};background-color:{device_colour(stage['device'])}"
         )
-        kind = "transfer" if stage["stage"] == "transfer" else "stage"
+        kind = "transfer" if stage["stage"] == TRANSFER else "stage"
         rows.append(
             f"<span>{html.escape(stage['stage'])} <small>{share}</small></span>"
-            f'<div class="track" title="{html.escape(words)}"><i class="{kind}" style="{style}"></i></div>'
+            f'<div class="track" title="{html.escape(title)}"><i class="{kind}" style="{style}"></i></div>'
         )
         start += stage["ms"]
     devices = dict.fromkeys(stage["device"] for stage in stages)
@@ -117,22 +141,25 @@ def stage_waterfall(stages: Sequence[Mapping[str, Any]], *, span_ms: float | Non
         f'<span><i style="background:{device_colour(device)}"></i>{html.escape(device)}</span>' for device in devices
     )
     label = html.escape("; ".join(f"{s['stage']} {_percent(s['ms'], total)}" for s in stages))
-    axis = f'<div class="tts-ticks">{_ticks(_round_steps(span), span)}<span class="unit">Time (ms)</span></div>'
+    axis = (
+        f'<div class="tts-ticks">{_ticks(_round_steps(span), span)}<span class="unit">{words("Time (ms)")}</span></div>'
+    )
     return (
-        f'<div class="tts-waterfall" role="img" aria-label="Share of time: {label}">{"".join(rows)}{axis}</div>'
+        f'<div class="tts-waterfall" role="img" aria-label="{words("Share")}: {label}">{"".join(rows)}{axis}</div>'
         f'<div class="tts-legend">{legend}</div>'
     )
 
 
-def stage_table(stages: Sequence[Mapping[str, Any]], total_ms: float) -> str:
+def stage_table(stages: Sequence[StageRecord], total_ms: float, *, words: Words = str) -> str:
     """Write the stage report as a table: stage, device, method, ms, share, transferred bytes, and the total.
 
     Args:
         stages: the stage report of a `Synthesis`.
         total_ms: wall time of the whole call, shown in the last row.
+        words: translates labels.
     """
     heads = ("Stage", "Device", "Method", "ms", "Share", "Bytes")
-    head = "".join(f'<th scope="col"{_number(i > 2)}>{name}</th>' for i, name in enumerate(heads))
+    head = "".join(f'<th scope="col"{_number(i > 2)}>{words(name)}</th>' for i, name in enumerate(heads))
     rows = []
     for stage in stages:
         values = (
@@ -146,11 +173,11 @@ def stage_table(stages: Sequence[Mapping[str, Any]], total_ms: float) -> str:
         name = html.escape(stage["stage"])
         rows.append(f'<tr><th scope="row">{name}</th>{cells}<td class="number">{moved}</td></tr>')
     moved = f"{sum(stage['bytes'] or 0 for stage in stages):,}"
+    total = f'<th scope="row" colspan="3">{words("Total (wall time)")}</th><td class="number">{total_ms:.2f}</td>'
     return (
-        '<div class="tts-table" tabindex="0" role="region" aria-label="Stages"><table>'
+        f'<div class="tts-table" tabindex="0" role="region" aria-label="{words("Stage")}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody>"
-        f'<tfoot><tr><th scope="row" colspan="3">Total (wall time)</th><td class="number">{total_ms:.2f}</td>'
-        f'<td class="number">100.0 %</td><td class="number">{moved}</td></tr></tfoot></table></div>'
+        f'<tfoot><tr>{total}<td class="number">100.0 %</td><td class="number">{moved}</td></tr></tfoot></table></div>'
     )
 
 
@@ -159,42 +186,61 @@ def device_colour(device: str) -> str:
     return _DEVICE_COLOURS.get(device.partition(":")[0], _OTHER_COLOUR)
 
 
-def _figure(title: str, level_db: np.ndarray, config: MelConfig, limits: tuple[float, float], colours: str) -> str:
+def _figure(
+    title: str, level_db: np.ndarray, config: MelConfig, limits: tuple[float, float], colours: str, words: Words
+) -> str:
     seconds = level_db.shape[1] * config.hop_length / config.sample_rate
     f_max = config.f_max or config.sample_rate / 2
-    alt = f"{title}: mel spectrogram, {seconds:.2f} s, {config.f_min:.0f} to {f_max:.0f} Hz"
-    y = "".join(f'<span style="bottom:{at:.2%}">{hz}</span>' for hz, at in _frequency_ticks(config, f_max))
+    alt = f"{title}: {seconds:.2f} s, {config.f_min:.0f}–{f_max:.0f} Hz"
+    heights = _frequency_heights(config, f_max)
+    y = "".join(f'<span style="bottom:{at:.2%}">{hz}</span>' for hz, at in _apart(heights))
     x = _ticks(_round_steps(seconds), seconds)
+    # the data attributes let a page label the axes of a part of the picture
     return (
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
-        f'<div class="tts-plot"><div class="y" aria-hidden="true">{y}<span class="unit">Frequency (Hz)</span></div>'
-        f'<div class="view"><img alt="{html.escape(alt)}" src="{_png(level_db, limits, colours)}"></div>'
-        f'<div class="x tts-ticks" aria-hidden="true">{x}<span class="unit">Time (s)</span></div></div></figure>'
+        f'<div class="tts-plot" data-seconds="{seconds}" data-hz="{json.dumps(heights)}">'
+        f'<div class="y" aria-hidden="true"><span class="unit">{words("Frequency (Hz)")}</span>{y}</div>'
+        f'<div class="view" tabindex="0"><img alt="{html.escape(alt)}" src="{_png(level_db, limits, colours)}"></div>'
+        f'<div class="x tts-ticks" aria-hidden="true"><span class="unit">{words("Time (s)")}</span>{x}</div>'
+        "</div></figure>"
     )
 
 
-def _colour_bar(low: float, high: float, colours: str) -> str:
+def _colour_bar(title: str, limits: tuple[float, float], colours: str) -> str:
+    low, high = limits
     stops = ",".join(f"#{colour}" for colour in colours.split())
-    marks = range(math.ceil(low / 20) * 20, math.floor(high) + 1, 20)
+    step = 20 if high - low > 60 else 10
+    marks = range(math.ceil(low / step) * step, math.floor(high) + 1, step)
     ticks = _ticks([mark - low for mark in marks], high - low, [str(mark) for mark in marks])
     return (
-        f'<div class="tts-scale" role="img" aria-label="Colour scale from {low:.0f} to {high:.0f} dB">'
+        f'<div class="tts-scale" role="img" aria-label="{title}: {low:.0f} – {high:.0f}">'
         f'<div class="bar" style="background:linear-gradient(90deg,{stops})"></div>'
-        f'<div class="tts-ticks" aria-hidden="true">{ticks}<span class="unit">Level (dB)</span></div></div>'
+        f'<div class="tts-ticks" aria-hidden="true">{ticks}<span class="unit">{title}</span></div></div>'
     )
 
 
-def _frequency_ticks(config: MelConfig, f_max: float) -> list[tuple[int, float]]:
-    """Octave-spaced frequencies in Hz, each with its height in the picture, 0 at the bottom and 1 at the top."""
+def _frequency_heights(config: MelConfig, f_max: float) -> list[tuple[int, float]]:
+    """Frequencies in Hz with their height in the picture, 0 at the bottom and 1 at the top; the roundest first."""
     low, high = hz_to_mel(config.f_min, config.mel_scale), hz_to_mel(f_max, config.mel_scale)
-    ticks: list[tuple[int, float]] = []
-    for hz in (125, 250, 500, 1000, 2000, 4000, 8000, 16000):
-        # bin k peaks at point k + 1 of n_mels + 2 equally spaced mels, and is drawn from k / n_mels to (k + 1) / n_mels
+    octaves = [125 * 2**i for i in range(8)]
+    between = [hz for step in (1000, 500, 100) for hz in range(step, int(f_max) + 1, step)]
+    heights = []
+    for hz in dict.fromkeys(octaves + between):
+        # bin k peaks at point k + 1 of n_mels + 2 equally spaced mels; it is drawn from k / n_mels to (k + 1) / n_mels
         k = (hz_to_mel(hz, config.mel_scale) - low) / (high - low) * (config.n_mels + 1) - 1
         height = (k + 0.5) / config.n_mels
-        if 0.02 <= height <= 0.99 and (not ticks or height - ticks[-1][1] > 0.07):
-            ticks.append((hz, height))
-    return ticks
+        if 0.02 <= height <= 0.99:
+            heights.append((hz, round(height, 4)))
+    return heights
+
+
+def _apart(heights: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """Those labels that do not touch one before them."""
+    kept: list[tuple[int, float]] = []
+    for hz, height in heights:
+        if all(abs(height - other) > 0.08 for _, other in kept):
+            kept.append((hz, height))
+    return kept
 
 
 def _round_steps(end: float) -> list[float]:

@@ -1,0 +1,178 @@
+"""The Decode tab: one clip or mel in, one waveform out, and everything there is to see about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import gradio as gr
+
+import tts_infer
+from ui.engine import AUTO, COMPUTE, KEEP_S, Int16Audio, Report, Result, load, read_samples, run, shown_errors
+from ui.results import draw, result_view
+from ui.texts import label, words_of
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
+NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
+# A change of settings runs the same input again, once there is a result to compare with.
+PRESS_AGAIN = """() => {
+    const buttons = [...document.querySelectorAll('#synthesize, #decode')];
+    if (document.querySelector('#result table')) buttons.find((button) => button.offsetParent)?.click();
+}"""
+NO_MEL = "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file."
+
+
+def synthesize(
+    audio: str | None,
+    vocoder: str,
+    device: str = AUTO,
+    istft: tts_infer.MethodChoice = AUTO,
+    mel_device: str = AUTO,
+    backbone_device: str = AUTO,
+    head_device: str = AUTO,
+    istft_device: str = AUTO,
+    request: gr.Request | None = None,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
+) -> tuple[Int16Audio, Report, Result]:
+    """Copy-synthesise audio: make its mel spectrogram, decode it again, and report where the time went.
+
+    Parameters:
+        audio: WAV, FLAC, OGG or MP3 file, any sample rate and channel count
+        vocoder: name of a known vocoder
+        device: device of every stage that is not placed by itself; "auto" takes the best
+        istft: inverse STFT method
+        mel_device: device of the mel stage; "auto" is `device`
+        backbone_device: device of the backbone stage; "auto" is `device`
+        head_device: device of the head stage; "auto" is `device`
+        istft_device: device of the iSTFT stage; "auto" is `device`
+
+    Returns:
+        output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, xrt, peak,
+        clipped_samples, log_mel_error_db, stages
+    """
+    with shown_errors(words_of(request), audio):
+        if audio is None:
+            raise tts_infer.InputError(NO_AUDIO)
+        progress(0.1, desc="Loading the vocoder")
+        model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
+        progress(0.3, desc="Reading the audio")
+        samples = read_samples(audio, model.sample_rate)
+        progress(0.5, desc=f"Decoding {samples.shape[1] / model.sample_rate:.1f} s of audio")
+        result = run(model, audio=samples)
+        return result.audio, result.report, result
+
+
+def decode(
+    mel: str | None,
+    vocoder: str,
+    device: str = AUTO,
+    istft: tts_infer.MethodChoice = AUTO,
+    mel_device: str = AUTO,
+    backbone_device: str = AUTO,
+    head_device: str = AUTO,
+    istft_device: str = AUTO,
+    request: gr.Request | None = None,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
+) -> tuple[Int16Audio, Report, Result]:
+    """Decode a log-mel spectrogram from a file, and report where the time went.
+
+    Parameters:
+        mel: .npy, .npz, .safetensors or .pt file of natural-log mels, (n_mels, frames) or (1, n_mels, frames)
+        vocoder: name of a known vocoder; the mel must be in its convention
+        device: device of every stage that is not placed by itself; "auto" takes the best
+        istft: inverse STFT method
+        mel_device: device of the mel stage, which only measures the output here; "auto" is `device`
+        backbone_device: device of the backbone stage; "auto" is `device`
+        head_device: device of the head stage; "auto" is `device`
+        istft_device: device of the iSTFT stage; "auto" is `device`
+
+    Returns:
+        output audio as 16-bit WAV, and the report, as in /synthesize
+    """
+    with shown_errors(words_of(request), mel):
+        if mel is None:
+            raise tts_infer.InputError(NO_MEL)
+        progress(0.1, desc="Loading the vocoder")
+        model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
+        progress(0.3, desc="Reading the mel")
+        features = tts_infer.read_features(mel)
+        progress(0.5, desc=f"Decoding {features.shape[-1]} frames")
+        result = run(model, mel=features)
+        return result.audio, result.report, result
+
+
+def placed(*devices: str) -> str | None:
+    """The devices of the stages as a placement; those on "auto" are left to the device of the rest."""
+    pairs = zip(tts_infer.STAGES, devices, strict=True)
+    return ",".join(f"{stage}={device}" for stage, device in pairs if device != AUTO) or None
+
+
+def decode_tab(vocoders: Sequence[str], device: str) -> None:
+    """Lay the tab out and connect it."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=300):
+            audio, mel, from_audio, from_mel = input_tabs()
+            settings = settings_panel(vocoders, device)
+        with gr.Column(scale=3, min_width=300):
+            output = gr.Audio(
+                label=label("Output audio"), interactive=False, buttons=["download"], elem_id="output-audio"
+            )
+            view = result_view(label("Drop, record or pick something, and press the button."), "result")
+            with gr.Accordion(label("Report as JSON"), open=False):
+                report = gr.JSON(show_label=False, elem_id="report")
+    result = gr.State(time_to_live=KEEP_S)
+    for button, source, handler in ((from_audio, audio, synthesize), (from_mel, mel, decode)):
+        name = handler.__name__
+        done = button.click(
+            handler,
+            [source, *settings],
+            [output, report, result],
+            api_name=name,
+            trigger_mode="always_last",  # of several changes in a row, the last one counts
+            **COMPUTE,
+        )
+        done.success(draw, result, view, api_name=f"draw_{name}", api_visibility="private")
+    gr.on([setting.input for setting in settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
+
+
+def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button]:
+    """The inputs, each in a tab with its own button: there is never a question which one is meant."""
+    with gr.Tabs():
+        with gr.Tab(label("Audio")):
+            audio = gr.Audio(label=label("Audio"), type="filepath", buttons=["download"], elem_id="input-audio")
+            gr.Examples(
+                [[str(path)] for path in EXAMPLES],
+                audio,
+                example_labels=[path.stem.capitalize() for path in EXAMPLES],
+                label=label("Examples"),
+                elem_id="examples",
+            )
+            from_audio = gr.Button(label("Synthesize"), variant="primary", elem_id="synthesize")
+        with gr.Tab(label("Mel file")):
+            mel = gr.File(
+                label=label("Mel spectrogram"), file_types=list(tts_infer.FEATURE_SUFFIXES), elem_id="input-mel"
+            )
+            from_mel = gr.Button(label("Decode"), variant="primary", elem_id="decode")
+    return audio, mel, from_audio, from_mel
+
+
+def settings_panel(vocoders: Sequence[str], device: str) -> list[gr.Dropdown]:
+    """The settings, in the order of the handlers' parameters."""
+    devices = list(dict.fromkeys([AUTO, *tts_infer.available_devices(), device]))
+    with gr.Accordion(label("Settings"), open=False, elem_id="settings"):
+        dropdowns = [
+            dropdown("Vocoder", vocoders, vocoders[0]),
+            dropdown("Device", devices, device),
+            dropdown("iSTFT method", get_args(tts_infer.MethodChoice), AUTO),
+        ]
+        gr.Markdown(label("Device of each stage; auto takes the device above."))
+        with gr.Row():
+            dropdowns += [dropdown(f"{stage} device", devices, AUTO) for stage in tts_infer.STAGES]
+    return dropdowns
+
+
+def dropdown(name: str, choices: Sequence[str], value: str, prefix: str = "") -> gr.Dropdown:
+    """A labelled choice that can be found by a stable id."""
+    elem_id = prefix + name.lower().replace(" ", "-")
+    return gr.Dropdown(list(choices), value=value, label=label(name), min_width=140, elem_id=elem_id)

@@ -1,0 +1,107 @@
+"""What the tabs share: cached vocoders, reports, messages. The page calls the package from here and the tabs only."""
+
+from __future__ import annotations
+
+import functools
+import html
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gradio as gr
+import numpy as np
+import torch
+
+import tts_infer
+from ui.texts import Words
+
+AUTO: Final = "auto"
+Report = dict[str, Any]
+Int16Audio = tuple[int, np.ndarray]
+
+# Uploads and results are removed an hour after they were made, and when the server stops.
+KEEP_S = 3600
+# One group for everything that computes: calls wait for each other instead of fighting for the same device.
+COMPUTE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "compute"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One synthesis, as the page shows it."""
+
+    waveform: torch.Tensor  # (T,), as the vocoder gave it
+    audio: Int16Audio
+    report: Report
+    mel_config: tts_infer.MelConfig
+    input_mel: torch.Tensor
+    output_mel: torch.Tensor
+
+
+@functools.lru_cache(maxsize=8)
+def load(
+    name: str,
+    device: str = AUTO,
+    placement: str | None = None,
+    istft: tts_infer.MethodChoice = AUTO,
+    dtype: tts_infer.DTypeName = "float32",
+) -> tts_infer.Vocoder:
+    """A vocoder ready to run; the last few are kept."""
+    return tts_infer.load_vocoder(name, device=device, placement=placement, istft=istft, dtype=dtype)
+
+
+def read_samples(path: str | Path, sample_rate: int) -> torch.Tensor:
+    """An audio file as a batch of one, at the vocoder's rate. Shape: (1, T)"""
+    return torch.from_numpy(tts_infer.read_audio(path, sample_rate=sample_rate).samples)[None]
+
+
+def run(model: tts_infer.Vocoder, *, audio: torch.Tensor | None = None, mel: torch.Tensor | None = None) -> Result:
+    """Copy audio or decode a mel, and measure what came out.
+
+    Raises:
+        InputError: the input is so short that there is no output; and see `Vocoder.synthesize`.
+    """
+    result = model.synthesize(mel, audio=audio)
+    if result.audio.numel() == 0:
+        raise tts_infer.InputError(
+            "The input is one mel frame long, which gives no audio; two frames are the shortest."
+        )
+    samples, clipped = tts_infer.to_int16(result.audio[0])
+    input_mel, output_mel = result.features.cpu(), model.mel(result.audio).cpu()
+    report = {
+        "vocoder": model.name,
+        "sample_rate": result.sample_rate,
+        "seconds": result.seconds,
+        "total_ms": result.total_ms,
+        "xrt": result.xrt,
+        "peak": float(result.audio.abs().max()),
+        "clipped_samples": clipped,
+        "log_mel_error_db": tts_infer.log_mel_error_db(input_mel, output_mel, model.mel_config),
+        "stages": result.stages,
+    }
+    return Result(
+        waveform=result.audio[0].cpu(),
+        audio=(result.sample_rate, samples),
+        report=report,
+        mel_config=model.mel_config,
+        input_mel=input_mel[0],
+        output_mel=output_mel[0],
+    )
+
+
+@contextmanager
+def shown_errors(words: Words, *uploads: str | None) -> Iterator[None]:
+    """Show the package's errors, which are sentences for people, as messages on the page.
+
+    Args:
+        words: translates the page's own messages.
+        uploads: paths of the user's files; messages give their names, not the server's folders.
+    """
+    try:
+        yield
+    except tts_infer.TTSInferError as error:
+        message = words(str(error))
+        for path in uploads:
+            message = message.replace(path, Path(path).name) if path else message
+        raise gr.Error(html.escape(message), duration=None, print_exception=False) from error

@@ -1,0 +1,128 @@
+"""A result as HTML: one line in words, the main figures, the mel pictures, the waterfall, the stage table."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+from tts_infer import pictures
+from ui.engine import Report, Result
+from ui.texts import Words, words_of
+
+ZOOM = Path(__file__).parent / "zoom.js"
+STYLE = (
+    pictures.STYLE
+    + """
+.tts-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(100px, 1fr)); gap: 8px; margin: 8px 0 16px; }
+.tts-tiles div { padding: 8px 10px; border: 1px solid #8884; border-radius: 6px; }
+.tts-tiles dt { font-size: 12px; opacity: .8; }
+.tts-tiles dd { margin: 0; font-size: 18px; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tts-table .remark { white-space: normal; }
+p { margin: 0; }
+.tts-zoom { font-size: 12px; margin-top: 10px; }
+.tts-zoom button { padding: 4px 10px; margin: 0 6px 6px 0; border: 1px solid #8888; border-radius: 6px; }
+h3 { margin: 20px 0 8px; font-size: 15px; font-weight: 600; }
+"""
+)
+
+
+def result_view(placeholder: I18nData, elem_id: str) -> gr.HTML:
+    """The component that shows what `draw` returns."""
+    return gr.HTML(
+        placeholder,
+        css_template=STYLE,
+        js_on_load=ZOOM.read_text(encoding="utf-8"),
+        apply_default_css=False,
+        padding=True,
+        elem_id=elem_id,
+    )
+
+
+def draw(result: Result | None, request: gr.Request) -> str | dict[str, object]:
+    """Draw a result; without one, leave what is there."""
+    if result is None:
+        return gr.skip()
+    words, report = words_of(request), result.report
+    panels = [("Input mel", result.input_mel), ("Output mel", result.output_mel)]
+    return "".join(
+        (
+            f"<p>{html.escape(in_words(report, words))}</p>",
+            tiles(report, words),
+            pictures.mel_pictures(panels, result.mel_config, difference=True, words=words),
+            zoom_buttons(words),
+            f"<h3>{words('Where the time went')}</h3>",
+            pictures.stage_waterfall(report["stages"], words=words),
+            pictures.stage_table(report["stages"], report["total_ms"], words=words),
+        )
+    )
+
+
+def zoom_buttons(words: Words) -> str:
+    """What `zoom.js` listens to, for those who cannot or will not drag."""
+    names = (("+", "Zoom in"), ("-", "Zoom out"), ("0", "Reset zoom"))
+    buttons = "".join(f'<button type="button" data-zoom="{key}">{words(name)}</button>' for key, name in names)
+    return f'<div class="tts-zoom">{buttons} {words("Drag a box to zoom; double-click to see all.")}</div>'
+
+
+def in_words(report: Report, words: Words) -> str:
+    """The result in one sentence."""
+    longest = max(report["stages"], key=lambda stage: stage["ms"])
+    clipped = report["clipped_samples"]
+    sentences = (
+        words("{seconds:.2f} s of audio in {total_ms:.1f} ms, {xrt:.0f} x real time;").format(**report),
+        words("{share:.0f} % {stage} on {device};").format(share=100 * longest["ms"] / report["total_ms"], **longest),
+        words("{count} samples clipped.").format(count=clipped) if clipped else words("nothing clipped."),
+    )
+    return " ".join(sentences)
+
+
+def tiles(report: Report, words: Words) -> str:
+    """The main figures as a list of terms and values."""
+    values = (
+        ("Time", f"{report['total_ms']:.1f} ms"),
+        ("× real time", f"{report['xrt']:.1f}"),
+        ("Audio", f"{report['seconds']:.2f} s"),
+        ("Log-mel error", f"{report['log_mel_error_db']:.2f} dB"),
+        ("Peak (dBFS)", decibels(report["peak"])),
+        ("Clipped", str(report["clipped_samples"])),
+    )
+    items = "".join(f"<div><dt>{words(name)}</dt><dd>{value}</dd></div>" for name, value in values)
+    return f'<dl class="tts-tiles">{items}</dl>'
+
+
+def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
+    """A table whose first columns hold text, and whose others hold numbers. A short row ends in a remark.
+
+    Args:
+        name: what the table is, for screen readers.
+        heads, rows: escaped already.
+        texts: how many columns are text.
+    """
+    head = "".join(f'<th scope="col"{_class(i, texts)}>{text}</th>' for i, text in enumerate(heads))
+    body = "".join(f"<tr>{_cells(row, len(heads), texts)}</tr>" for row in rows)
+    return (
+        f'<div class="tts-table" tabindex="0" role="region" aria-label="{name}"><table>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cells(row: Sequence[str], columns: int, texts: int) -> str:
+    if len(row) < columns:
+        *first, remark = row
+        return _cells(first, len(first), texts) + f'<td class="remark" colspan="{columns - len(first)}">{remark}</td>'
+    cells = (f"<td{_class(i, texts)}>{text}</td>" for i, text in enumerate(row) if i)
+    return f'<th scope="row">{row[0]}</th>{"".join(cells)}'
+
+
+def _class(column: int, texts: int) -> str:
+    return "" if column < texts else ' class="number"'
+
+
+def decibels(amplitude: float) -> str:
+    """An amplitude in decibels relative to full scale."""
+    return f"{20 * math.log10(amplitude):.1f}".replace("-", "−") if amplitude else "−∞"

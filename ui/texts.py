@@ -1,0 +1,135 @@
+"""The page in two languages: every text is its own English key, so that English needs no table and no fallback.
+
+Labels are translated in the browser, by Gradio. What is written on the server (results, messages) is translated there,
+after the browser's Accept-Language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+from gradio.i18n import I18nData
+
+Words = Callable[[str], str]
+
+CHINESE = {
+    # the page
+    "A mel spectrogram or audio in, a waveform out, and where the time goes in between.": (
+        "输入梅尔频谱或音频，输出波形，并显示每一步所用的时间。"
+    ),
+    "Decode": "解码",
+    "Compare": "比较",
+    "Batch": "批量",
+    "API": "API",
+    "Audio": "音频",
+    "Mel file": "梅尔文件",
+    "Mel spectrogram": "梅尔频谱",
+    "Examples": "示例",
+    "English": "英语",
+    "German": "德语",
+    "Mandarin": "普通话",
+    "Synthesize": "合成",
+    "Settings": "设置",
+    "Vocoder": "声码器",
+    "Device": "设备",
+    "iSTFT method": "iSTFT 方法",
+    "mel device": "mel 的设备",
+    "backbone device": "backbone 的设备",
+    "head device": "head 的设备",
+    "istft device": "istft 的设备",
+    "Device of each stage; auto takes the device above.": "各阶段的设备；auto 表示使用上面的设备。",
+    "Output audio": "输出音频",
+    "Report as JSON": "JSON 报告",
+    "Drop, record or pick something, and press the button.": "拖入、录制或选择一段内容，然后按下按钮。",
+    # results
+    "Input mel": "输入梅尔",
+    "Output mel": "输出梅尔",
+    "Difference": "差值",
+    "Frequency (Hz)": "频率 (Hz)",
+    "Time (s)": "时间 (s)",
+    "Time (ms)": "时间 (ms)",
+    "Level (dB)": "电平 (dB)",
+    "Difference (dB)": "差值 (dB)",
+    "Zoom in": "放大",
+    "Zoom out": "缩小",
+    "Reset zoom": "还原",
+    "Drag a box to zoom; double-click to see all.": "拖出一个框可放大；双击还原。",
+    "Where the time went": "时间分布",
+    "Stage": "阶段",
+    "Method": "方法",
+    "ms": "毫秒",
+    "Share": "占比",
+    "Bytes": "字节",
+    "Total (wall time)": "总计（实际时间）",
+    "Time": "时间",
+    "× real time": "× 实时",
+    "Log-mel error": "对数梅尔误差",
+    "Clipped samples": "削波采样",
+    "Peak (dBFS)": "峰值 (dBFS)",
+    "Clipped": "削波采样",
+    "{seconds:.2f} s of audio in {total_ms:.1f} ms, {xrt:.0f} x real time;": (
+        "{seconds:.2f} 秒音频用时 {total_ms:.1f} 毫秒，{xrt:.0f} 倍实时；"
+    ),
+    "{share:.0f} % {stage} on {device};": "{share:.0f} % 为 {device} 上的 {stage}；",
+    "nothing clipped.": "无削波。",
+    "{count} samples clipped.": "{count} 个采样被削波。",
+    # compare
+    "Placement": "放置",
+    "Number format": "数值格式",
+    "Blind test: shuffle, and hide which is which": "盲听：打乱顺序并隐藏对应关系",
+    "Which do you prefer?": "您更喜欢哪一个？",
+    "Reveal": "揭晓",
+    "Every combination of the chosen settings is run on the same clip.": "所选设置的每种组合都会处理同一段音频。",
+    "Listen, choose the sample you prefer, and reveal which is which.": "请试听，选择更喜欢的样本，然后揭晓。",
+    "You preferred": "您更喜欢",
+    "Sample": "样本",
+    "Error to input (dB)": "与输入的误差 (dB)",
+    "Error to first (dB)": "与第一个的误差 (dB)",
+    "These settings make {count} combinations; choose two to {most}.": (
+        "这些设置共有 {count} 种组合；请选择 2 到 {most} 种。"
+    ),
+    "Decoding": "正在解码",
+    # batch
+    "Audio, mel or zip files": "音频、梅尔或 zip 文件",
+    "Decode all": "全部解码",
+    "Results as a zip": "结果 (zip)",
+    "The results appear here; files that fail say why.": "结果显示在这里；失败的文件会说明原因。",
+    "{done} of {count} files decoded.": "已解码 {done} / {count} 个文件。",
+    "Reading the files": "正在读取文件",
+    "files": "个文件",
+    "File": "文件",
+    "Seconds": "秒",
+    "Log-mel error (dB)": "对数梅尔误差 (dB)",
+    "There are no files yet: drop audio files, mel files, or a zip of them.": (
+        "还没有文件：请拖入音频文件、梅尔文件或 zip 压缩包。"
+    ),
+    # API
+    "Everything on this page can be called from a program:": "本页的所有功能都可以在程序中调用：",
+    # messages
+    "There is no audio yet: drop or record a clip, or pick an example.": (
+        "还没有音频：请拖入或录制一段，或选择一个示例。"
+    ),
+    "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file.": (
+        "还没有梅尔频谱：请拖入 .npy、.npz、.safetensors 或 .pt 文件。"
+    ),
+    "The input is one mel frame long, which gives no audio; two frames are the shortest.": (
+        "输入只有一个梅尔帧，无法生成音频；至少需要两帧。"
+    ),
+}
+
+
+def label(text: str) -> I18nData:
+    """A text that the browser shows in its own language."""
+    return I18nData(text)
+
+
+def translations() -> gr.I18n:
+    """The tables for `launch`; languages without one show the English keys."""
+    return gr.I18n(en={text: text for text in CHINESE}, zh=CHINESE, **{"zh-CN": CHINESE})
+
+
+def words_of(request: gr.Request | None) -> Words:
+    """The translation into the first language that a browser accepts; English for API clients."""
+    accepted = request.headers.get("accept-language", "") if request else ""
+    return (lambda text: CHINESE.get(text, text)) if accepted.lower().startswith("zh") else str
