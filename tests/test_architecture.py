@@ -24,6 +24,8 @@ LEVELS = [
     {"model", "evaluate"},
     {"checkpoint", "parity", "official"},
     {"placement", "audit"},
+    {"pipeline"},
+    {"streaming"},
     {"vocoder"},
     {"pictures", "doctor"},
     {"__init__"},

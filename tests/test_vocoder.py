@@ -17,12 +17,12 @@ from tts_infer.placement import make_placement
 from tts_infer.vocoder import Vocoder
 
 
-def small_vocoder(padding: Any = "center") -> Vocoder:
+def small_vocoder(padding: Any = "center", method: Any = "auto") -> Vocoder:
     """Random weights, another mel convention than the embedded one."""
     torch.manual_seed(0)
     mel = MelConfig(sample_rate=16000, n_fft=512, hop_length=128, n_mels=40, padding=padding)
     config = VocoderConfig(mel, BackboneConfig(40, 32, 64, 2), HeadConfig(32, 512, 128, padding))
-    return Vocoder(Vocos(config).eval(), make_placement(device="cpu"), "small")
+    return Vocoder(Vocos(config).eval(), make_placement(device="cpu", istft=method), "small")
 
 
 def test_the_stages_in_order(vocoder: Vocoder, speech: torch.Tensor) -> None:
@@ -68,6 +68,67 @@ def test_batches_equal_singles(vocoder: Vocoder, speech: torch.Tensor) -> None:
         assert (batch[i] - single[0]).abs().max() <= 1e-5 * single.abs().max()
 
 
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+@pytest.mark.parametrize("padding", ["center", "same"])
+@pytest.mark.parametrize("piece", [1, 2, 7, 27, 40])
+def test_pieces_join_to_the_whole(monkeypatch: pytest.MonkeyPatch, padding: Any, method: Any, piece: int) -> None:
+    """Long features are decoded in pieces, also in ones shorter than the network's reach."""
+    small = small_vocoder(padding, method)
+    mel = torch.randn(2, 40, 61, generator=torch.Generator().manual_seed(0))
+    whole = small.decode(mel)
+    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 2 * piece)
+    pieces = small.synthesize(mel)
+    assert pieces.audio.shape == whole.shape
+    # the same products, but matrices of other sizes may sum in another order
+    assert (pieces.audio - whole).abs().max() <= 1e-5 * whole.abs().max()
+    assert [row["stage"] for row in pieces.stages] == list(tts_infer.STAGES[1:])
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+@pytest.mark.parametrize("padding", ["center", "same"])
+def test_ragged_batches_equal_singles(padding: Any, method: Any) -> None:
+    small = small_vocoder(padding, method)
+    lengths = [61, 1, 2, 30, 60, 5]
+    generator = torch.Generator().manual_seed(0)
+    items = [torch.randn(40, n, generator=generator) for n in lengths]
+    singles = [small.decode(item)[0] for item in items]
+    padded = torch.full((6, 40, 64), float("nan"))  # whatever the padding holds
+    for row, item in zip(padded, items, strict=True):
+        row[:, : item.shape[1]] = item
+    for batch in (small.decode(items), small.decode(padded, lengths=torch.tensor(lengths))):
+        assert [a.shape for a in batch] == [a.shape for a in singles]
+        for audio, single in zip(batch, singles, strict=True):
+            if single.numel():  # as above; the peak of one item, not of the batch
+                assert (audio - single).abs().max() <= 1e-5 * single.abs().max()
+
+
+def test_ragged_batches_that_are_long(monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder, speech: torch.Tensor) -> None:
+    mel = vocoder.mel(speech)[0]
+    together = vocoder.decode([mel, mel[:, :50]])
+    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 64)
+    for audio, other in zip(vocoder.decode([mel, mel[:, :50]]), together, strict=True):
+        assert audio.shape == other.shape and (audio - other).abs().max() <= 1e-5 * other.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("features", "lengths", "message"),
+    [
+        ([], None, "give a list of at least one mel"),
+        ([torch.zeros(40, 3)], [3], "give a list of at least one mel without lengths"),
+        ([torch.zeros(40, 3), torch.zeros(39, 3)], None, "item 1: mel has shape .39, 3."),
+        ([torch.zeros(2, 40, 3)], None, "item 0: mel has shape .2, 40, 3.; expected a single"),
+        (torch.zeros(2, 40, 3), [3], "lengths .3.: expected .B, 40, L. and B of them"),
+        (torch.zeros(2, 40, 3), [3, 4], "lengths are .3, 4.; each must be a whole number from 1 to 3 frames"),
+        (torch.zeros(2, 40, 3), [3, 0], "each must be a whole number from 1 to 3"),
+        (torch.zeros(2, 40, 3), [1.5, 2.0], "each must be a whole number"),
+        (torch.full((1, 40, 3), float("nan")), [2], "item 0: mel holds 80 NaN"),
+    ],
+)
+def test_ragged_mistakes(features: Any, lengths: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        small_vocoder().decode(features, lengths=lengths)
+
+
 def test_methods_agree(vocoder: Vocoder, speech: torch.Tensor) -> None:
     other = tts_infer.load_vocoder(device="cpu", mel="matmul", istft="matmul")
     assert (other.placement.mel.method, other.placement.istft.method) == ("matmul", "matmul")
@@ -109,7 +170,7 @@ def test_drop_in_for_f5_tts(vocoder: Vocoder) -> None:
     [
         (lambda v: v.decode(torch.zeros(1, 80, 5)), InputError, "this vocoder takes 100 mel bins"),
         (lambda v: v.decode(torch.zeros(1, 5, 100)), InputError, "transpose"),
-        (lambda v: v.decode([1.0]), InputTypeError, "mel is a list"),
+        (lambda v: v.decode([1.0]), InputTypeError, "item 0: mel is a float"),
         (lambda v: v.mel(torch.zeros(0)), InputError, "audio is empty"),
         (lambda v: v(np.zeros(500, dtype=np.int16)), InputTypeError, "divide 16-bit samples by 32768"),
         (lambda v: v.synthesize(), InputError, "give either features or audio"),

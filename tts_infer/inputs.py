@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,53 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
         raise InputError(f"mel has shape {_shape(tensor)}; expected (B, {n_mels}, L) or ({n_mels}, L); {hint}")
     _require_finite_content(tensor, "mel")
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
+
+
+def as_ragged(
+    features: Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]],
+    lengths: Tensor | NDArray[Any] | Sequence[int] | None,
+    n_mels: int,
+) -> tuple[Tensor, list[int]]:
+    """Check features of several lengths, and make them one batch whose padding is zero.
+
+    Args:
+        features: a list of single spectrograms; or a padded batch, whose padding may hold anything.
+        lengths: valid frames of each item of a padded batch; None for a list.
+
+    Shape: a list of (n_mels, L_i) or (1, n_mels, L_i), or (B, n_mels, L) -> (B, n_mels, L), float32, and B lengths
+    Raises:
+        InputTypeError, InputError: see `as_features`, with the number of the item; an empty list; lengths that are
+            not one positive whole number for each item, at most L.
+    """
+    if isinstance(features, Sequence):
+        if lengths is not None or not features:
+            raise InputError("give a list of at least one mel without lengths, or a padded batch with lengths")
+        items = [_item(item, n_mels, i) for i, item in enumerate(features)]
+    else:
+        batch = _as_float_tensor(features, "mel")
+        counts = torch.as_tensor(lengths).tolist()
+        if batch.ndim != 3 or not isinstance(counts, list) or len(counts) != batch.shape[0]:
+            raise InputError(
+                f"mel of shape {_shape(batch)} and lengths {counts}: expected (B, {n_mels}, L) and B of them"
+            )
+        if not all(isinstance(n, int) and 0 < n <= batch.shape[2] for n in counts):
+            raise InputError(f"lengths are {counts}; each must be a whole number from 1 to {batch.shape[2]} frames")
+        items = [_item(batch[i, :, :n], n_mels, i) for i, n in enumerate(counts)]
+    longest = max(item.shape[1] for item in items)
+    padded = items[0].new_zeros(len(items), n_mels, longest)
+    for row, item in zip(padded, items, strict=True):
+        row[:, : item.shape[1]] = item
+    return padded, [item.shape[1] for item in items]
+
+
+def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
+    try:
+        batch = as_features(features, n_mels)
+    except (InputError, InputTypeError) as error:
+        raise type(error)(f"item {index}: {error}") from None
+    if batch.shape[0] != 1:
+        raise InputError(f"item {index}: mel has shape {_shape(batch)}; expected a single ({n_mels}, L)")
+    return batch[0]
 
 
 def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:

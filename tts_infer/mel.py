@@ -18,6 +18,10 @@ _SLANEY_CORNER_HZ = 1000.0
 _SLANEY_CORNER_MEL = _SLANEY_CORNER_HZ / _SLANEY_HZ_PER_MEL
 _SLANEY_LOG_STEP = math.log(6.4) / 27
 
+# A longer spectrogram is computed in pieces, so that memory does not grow with its length. Frames depend on nothing
+# but their own samples, so the pieces are exact.
+MAX_FRAMES = 4096
+
 
 def hz_to_mel(hz: float, scale: MelScale) -> float:
     """Hertz to mels. HTK: 2595 log10(1 + hz / 700). Slaney: linear to 1 kHz, then logarithmic."""
@@ -85,7 +89,18 @@ class LogMel(nn.Module):
         self.register_buffer("filterbank", filterbank, persistent=False)
 
     def forward(self, audio: Tensor) -> Tensor:
-        real, imag = self.stft(audio)
+        padded = self.stft.padded(audio)
+        frames, hop = self.stft.n_frames(audio.shape[-1]), self.config.hop_length
+        if frames <= MAX_FRAMES:
+            return self._log_mel(padded)
+        mel = padded.new_empty(audio.shape[0], self.config.n_mels, frames)
+        for start in range(0, frames, MAX_FRAMES):
+            stop = min(frames, start + MAX_FRAMES)
+            mel[..., start:stop] = self._log_mel(padded[:, start * hop : (stop - 1) * hop + self.config.n_fft])
+        return mel
+
+    def _log_mel(self, padded: Tensor) -> Tensor:
+        real, imag = self.stft.transform(padded)
         power = real.square() + imag.square()
         if self.config.power_eps:
             power = power + self.config.power_eps

@@ -7,6 +7,7 @@ each can run on its own device.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import BackboneConfig, HeadConfig, SpectralMethod, VocoderConfig
@@ -16,28 +17,88 @@ from tts_infer.spectral import ISTFT
 # exp() of the predicted log-magnitude is cut off here. Source: vocos/heads.py ISTFTHead.
 MAX_MAGNITUDE = 1e2
 KERNEL_SIZE = 7
+REACH = KERNEL_SIZE // 2  # frames on each side that a convolution needs
+
+
+class Edges:
+    """What the convolutions see beyond the ends of their input: zeros, as the official padding.
+
+    A convolution of the backbone is given `edges(layer, x)`, longer by REACH frames on each side, and computes only
+    where it has all of them. Other ends - several lengths in one batch, a stream - are other `Edges`.
+    """
+
+    def __call__(self, layer: int, x: Tensor) -> Tensor:
+        """Extend the input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 REACH, H)"""
+        return F.pad(x, (0, 0, REACH, REACH))
+
+
+class RaggedEdges(Edges):
+    """The ends of items of several lengths in one batch: whatever lies beyond an item's own end is zero.
+
+    Without it, layer after layer carries what it made of the padding back into the last valid frames.
+
+    Args:
+        valid: 1.0 where a frame belongs to its item, else 0.0, of shape (B, L, 1).
+    """
+
+    def __init__(self, valid: Tensor) -> None:
+        self.valid = valid
+
+    def __call__(self, layer: int, x: Tensor) -> Tensor:
+        return super().__call__(layer, x * self.valid)
+
+
+class StreamEdges(Edges):
+    """The ends of a piece of a longer signal: the frames before it, kept for each convolution.
+
+    Every convolution answers with as many frames as it is given, REACH frames late: the input of layer i begins
+    REACH * i frames before the piece. Frames before the first and after the last are zeroed on the way.
+    """
+
+    def __init__(self) -> None:
+        self.history: dict[int, Tensor] = {}
+        self.first = 0  # index of the piece's first frame in the signal
+        self.length: int | None = None  # of the signal, once known
+
+    def ended(self) -> StreamEdges:
+        """A copy for which the signal ends here. What is kept is replaced, never changed, so it can be shared."""
+        copy = StreamEdges()
+        copy.history, copy.first, copy.length = dict(self.history), self.first, self.first
+        return copy
+
+    def __call__(self, layer: int, x: Tensor) -> Tensor:
+        start, frames = self.first - REACH * layer, x.shape[1]
+        before = min(frames, max(0, -start))
+        after = 0 if self.length is None else min(frames - before, max(0, start + frames - self.length))
+        if before or after:
+            x = F.pad(x[:, before : frames - after], (0, 0, before, after))
+        if layer not in self.history:
+            self.history[layer] = x.new_zeros(x.shape[0], 2 * REACH, x.shape[2])
+        extended = torch.cat([self.history[layer], x], dim=1)
+        self.history[layer] = extended[:, -2 * REACH :].clone()
+        return extended
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a two-layer network per frame, scaled and added to its input.
 
-    Shape: (B, H, L) -> (B, H, L)
-    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm.
+    Shape: (B, L + 2 REACH, H) -> (B, L, H)
+    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; padding is left to `Edges`.
     """
 
     def __init__(self, dim: int, intermediate_dim: int, layer_scale: float) -> None:
         super().__init__()
-        self.dwconv = nn.Conv1d(dim, dim, KERNEL_SIZE, padding=KERNEL_SIZE // 2, groups=dim)
+        self.dwconv = nn.Conv1d(dim, dim, KERNEL_SIZE, groups=dim)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.pwconv1 = nn.Linear(dim, intermediate_dim)
         self.act = nn.GELU()
         self.pwconv2 = nn.Linear(intermediate_dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
 
-    def forward(self, x: Tensor) -> Tensor:
-        frames = self.norm(self.dwconv(x).transpose(1, 2))
+    def forward(self, extended: Tensor) -> Tensor:
+        frames = self.norm(self.dwconv(extended.transpose(1, 2)).transpose(1, 2))
         frames = self.pwconv2(self.act(self.pwconv1(frames)))
-        return x + (self.gamma * frames).transpose(1, 2)
+        return extended[:, REACH:-REACH] + self.gamma * frames
 
 
 class VocosBackbone(nn.Module):
@@ -50,18 +111,70 @@ class VocosBackbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         layer_scale = config.layer_scale_init_value or 1 / config.num_layers
-        self.embed = nn.Conv1d(config.input_channels, config.dim, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.embed = nn.Conv1d(config.input_channels, config.dim, KERNEL_SIZE)
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.convnext = nn.ModuleList(
             ConvNeXtBlock(config.dim, config.intermediate_dim, layer_scale) for _ in range(config.num_layers)
         )
         self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
-    def forward(self, features: Tensor) -> Tensor:
-        x = self.norm(self.embed(features).transpose(1, 2)).transpose(1, 2)
-        for block in self.convnext:
-            x = block(x)
-        return self.final_layer_norm(x.transpose(1, 2))
+    @property
+    def reach(self) -> int:
+        """Frames on each side that one frame of the output depends on."""
+        return REACH * (1 + len(self.convnext))
+
+    def forward(self, features: Tensor, edges: Edges | None = None) -> Tensor:
+        edges = edges or Edges()
+        extended = edges(0, features.transpose(1, 2))
+        x = self.norm(self.embed(extended.transpose(1, 2)).transpose(1, 2))
+        for layer, block in enumerate(self.convnext, start=1):
+            x = block(edges(layer, x))
+        hidden: Tensor = self.final_layer_norm(x)
+        return hidden
+
+
+class BackboneStream:
+    """A backbone whose features arrive in pieces; the pieces of hidden frames join to what the whole would give.
+
+    No frame is computed twice: each convolution keeps its last 2 REACH inputs. With less than full `lookahead`, frames
+    come earlier and are approximate: at every push, the end of the signal is computed as if nothing followed it.
+
+    Args:
+        backbone: the modules.
+        lookahead: frames to wait for, from 0 to `backbone.reach`; the latter is exact.
+    """
+
+    def __init__(self, backbone: VocosBackbone, lookahead: int) -> None:
+        self.backbone, self.lookahead = backbone, lookahead
+        self.edges = StreamEdges()
+        self.given = 0  # frames returned so far
+
+    def push(self, features: Tensor, final: bool = False) -> Tensor:
+        """Add frames, and return the hidden frames that are due.
+
+        Args:
+            features: the next frames, possibly none.
+            final: these are the last; returns everything that is left.
+
+        Shape: (B, C, L) -> (B, L', H), L' >= 0
+        """
+        batch, channels, frames = features.shape
+        if not (frames or final):
+            return features.new_zeros(batch, 0, self.backbone.embed.out_channels)
+        edges, reach = self.edges, self.backbone.reach
+        begin, end = edges.first - reach, edges.first + frames  # `begin` of what the backbone answers with
+        due = end if final else end - self.lookahead
+        if final:
+            edges.length = end
+            features = F.pad(features, (0, reach))
+        hidden = self.backbone(features, edges)
+        edges.first = end
+        if due > begin + hidden.shape[1]:
+            begin = end - reach
+            hidden = self.backbone(features.new_zeros(batch, channels, reach), edges.ended())
+        hidden = hidden[:, max(0, self.given - begin) : max(0, due - begin)]
+        self.given = max(self.given, due)
+        return hidden
 
 
 def make_istft(config: HeadConfig, method: SpectralMethod) -> ISTFT:

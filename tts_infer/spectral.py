@@ -183,10 +183,18 @@ class STFT(_Spectral):
         return samples // self.hop_length + (1 if self.padding == "center" else 0)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        return self.transform(self.padded(audio))
+
+    def padded(self, audio: Tensor) -> Tensor:
+        """The signal that frames are cut from: frame l begins at sample l * hop_length of it."""
         needed = 1 if self.padding == "center" else self.hop_length
         if audio.shape[-1] < needed:
             raise InputError(f"audio has {audio.shape[-1]} samples; at least {needed} are needed for one frame")
-        frames = frame(reflect_pad(audio, *self.pad), self.n_fft, self.hop_length)
+        return reflect_pad(audio, *self.pad)
+
+    def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """The transform of a signal, or of a part of one, that is already padded."""
+        frames = frame(padded, self.n_fft, self.hop_length)
         if self.method == "matmul":
             real, imag = torch.matmul(frames, self.basis).chunk(2, dim=-1)
         else:
@@ -238,29 +246,64 @@ class ISTFT(_Spectral):
         """Samples that `frames` give."""
         return max(0, frames - 1) * self.hop_length if self.padding == "center" else frames * self.hop_length
 
-    def forward(self, real: Tensor, imag: Tensor) -> Tensor:
+    @property
+    def overlap(self) -> int:
+        """R: how many frames reach into a row of hop_length samples."""
+        return -(-self.n_fft // self.hop_length)
+
+    def forward(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Invert whole signals; with `valid`, of several lengths in one batch.
+
+        Args:
+            real, imag: spectrum.
+            valid: 1.0 where a frame belongs to its item, 0.0 where it is padding. Samples that only padding reaches
+                are 0.
+
+        Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
+        """
+        frames, length = self.frames(real, imag), real.shape[2]
+        if valid is None:
+            rows = self.normalise(overlap_add(frames, self.hop_length), 0, length)
+        else:
+            rows = overlap_add(frames * valid, self.hop_length)
+            envelope = overlap_add(self.window.square() * valid, self.hop_length)
+            rows /= envelope.clamp_min(ENVELOPE_FLOOR)
+        left = self.pad[0]
+        return rows.reshape(rows.shape[0], -1)[:, left : left + self.n_samples(length)]
+
+    def frames(self, real: Tensor, imag: Tensor) -> Tensor:
+        """Windowed frames, before they are added up. Shape: real, imag of (B, N, L) -> (B, L, n_fft)"""
         real, imag = real.transpose(1, 2), imag.transpose(1, 2)
         if self.method == "matmul":
-            frames = torch.matmul(real, self.cos_basis) + torch.matmul(imag, self.sin_basis)
-        else:
-            frames = torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1) * self.window
-        rows = self._normalise(overlap_add(frames, self.hop_length), real.shape[1])
-        left, samples = self.pad[0], self.n_samples(real.shape[1])
-        return rows.reshape(rows.shape[0], -1)[:, left : left + samples]
+            return torch.matmul(real, self.cos_basis) + torch.matmul(imag, self.sin_basis)
+        return torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1) * self.window
 
-    def _normalise(self, rows: Tensor, length: int) -> Tensor:
-        """Divide by the window envelope of `length` frames, in place.
+    def normalise(self, rows: Tensor, first: int, length: int) -> Tensor:
+        """Divide some rows of a signal by its window envelope, in place.
 
         Rows that all R overlapping windows reach have one and the same envelope; only the first and last R - 1 rows
         differ. So the envelope of R frames holds every row that a longer signal needs.
 
-        Shape: (B, L + R - 1, hop_length) -> the same
+        Args:
+            rows: overlap-added frames.
+            first: index of the first of them in the whole signal.
+            length: frames of the whole signal.
+
+        Shape: (B, rows, hop_length) -> the same
         """
-        envelope = self._envelope(min(length, rows.shape[1] - length + 1))
+        envelope = self._envelope(min(length, self.overlap))
         edge = envelope.shape[0] // 2
-        rows[:, :edge] /= envelope[:edge]
-        rows[:, edge : rows.shape[1] - edge] /= envelope[edge : envelope.shape[0] - edge]
-        rows[:, rows.shape[1] - edge :] /= envelope[envelope.shape[0] - edge :]
+        closing = length + self.overlap - 1 - edge
+        parts = (
+            (0, edge, envelope[:edge]),
+            (edge, closing, envelope[edge : envelope.shape[0] - edge]),
+            (closing, closing + edge, envelope[envelope.shape[0] - edge :]),
+        )
+        for begin, end, part in parts:
+            start, stop = max(begin, first), min(end, first + rows.shape[1])
+            if start < stop:
+                divisor = part if part.shape[0] == 1 else part[start - begin : stop - begin]
+                rows[:, start - first : stop - first] /= divisor
         return rows
 
     def _envelope(self, length: int) -> Tensor:
@@ -278,3 +321,42 @@ class ISTFT(_Spectral):
                 f"win_length={self.win_length}, padding={self.padding!r} is zero somewhere, so the STFT cannot be "
                 "inverted; use a smaller hop_length or a larger win_length"
             )
+
+
+class ISTFTStream:
+    """An `ISTFT` whose frames arrive in pieces; the pieces of audio join to what the whole would give.
+
+    Between pieces it keeps the R - 1 rows that further frames will still add to.
+    """
+
+    def __init__(self, istft: ISTFT) -> None:
+        self.istft = istft
+        self.seen = 0  # frames so far
+        self.tail: Tensor | None = None
+
+    def push(self, real: Tensor, imag: Tensor, final: bool = False) -> Tensor:
+        """Add frames, and return the samples that no later frame can change.
+
+        Args:
+            real, imag: the next frames, possibly none.
+            final: these are the last; returns everything that is left.
+
+        Shape: real, imag of (B, N, L) -> (B, T), T >= 0
+        """
+        istft, pieces = self.istft, real.shape[2]
+        # an FFT of no frames is an error
+        frames = istft.frames(real, imag) if pieces else real.new_zeros(real.shape[0], 0, istft.n_fft)
+        rows = overlap_add(frames, istft.hop_length)
+        if self.tail is not None:
+            rows[:, : self.tail.shape[1]] += self.tail
+        first, self.seen = self.seen, self.seen + pieces
+        if final:
+            length = self.seen
+        else:
+            length = self.seen + istft.overlap  # any length beyond these rows: the closing edge is not among them
+            rows, self.tail = rows[:, :pieces], rows[:, pieces:].clone()
+        rows = istft.normalise(rows, first, length)
+        left = istft.pad[0]
+        start = min(rows.shape[1] * istft.hop_length, max(0, left - first * istft.hop_length))
+        stop = max(0, left + istft.n_samples(length) - first * istft.hop_length) if final else None
+        return rows.reshape(rows.shape[0], -1)[:, start:stop]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypedDict
 
@@ -27,6 +27,16 @@ class StageRecord(TypedDict):
     method: str
     ms: float
     bytes: int
+
+
+def add_up(reports: Sequence[list[StageRecord]]) -> list[StageRecord]:
+    """One report of work that went through the same stages several times."""
+    total = [record.copy() for record in reports[0]]
+    for report in reports[1:]:
+        for sum_, record in zip(total, report, strict=True):
+            sum_["ms"] += record["ms"]
+            sum_["bytes"] += record["bytes"]
+    return total
 
 
 class StageTimer:

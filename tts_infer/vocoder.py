@@ -1,24 +1,34 @@
-"""The vocoder: the one place where the stages meet."""
+"""The vocoder as its users meet it: checked input, any length, any batch, a report where one is asked for."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, overload
 
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.checkpoint import DEFAULT_VOCODER, load_model, resolve
-from tts_infer.config import DTypeName, MelConfig, SpectralMethod
-from tts_infer.devices import CPU, exclusive, precision, release_memory, require_dtype
+from tts_infer.config import DTypeName, MelConfig
+from tts_infer.devices import CPU, exclusive
 from tts_infer.errors import InputError
-from tts_infer.inputs import as_audio, as_features
+from tts_infer.inputs import as_audio, as_features, as_ragged
 from tts_infer.model import ISTFTHead, Vocos, VocosBackbone
-from tts_infer.placement import STAGES, MethodChoice, Placement, PlacementSpec, make_placement
-from tts_infer.timing import StageRecord, StageTimer
+from tts_infer.pipeline import DecodeState, Pipeline
+from tts_infer.placement import MethodChoice, Placement, PlacementSpec, make_placement
+from tts_infer.streaming import Lookahead, StreamingDecoder
+from tts_infer.timing import StageRecord, StageTimer, add_up
+
+Features = Tensor | NDArray[Any]
+Waveform = Tensor | NDArray[Any]
+Lengths = Tensor | NDArray[Any] | Sequence[int]
+
+# Frames, over the whole batch, that are decoded at once. More brings no speed and costs memory.
+PIECE_FRAMES = 4096
 
 # Seconds of audio in one call after which accelerators give their cached memory back.
 _LONG_S = 60
@@ -53,24 +63,27 @@ class Vocoder:
 
     Stands in for `vocos.Vocos`: `decode(mel)` is its decode and calling it with audio copies that audio. One vocoder
     may be used from several threads.
+
+    Raises:
+        PlacementError: a dtype that the devices of backbone and head cannot use well.
     """
 
     def __init__(self, model: Vocos, placement: Placement, name: str, dtype: DTypeName = "float32") -> None:
-        """Place a model's stages.
+        self.name = name
+        self._pipeline = Pipeline(model, placement, dtype)
 
-        Raises:
-            PlacementError: a dtype that the devices of backbone and head cannot use well.
-        """
-        for place in (placement.backbone, placement.head):
-            require_dtype(place.device, dtype)
-        self.name, self.dtype = name, dtype
-        self._model = model
-        self._place(placement)
+    @property
+    def placement(self) -> Placement:
+        return self._pipeline.placement
+
+    @property
+    def dtype(self) -> DTypeName:
+        return self._pipeline.dtype
 
     @property
     def mel_config(self) -> MelConfig:
         """The mel convention that this vocoder was trained on."""
-        return self._model.config.mel
+        return self._pipeline.model.config.mel
 
     @property
     def sample_rate(self) -> int:
@@ -86,15 +99,15 @@ class Vocoder:
 
     @property
     def backbone(self) -> VocosBackbone:
-        return self._model.backbone
+        return self._pipeline.model.backbone
 
     @property
     def head(self) -> ISTFTHead:
         """With `.out` and `.istft`, as F5-TTS's export reads them."""
-        return self._model.head
+        return self._pipeline.model.head
 
     @torch.inference_mode()
-    def mel(self, audio: Tensor | NDArray[Any]) -> Tensor:
+    def mel(self, audio: Waveform) -> Tensor:
         """Compute the log-mel spectrogram in this vocoder's convention.
 
         Args:
@@ -104,46 +117,57 @@ class Vocoder:
         Raises:
             InputError, InputTypeError: see `as_audio`; or the audio is too short for one frame.
         """
-        return self._mel(_checked_audio(audio), StageTimer(enabled=False))
+        return self._pipeline.mel(_checked_audio(audio), StageTimer(enabled=False))
+
+    @overload
+    def decode(self, features: Features, lengths: None = None) -> Tensor: ...
+    @overload
+    def decode(self, features: Features, lengths: Lengths) -> list[Tensor]: ...
+    @overload
+    def decode(self, features: Sequence[Features], lengths: None = None) -> list[Tensor]: ...
 
     @torch.inference_mode()
-    def decode(self, features: Tensor | NDArray[Any]) -> Tensor:
+    def decode(self, features: Features | Sequence[Features], lengths: Lengths | None = None) -> Tensor | list[Tensor]:
         """Turn log-mel spectrograms into audio.
 
+        However long, they are decoded in bounded memory; of whatever lengths in one batch, each as if it were alone.
+
         Args:
-            features: floating point, in this vocoder's convention, on any device.
+            features: floating point, in this vocoder's convention, on any device; or a list of (n_mels, L) ones.
+            lengths: valid frames of each item of a padded batch, whatever the padding holds.
 
         Returns:
-            Audio on the device of the last stage.
+            Audio on the device of the last stage: one tensor for a batch of one length; for several lengths a list
+            of (T,), each as long as its own mel.
 
         Shape:
             (B, n_mels, L) or (n_mels, L) -> (B, T); T = (L - 1) * hop_length for padding "center" (one frame gives
             an empty waveform), L * hop_length for "same".
         Raises:
-            InputError, InputTypeError: see `as_features`.
+            InputError, InputTypeError: see `as_features`, `as_ragged`.
         Source: vocos/pretrained.py Vocos.decode, which fails on one frame with padding "center".
         """
-        return self._decode(self._checked_features(features), StageTimer(enabled=False))
+        timer = StageTimer(enabled=False)
+        if isinstance(features, Sequence) or lengths is not None:
+            return self._decode_ragged(*as_ragged(features, lengths, self.n_mels), timer)
+        return self._decode(self._checked_features(features), timer)
 
     @torch.inference_mode()
-    def __call__(self, audio: Tensor | NDArray[Any]) -> Tensor:
+    def __call__(self, audio: Waveform) -> Tensor:
         """Copy audio: its mel, decoded.
 
         Shape: (B, T) or (T,) -> (B, T'), T rounded down to a multiple of hop_length
         Raises:
             InputError, InputTypeError: see `mel`.
         """
-        timer = StageTimer(enabled=False)
-        return self._decode(self._mel(_checked_audio(audio), timer), timer)
+        return self._decode(self.mel(audio), StageTimer(enabled=False))
 
     @torch.inference_mode()
-    def synthesize(
-        self, features: Tensor | NDArray[Any] | None = None, *, audio: Tensor | NDArray[Any] | None = None
-    ) -> Synthesis:
+    def synthesize(self, features: Features | None = None, *, audio: Waveform | None = None) -> Synthesis:
         """Decode features, or copy audio, and report where the time went.
 
         Args:
-            features: as for `decode`; or
+            features: as for `decode`, of one length; or
             audio: as for `__call__`.
 
         Raises:
@@ -154,12 +178,20 @@ class Vocoder:
         if features is not None and audio is None:
             mel = self._checked_features(features)
         elif audio is not None and features is None:
-            mel = self._mel(_checked_audio(audio), timer)
+            mel = self._pipeline.mel(_checked_audio(audio), timer)
         else:
             raise InputError("give either features or audio=..., not both and not neither")
         decoded = self._decode(mel, timer)
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
+
+    def stream(self, lookahead: Lookahead = "full") -> StreamingDecoder:
+        """Begin a signal that arrives in pieces, see `StreamingDecoder`.
+
+        Raises:
+            InputError: a lookahead that this vocoder does not have.
+        """
+        return StreamingDecoder(self._pipeline, lookahead)
 
     def to(self, device: str | torch.device) -> Vocoder:
         """Move every stage to one device, each with the method that suits it there; returns itself, as `nn.Module.to`.
@@ -167,54 +199,52 @@ class Vocoder:
         Raises:
             PlacementError: no such device here.
         """
-        self._place(make_placement(device=device, dtype=self.dtype))
+        placement = make_placement(device=device, dtype=self.dtype)
+        self._pipeline = Pipeline(self._pipeline.model, placement, self.dtype)
         return self
 
     def eval(self) -> Vocoder:
         """Nothing to do, for code that was written for `nn.Module`; returns itself."""
         return self
 
-    def _place(self, placement: Placement) -> None:
-        self.placement = placement
-        self._model.use_methods(
-            cast(SpectralMethod, placement.mel.method), cast(SpectralMethod, placement.istft.method)
-        )
-        with exclusive(*(placement[stage].device for stage in STAGES)):
-            self._model.feature_extractor.to(placement.mel.device)
-            self._model.backbone.to(placement.backbone.device)
-            self._model.head.out.to(placement.head.device)
-            self._model.head.istft.to(placement.istft.device)
-
-    def _checked_features(self, features: Tensor | NDArray[Any]) -> Tensor:
+    def _checked_features(self, features: Features) -> Tensor:
         """Input as the stages take it. To look at values is to use the device that they are on."""
         with exclusive(_device_of(features)):
             return as_features(features, self.n_mels)
 
-    def _mel(self, audio: Tensor, timer: StageTimer) -> Tensor:
-        place = self.placement.mel
-        (audio,) = timer.move((audio,), place.device)
-        with timer.stage("mel", place.device, place.method):
-            mel: Tensor = self._model.feature_extractor(audio)
-        return mel
-
     def _decode(self, features: Tensor, timer: StageTimer) -> Tensor:
-        backbone, head, istft = self.placement.backbone, self.placement.head, self.placement.istft
-        (features,) = timer.move((features,), backbone.device)
-        with timer.stage("backbone", backbone.device, backbone.method), precision(backbone.device, self.dtype):
-            hidden = self._model.backbone(features)
-        (hidden,) = timer.move((hidden,), head.device)
-        with timer.stage("head", head.device, head.method), precision(head.device, self.dtype):
-            spectrum = self._model.head(hidden)
-        real, imag = timer.move(spectrum, istft.device)
-        with timer.stage("istft", istft.device, istft.method):
-            audio: Tensor = self._model.head.istft(real, imag)
-        if audio.numel() >= _LONG_S * self.sample_rate:
-            for device in {backbone.device, head.device, istft.device}:
-                release_memory(device)
+        """Decode at once what is short, and in pieces what is long."""
+        batch, _, frames = features.shape
+        piece = max(1, PIECE_FRAMES // batch)
+        if frames <= piece:
+            return self._pipeline.decode(features, timer)
+        state = DecodeState(self._pipeline.model)
+        samples = self.head.istft.n_samples(frames)
+        audio, done = torch.empty(batch, samples, device=self.placement.istft.device), 0
+        reports = []
+        for start in range(0, frames, piece):
+            part = StageTimer(timer.enabled)
+            stop = min(frames, start + piece)
+            pushed = self._pipeline.decode_piece(features[..., start:stop], state, part, final=stop == frames)
+            audio[:, done : done + pushed.shape[1]] = pushed
+            done += pushed.shape[1]
+            reports.append(part.records)
+        timer.records += add_up(reports)
+        if samples >= _LONG_S * self.sample_rate:
+            self._pipeline.release_memory()
         return audio
 
+    def _decode_ragged(self, features: Tensor, lengths: list[int], timer: StageTimer) -> list[Tensor]:
+        """Decode items of several lengths, together if they are short."""
+        if features.shape[0] * features.shape[2] > PIECE_FRAMES:
+            return [self._decode(features[i : i + 1, :, :n], timer)[0] for i, n in enumerate(lengths)]
+        positions = torch.arange(features.shape[2])
+        valid = (positions[None, :] < torch.tensor(lengths)[:, None]).float().unsqueeze(2)
+        audio = self._pipeline.decode_ragged(features, valid, timer)
+        return [item[: self.head.istft.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
 
-def _checked_audio(audio: Tensor | NDArray[Any]) -> Tensor:
+
+def _checked_audio(audio: Waveform) -> Tensor:
     with exclusive(_device_of(audio)):
         return as_audio(audio)
 

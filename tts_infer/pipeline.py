@@ -1,0 +1,115 @@
+"""The one place where the stages meet: each on its own device, timed, tensors moved at the borders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from tts_infer.config import DTypeName, SpectralMethod
+from tts_infer.devices import exclusive, precision, release_memory, require_dtype
+from tts_infer.model import BackboneStream, RaggedEdges, Vocos
+from tts_infer.placement import STAGES, Placement
+from tts_infer.spectral import ISTFTStream
+from tts_infer.timing import StageTimer
+
+
+class Pipeline:
+    """A model's stages on their devices. Tensors in and out are checked by whoever calls.
+
+    Args:
+        model: its modules are moved to where the placement says.
+        placement: device and method of each stage.
+        dtype: of the matrix products in backbone and head.
+
+    Raises:
+        PlacementError: a dtype that the devices of backbone and head cannot use well.
+    """
+
+    def __init__(self, model: Vocos, placement: Placement, dtype: DTypeName) -> None:
+        for place in (placement.backbone, placement.head):
+            require_dtype(place.device, dtype)
+        self.model, self.placement, self.dtype = model, placement, dtype
+        model.use_methods(cast(SpectralMethod, placement.mel.method), cast(SpectralMethod, placement.istft.method))
+        with exclusive(*self.devices):
+            model.feature_extractor.to(placement.mel.device)
+            model.backbone.to(placement.backbone.device)
+            model.head.out.to(placement.head.device)
+            model.head.istft.to(placement.istft.device)
+
+    @property
+    def devices(self) -> set[torch.device]:
+        return {self.placement[stage].device for stage in STAGES}
+
+    def release_memory(self) -> None:
+        """Give back what accelerators keep cached."""
+        for device in self.devices:
+            release_memory(device)
+
+    def mel(self, audio: Tensor, timer: StageTimer) -> Tensor:
+        """Shape: (B, T) -> (B, n_mels, L)"""
+        place = self.placement.mel
+        (audio,) = timer.move((audio,), place.device)
+        with timer.stage("mel", place.device, place.method):
+            mel: Tensor = self.model.feature_extractor(audio)
+        return mel
+
+    def decode(self, features: Tensor, timer: StageTimer) -> Tensor:
+        """Decode whole signals of one length. Shape: (B, n_mels, L) -> (B, T)"""
+        return self._decode(features, timer, self.model.backbone, self.model.head.istft)
+
+    def decode_ragged(self, features: Tensor, valid: Tensor, timer: StageTimer) -> Tensor:
+        """Decode whole signals of several lengths.
+
+        Args:
+            features: finite values, also in the padding.
+            valid: 1.0 where a frame belongs to its item, else 0.0; on the device of `features`.
+
+        Shape: (B, n_mels, L), (B, L, 1) -> (B, T); what padding alone reaches is 0
+        """
+        on_backbone, on_istft = (valid.to(self.placement[s].device) for s in ("backbone", "istft"))
+        return self._decode(
+            features,
+            timer,
+            partial(self.model.backbone, edges=RaggedEdges(on_backbone)),
+            partial(self.model.head.istft, valid=on_istft),
+        )
+
+    def decode_piece(self, features: Tensor, state: DecodeState, timer: StageTimer, final: bool) -> Tensor:
+        """Decode the next piece of a longer signal. Shape: (B, n_mels, L) -> (B, T), T >= 0"""
+        backbone, istft = partial(state.backbone.push, final=final), partial(state.istft.push, final=final)
+        return self._decode(features, timer, backbone, istft)
+
+    def _decode(
+        self,
+        features: Tensor,
+        timer: StageTimer,
+        run_backbone: Callable[[Tensor], Tensor],
+        run_istft: Callable[[Tensor, Tensor], Tensor],
+    ) -> Tensor:
+        backbone, head, istft = self.placement.backbone, self.placement.head, self.placement.istft
+        (features,) = timer.move((features,), backbone.device)
+        with timer.stage("backbone", backbone.device, backbone.method), precision(backbone.device, self.dtype):
+            hidden = run_backbone(features)
+        (hidden,) = timer.move((hidden,), head.device)
+        with timer.stage("head", head.device, head.method), precision(head.device, self.dtype):
+            spectrum = self.model.head(hidden)
+        real, imag = timer.move(spectrum, istft.device)
+        with timer.stage("istft", istft.device, istft.method):
+            return run_istft(real, imag)
+
+
+class DecodeState:
+    """What a signal's next piece needs of the pieces before it.
+
+    Args:
+        model: whose stages keep it.
+        lookahead: see `BackboneStream`; None: all of it, which is exact.
+    """
+
+    def __init__(self, model: Vocos, lookahead: int | None = None) -> None:
+        self.backbone = BackboneStream(model.backbone, model.backbone.reach if lookahead is None else lookahead)
+        self.istft = ISTFTStream(model.head.istft)
