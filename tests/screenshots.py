@@ -1,19 +1,16 @@
-"""Take pictures of the real page: `python tests/screenshots.py FOLDER`. Needs Chromium."""
+"""Take pictures of the real page: `python -m tests.screenshots FOLDER`. Needs Chromium."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent.parent))  # for a run from the source tree
-
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_browser import CHROMIUM, CLIP, PATIENCE_MS, QUIET, message, synthesize, upload
 
 import app
+from tests.test_browser import CHROMIUM, CLIP, PATIENCE_MS, QUIET, message, synthesize, upload
 
 DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 800}, "device_scale_factor": 2}

@@ -6,8 +6,10 @@ import io
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -39,6 +41,8 @@ QUIET = [
 ]
 # Loading the page and the vocoder on a busy 2-core machine takes seconds, not milliseconds.
 PATIENCE_MS = 60_000
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 800}, "device_scale_factor": 2, "has_touch": True}
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +68,15 @@ def console_errors() -> list[str]:
 
 
 @pytest.fixture
-def page(demo: gr.Blocks, browser: Browser, console_errors: list[str]) -> Iterator[Page]:
-    """The page, freshly opened; afterwards: no request left this machine, and the console holds no error."""
+def page(
+    demo: gr.Blocks, browser: Browser, console_errors: list[str], request: pytest.FixtureRequest
+) -> Iterator[Page]:
+    """The page, freshly opened; afterwards: no request left this machine, and the console holds no error.
+
+    A test may ask for another browser context: `@pytest.mark.parametrize("page", [PHONE], indirect=True)`.
+    """
     assert demo.local_url
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    context = browser.new_context(**(DESKTOP | getattr(request, "param", {})))
     requests: list[str] = []
     context.on("request", lambda request: requests.append(request.url))
     context.on("console", lambda message: console_errors.append(message.text) if message.type == "error" else None)
@@ -111,7 +120,7 @@ def drawn(image: Locator) -> np.ndarray:
 
 
 def likeness(pixels: np.ndarray, mel: torch.Tensor) -> float:
-    """Correlation of painted brightness with the levels of a mel, low frequencies at the bottom."""
+    """Correlation of painted brightness with the values of a mel, low frequencies at the bottom."""
     level = Image.fromarray(mel.flip(0).numpy()).resize((pixels.shape[1], pixels.shape[0]))
     return float(np.corrcoef(pixels.ravel(), np.asarray(level).ravel())[0, 1])
 
@@ -137,7 +146,8 @@ def test_clip_to_waveform_pictures_and_stage_table(page: Page, tmp_path: Path) -
     assert list(times) == list(tts_infer.STAGES)
 
     result, output_mel = expected()
-    for image, mel in zip(page.locator("#result img").all(), (result.features[0], output_mel), strict=True):
+    pictures = page.locator("#result img").all()
+    for image, mel in zip(pictures[:2], (result.features[0], output_mel), strict=True):
         # brightness rises with level but not in proportion, and the browser smooths: 0.9, where upside down gives < 0.5
         assert likeness(drawn(image), mel) > 0.9
 
@@ -163,7 +173,7 @@ def test_example_is_one_click_away(page: Page) -> None:
 def test_mel_file_to_waveform(page: Page, tmp_path: Path) -> None:
     result, _ = expected()
     np.save(tmp_path / "mel.npy", result.features.numpy())
-    page.get_by_role("tab", name="Mel file").click()
+    open_tab(page, "Mel file")
     upload(page, "#input-mel", tmp_path / "mel.npy")
     expect(page.locator("#input-mel")).to_contain_text("mel")
     page.locator("#decode").click()
@@ -179,6 +189,11 @@ def test_settings_change_what_runs(page: Page) -> None:
     synthesize(page, CLIP)
     row = page.locator("#result tbody tr", has_text="istft")
     expect(row).to_contain_text("matmul")
+
+    # from now on a change is enough: the same input runs again
+    page.locator("#istft-method input").click()
+    page.get_by_role("option", name="fft").click()
+    expect(row).to_contain_text("fft")
 
 
 @pytest.mark.parametrize("content", [b"not a sound at all\n" * 9, b"RIFF\x24\0\0\0WA"], ids=["text", "10 bytes"])
@@ -200,8 +215,135 @@ def test_no_input_and_wrong_bins_are_explained(page: Page, tmp_path: Path) -> No
     page.locator("#synthesize").click()
     expect(message(page, "no audio")).to_be_visible()
     np.save(tmp_path / "wrong.npy", np.zeros((80, 30), np.float32))
-    page.get_by_role("tab", name="Mel file").click()
+    open_tab(page, "Mel file")
     upload(page, "#input-mel", tmp_path / "wrong.npy")
     expect(page.locator("#input-mel")).to_contain_text("wrong")
     page.locator("#decode").click()
     expect(message(page, "80")).to_be_visible()
+
+
+def test_zoom_by_drag_and_by_keys(page: Page) -> None:
+    synthesize(page, CLIP)
+    result, output_mel = expected()
+    view = page.locator("#result .view").first
+    seconds = page.locator("#result .x").first.locator("span:not(.unit)")
+    whole = seconds.all_inner_texts()
+    box = view.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + box["height"] - 1, steps=5)
+    page.mouse.up()
+    for picture, mel in zip(page.locator("#result .view").all()[:2], (result.features[0], output_mel), strict=True):
+        bins, frames = mel.shape
+        part = mel[: bins // 2, frames // 4 : 3 * frames // 4]
+        # the same limit as for the whole picture; the middle of the part is not within a pixel of the frames asked for
+        assert likeness(drawn(picture), part) > 0.9
+    assert seconds.all_inner_texts() != whole
+
+    view.press("0")
+    assert seconds.all_inner_texts() == whole
+    page.get_by_role("button", name="Zoom in").click()
+    assert 0 < len(seconds.all_inner_texts()) < 10
+    assert seconds.all_inner_texts() != whole
+    view.dblclick()
+    assert seconds.all_inner_texts() == whole
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).first.click()
+
+
+def test_compare_blind_and_reveal(page: Page) -> None:
+    open_tab(page, "Compare")
+    upload(page, "#compare-audio", CLIP)
+    expect(page.locator("#compare-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    page.locator("#compare-blind input").check()
+    page.locator("button#compare").click()
+    expect(page.locator("#comparison")).to_contain_text("Listen", timeout=PATIENCE_MS)
+    for secret in ("matmul", "fft"):
+        assert secret not in page.locator("#sample-1").inner_text() + page.locator("#sample-2").inner_text()
+        assert secret not in page.locator("#comparison").inner_text()
+    page.get_by_label("Sample 2").check()
+    page.locator("button#compare-reveal").click()
+    expect(page.locator("#comparison")).to_contain_text("You preferred: Sample 2")
+    names = [page.locator(f"#sample-{i}").inner_text() for i in (1, 2)]
+    assert sorted("matmul" in name for name in names) == [False, True]
+    rows = page.locator("#comparison tbody tr").all_inner_texts()
+    for i, row in enumerate(rows):
+        assert ("matmul" in row) == ("matmul" in names[i])
+    expect(page.locator("#comparison .tts-waterfall")).to_have_count(2)
+
+
+def test_batch_of_files(page: Page, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no sound")
+    open_tab(page, "Batch")
+    page.locator("#batch-files input[type=file]").set_input_files([CLIP, broken])
+    expect(page.locator("#batch-files")).to_contain_text("broken")
+    page.locator("button#batch").click()
+    expect(page.locator("#batch-result")).to_contain_text("1 of 2 files decoded.", timeout=PATIENCE_MS)
+    expect(page.locator("#batch-result tr", has_text="broken.wav")).to_contain_text("cannot read")
+    with page.expect_download() as download:
+        page.locator("#batch-output a").first.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        samples, _ = soundfile.read(io.BytesIO(archive.read("english.wav")), dtype="int16")
+    np.testing.assert_array_equal(samples, tts_infer.to_int16(expected()[0].audio[0])[0])
+
+
+@pytest.mark.parametrize("page", [PHONE], indirect=True)
+def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
+    synthesize(page, CLIP)
+    page.locator("#settings").get_by_role("button").first.click()
+    for name in ("Decode", "Compare", "Batch", "API"):
+        open_tab(page, name)
+        page.wait_for_timeout(300)  # Gradio lays a tab out when it is shown
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    open_tab(page, "Decode")
+    table = page.locator("#result .tts-table")
+    assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
+
+
+@pytest.mark.parametrize("page", [{"locale": "zh-CN"}], indirect=True)
+def test_chinese_browser(page: Page) -> None:
+    expect(page.locator("#synthesize")).to_have_text("合成")
+    page.locator("#synthesize").click()
+    expect(message(page, "还没有音频")).to_be_visible(timeout=PATIENCE_MS)
+    synthesize(page, CLIP)
+    expect(page.locator("#result")).to_contain_text("倍实时")
+    expect(page.locator("#result thead")).to_contain_text("阶段")
+
+
+def test_two_visitors_at_once(page: Page, browser: Browser, demo: gr.Blocks) -> None:
+    context = browser.new_context(**DESKTOP)
+    other = context.new_page()
+    other.goto(str(demo.local_url))
+    for visitor, clip in ((page, CLIP), (other, CLIP.with_name("german.wav"))):
+        upload(visitor, "#input-audio", clip)
+        expect(visitor.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    page.locator("#synthesize").click()
+    other.locator("#synthesize").click()
+    for visitor, clip in ((page, CLIP), (other, CLIP.with_name("german.wav"))):
+        hop = tts_infer.load_vocoder().hop_length
+        seconds = soundfile.info(clip).frames // hop * hop / 24000
+        expect(visitor.locator("#result")).to_contain_text(f"{seconds:.2f} s of audio", timeout=PATIENCE_MS)
+    context.close()
+
+
+def test_keyboard_alone(page: Page) -> None:
+    page.locator("#examples").get_by_role("button", name="English").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "synthesize":
+            break
+    page.keyboard.press("Enter")
+    expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll('button, input:not([type=file]), textarea, select')]
+            .filter(e => e.offsetParent && !e.closest('footer'))
+            .filter(e => !(e.ariaLabel || e.title || e.innerText.trim() || e.labels?.length || e.closest('label')))
+            .map(e => e.outerHTML.slice(0, 200))"""
+    )
+    assert unnamed == []

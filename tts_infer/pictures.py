@@ -66,12 +66,13 @@ STYLE = """
 .tts-table table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .tts-table th, .tts-table td { padding: 5px 8px; text-align: left; border-bottom: 1px solid #8884; }
 .tts-table th, .tts-table td { white-space: nowrap; }
+.tts-table thead th { white-space: normal; vertical-align: bottom; }
 .tts-table .number { text-align: right; }
 .tts-table tbody th { font-weight: 400; }
 .tts-table tfoot th, .tts-table tfoot td { font-weight: 600; border-bottom: 0; }
 @media (max-width: 480px) {
   .tts-table table { font-size: 11px; }
-  .tts-table th, .tts-table td { padding: 4px 3px; }
+  .tts-table th, .tts-table td { padding: 4px 2px; }
 }
 """
 

@@ -58,7 +58,7 @@ def compare(
 
     Returns:
         six outputs as 16-bit WAV, the last ones empty if there are fewer, and the report: for each combination its
-        name, the report of /synthesize, error_to_input_db, error_to_first_db
+        name, its settings, error_to_input_db, error_to_first_db, and the report of /synthesize
     """
     words = words_of(request)
     with shown_errors(words, audio):
@@ -75,8 +75,8 @@ def compare(
             results.append(run(model, audio=samples))
             first = first or model
     assert first is not None
-    names = [" · ".join(setting) for setting in settings]
-    comparison = Comparison(names, results, with_errors(first, names, results), hidden=blind)
+    reports = with_errors(first, settings, results)
+    comparison = Comparison([report["name"] for report in reports], results, reports, hidden=blind)
     if blind:
         comparison = shuffled(comparison)
     audios = [result.audio for result in comparison.results]
@@ -89,18 +89,25 @@ def where(placement: str) -> dict[str, str]:
     return {"placement": placement} if named else {"device": placement}
 
 
-def with_errors(first: tts_infer.Vocoder, names: Sequence[str], results: Sequence[Result]) -> list[Report]:
-    """The reports, each with its log-mel error to the input and to the first output, in the first's convention."""
+def with_errors(
+    first: tts_infer.Vocoder, settings: Sequence[tuple[str, ...]], results: Sequence[Result]
+) -> list[Report]:
+    """The reports, each with its settings, and its log-mel errors in the first vocoder's convention.
+
+    A result is named after those settings that are not the same for all.
+    """
+    differing = [i for i, values in enumerate(zip(*settings, strict=True)) if len(set(values)) > 1]
     reference = results[0].input_mel
     mels = [mel_as(first, result) for result in results]
     return [
         {
-            "name": name,
-            **result.report,
+            "name": " · ".join(setting[i] for i in differing),
+            **dict(zip(("vocoder", "placement", "istft", "dtype"), setting, strict=True)),
             "error_to_input_db": tts_infer.log_mel_error_db(reference, mel, first.mel_config),
             "error_to_first_db": tts_infer.log_mel_error_db(mels[0], mel, first.mel_config),
+            **result.report,
         }
-        for name, result, mel in zip(names, results, mels, strict=True)
+        for setting, result, mel in zip(settings, results, mels, strict=True)
     ]
 
 
