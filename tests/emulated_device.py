@@ -35,7 +35,8 @@ class EmulatedDevice:
         transfers: bytes of every copy that crossed its border, in order.
         waits: how often the host asked for values.
         emptied: how often cached memory was given back.
-        corrupt: name of an operator whose result is silently wrong, as several have been on MPS.
+        corrupt: name of an operator whose values are silently in the wrong places, as several have been on MPS.
+        refuse: name of an operator that is missing, whatever the table says.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,7 @@ class EmulatedDevice:
         self.waits = 0
         self.emptied = 0
         self.corrupt: str | None = None
+        self.refuse: str | None = None
         self._guard = threading.Lock()
         self._owner: int | None = None
         self._depth = 0
@@ -74,7 +76,7 @@ class EmulatedDevice:
         name, kind = operator_name(operator), self.table.kind(operator)
         if name == "copy_":
             return self._copy(*args)
-        if kind in ("none", "absent"):
+        if kind in ("none", "absent") or name == self.refuse:
             raise NotImplementedError(_refusal(name))
         key = composite_key(operator) if kind == "composite" and name not in _VIEWS else None
         if key is not None:
@@ -88,7 +90,7 @@ class EmulatedDevice:
         if operator._schema.is_mutable:
             return args[0]
         if name == self.corrupt:
-            result = tree_map_only(Tensor, lambda t: t * 1.5, result)
+            result = tree_map_only(Tensor, lambda t: t.flip(-1), result)
         return tree_map_only(Tensor, EmulatedTensor, result)
 
     def _copy(self, target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
@@ -208,12 +210,15 @@ _factories = _register()
 
 
 @contextmanager
-def emulated(release: str = "2.13.0", linger_s: float = 0.0, corrupt: str | None = None) -> Iterator[EmulatedDevice]:
+def emulated(
+    release: str = "2.13.0", linger_s: float = 0.0, corrupt: str | None = None, refuse: str | None = None
+) -> Iterator[EmulatedDevice]:
     """The device as it is under a torch release, its counters at zero."""
-    device.table, device.linger_s, device.corrupt = shipped_tables()[release], linger_s, corrupt
+    device.table, device.linger_s = shipped_tables()[release], linger_s
+    device.corrupt, device.refuse = corrupt, refuse
     device.transfers.clear()
     device.waits = device.emptied = 0
     try:
         yield device
     finally:
-        device.linger_s, device.corrupt = 0.0, None
+        device.linger_s, device.corrupt, device.refuse = 0.0, None, None
