@@ -299,6 +299,13 @@ def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
         open_tab(page, name)
         page.wait_for_timeout(300)  # Gradio lays a tab out when it is shown
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        # Gradio cuts off what is too wide, so nothing may reach beyond the edge either
+        beyond = page.evaluate(
+            """[...document.querySelectorAll('main *')]
+                .filter(e => e.offsetParent && e.getBoundingClientRect().right > window.innerWidth + 1)
+                .map(e => e.outerHTML.slice(0, 100))"""
+        )
+        assert beyond == []
     open_tab(page, "Decode")
     table = page.locator("#result .tts-table")
     assert table.evaluate("table => table.scrollWidth <= table.clientWidth")
