@@ -50,9 +50,7 @@ class MelConfig:
         _require_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "log_floor")
         f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
         if not 0 <= self.f_min < f_max <= self.sample_rate / 2:
-            raise ConfigError(
-                f"mel range {self.f_min} to {f_max} Hz must lie within 0 to {self.sample_rate / 2} Hz"
-            )
+            raise ConfigError(f"mel range {self.f_min} to {f_max} Hz must lie within 0 to {self.sample_rate / 2} Hz")
 
     @property
     def db_per_unit(self) -> float:

@@ -6,6 +6,8 @@ each can run on its own device.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -119,6 +121,11 @@ class VocosBackbone(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     @property
+    def hidden_size(self) -> int:
+        """H, the channels between the blocks."""
+        return self.embed.out_channels
+
+    @property
     def reach(self) -> int:
         """Frames on each side that one frame of the output depends on."""
         return REACH * (1 + len(self.convnext))
@@ -133,6 +140,18 @@ class VocosBackbone(nn.Module):
         return hidden
 
 
+class Backbone(Protocol):
+    """What a stream needs of a backbone: `VocosBackbone`, or what computes the same by other means."""
+
+    @property
+    def reach(self) -> int: ...
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    def __call__(self, features: Tensor, edges: Edges | None = None) -> Tensor: ...
+
+
 class BackboneStream:
     """A backbone whose features arrive in pieces; the pieces of hidden frames join to what the whole would give.
 
@@ -144,7 +163,7 @@ class BackboneStream:
         lookahead: frames to wait for, from 0 to `backbone.reach`; the latter is exact.
     """
 
-    def __init__(self, backbone: VocosBackbone, lookahead: int) -> None:
+    def __init__(self, backbone: Backbone, lookahead: int) -> None:
         self.backbone, self.lookahead = backbone, lookahead
         self.edges = StreamEdges()
         self.given = 0  # frames returned so far
@@ -160,7 +179,7 @@ class BackboneStream:
         """
         batch, channels, frames = features.shape
         if not (frames or final):
-            return features.new_zeros(batch, 0, self.backbone.embed.out_channels)
+            return features.new_zeros(batch, 0, self.backbone.hidden_size)
         edges, reach = self.edges, self.backbone.reach
         begin, end = edges.first - reach, edges.first + frames  # `begin` of what the backbone answers with
         due = end if final else end - self.lookahead
@@ -170,8 +189,8 @@ class BackboneStream:
         hidden = self.backbone(features, edges)
         edges.first = end
         if due > begin + hidden.shape[1]:
-            begin = end - reach
-            hidden = self.backbone(features.new_zeros(batch, channels, reach), edges.ended())
+            ending = self.backbone(features.new_zeros(batch, channels, reach), edges.ended())
+            hidden = torch.cat([hidden, ending], dim=1)
         hidden = hidden[:, max(0, self.given - begin) : max(0, due - begin)]
         self.given = max(self.given, due)
         return hidden

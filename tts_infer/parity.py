@@ -2,16 +2,17 @@
 
 Devices have returned wrong numbers without a word (on MPS: depthwise convolutions, layer_norm on a slice, linear on
 non-contiguous weights, irfft). So before a device is trusted, each stage runs there and on the CPU, on a small input
-that is the same on every machine, with weights of the size that the field's usual vocoder has.
+that is the same on every machine, with layers of the size that the field's usual vocoder has.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal, get_args
+from functools import cache, cached_property
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,18 +21,19 @@ from tts_infer.config import BackboneConfig, DTypeName, HeadConfig, MelConfig, S
 from tts_infer.devices import CPU, exclusive, first_sentence, precision, synchronise
 from tts_infer.mel import LogMel
 from tts_infer.model import ISTFTHead, VocosBackbone, make_istft
+from tts_infer.packed import PackedBackbone, PackedHead
 
 Stage = Literal["mel", "backbone", "head", "istft"]
-Method = Literal["matmul", "fft", "torch"]  # "torch" where there is no choice
+Method = Literal["matmul", "fft", "packed", "torch"]  # the first two of the spectral stages, the others of the rest
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 # Largest difference from the CPU in float32, relative to the largest value there. float32 leaves room for TF32, which
-# cuDNN uses for convolutions unless told otherwise (10 bits); a wrong kernel is off by 0.1 and more. The half
-# precisions carry 8 and 11 bits through eight blocks.
+# cuDNN uses for convolutions unless told otherwise (10 bits: 3e-4); a wrong kernel is off by 0.1 and more. The half
+# precisions have 8 and 11 bits.
 TOLERANCE: dict[DTypeName, float] = {"float32": 2e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 _BATCH, _FRAMES = 2, 47  # more than one item, since batches have been wrong where single items were right; 1 s in all
-_REPEATS, _ENOUGH_MS = 5, 100.0
+_REPEATS, _ROUNDS = 3, 5
 
 
 @dataclass(frozen=True)
@@ -57,53 +59,60 @@ class StageCheck:
         return f"{where} differs from the CPU by {self.error:.1e} of the peak (allowed {self.tolerance:.0e})"
 
 
-def check_stage(
-    stage: Stage, device: torch.device, method: Method, dtype: DTypeName = "float32", home: torch.device = CPU
-) -> StageCheck:
-    """Run one stage on a device, compare it with the CPU and time it.
+class StageTrial:
+    """One way of running a stage, ready to be checked and timed.
 
     Args:
         stage, device, method, dtype: what to run, where and how. The spectral stages are always float32.
-        home: where the operands come from and the result goes to, which is what the time includes.
-
-    Returns:
-        The check, also when the stage raises there: then `failure` says what.
+        home: where the operands come from and the result goes to; times include moving them.
     """
-    used: DTypeName = dtype if stage in ("backbone", "head") else "float32"
-    expected = _expected(stage)
-    with exclusive(device, home), torch.inference_mode():
+
+    def __init__(
+        self, stage: Stage, device: torch.device, method: Method, dtype: DTypeName = "float32", home: torch.device = CPU
+    ) -> None:
+        self.stage, self.device, self.method, self.home = stage, device, method, home
+        self.dtype: DTypeName = dtype if stage in ("backbone", "head") else "float32"
+
+    def check(self) -> StageCheck:
+        """Compare the stage with the CPU. If it raises on its device, `failure` of the check says what."""
+        about = self.stage, self.device, self.method
+        tolerance, expected = TOLERANCE[self.dtype], _expected(self.stage)
         try:
-            module = _module(stage, method).to(device)
-            operands = [t.to(home) for t in _operands(stage)]
-            result = _run(module, operands, device, used, home)
-            ms = _fastest(module, operands, device, used, home)
-            error = max(_difference(got.to(CPU), want) for got, want in zip(result, expected, strict=True))
+            with exclusive(self.device, self.home), torch.inference_mode():
+                error = max(_difference(got.to(CPU), want) for got, want in zip(self._run(), expected, strict=True))
+            ms = min(self.once_ms() for _ in range(_REPEATS))  # other work on the machine disturbs the others more
         except (RuntimeError, NotImplementedError, TypeError) as failure:  # whatever a backend refuses with
-            return StageCheck(stage, device, method, math.inf, TOLERANCE[used], math.inf, first_sentence(failure))
-    return StageCheck(stage, device, method, error, TOLERANCE[used], ms)
+            return StageCheck(*about, math.inf, tolerance, math.inf, first_sentence(failure))
+        return StageCheck(*about, error, tolerance, ms)
 
+    def once_ms(self) -> float:
+        """Time one run."""
+        with exclusive(self.device, self.home), torch.inference_mode():
+            synchronise(self.home)
+            start = time.perf_counter()
+            self._run()
+            synchronise(self.device)
+            synchronise(self.home)
+            return (time.perf_counter() - start) * 1e3
 
-def _run(
-    module: nn.Module, operands: list[Tensor], device: torch.device, dtype: DTypeName, home: torch.device
-) -> list[Tensor]:
-    with precision(device, dtype):
-        result = module(*(t.to(device) for t in operands))
-    return [t.to(home) for t in (result if isinstance(result, tuple) else (result,))]
+    def beats(self, other: StageTrial, margin: float) -> bool:
+        """Whether this is faster than the other by a factor, in every one of several rounds.
 
+        Each round runs both, so that what else the machine does strikes both; to win every round by luck is unlikely.
+        """
+        return all(self.once_ms() * margin < other.once_ms() for _ in range(_ROUNDS))
 
-def _fastest(
-    module: nn.Module, operands: list[Tensor], device: torch.device, dtype: DTypeName, home: torch.device
-) -> float:
-    """The shortest of a few runs in ms: the one that other work on the machine disturbed least."""
-    times: list[float] = []
-    while len(times) < _REPEATS and sum(times) < _ENOUGH_MS:
-        synchronise(home)
-        start = time.perf_counter()
-        _run(module, operands, device, dtype, home)
-        synchronise(device)
-        synchronise(home)
-        times.append((time.perf_counter() - start) * 1e3)
-    return min(times)
+    @cached_property
+    def _prepared(self) -> tuple[nn.Module, list[Tensor]]:
+        module = _module(self.stage, self.method, self.dtype).to(self.device)
+        return module, [t.to(self.home) for t in _operands(self.stage)]
+
+    def _run(self) -> list[Tensor]:
+        module, operands = self._prepared
+        # packed products see to their precision themselves
+        with nullcontext() if self.method == "packed" else precision(self.device, self.dtype):
+            result = module(*(t.to(self.device) for t in operands))
+        return [t.to(self.home) for t in (result if isinstance(result, tuple) else (result,))]
 
 
 def _difference(got: Tensor, want: Tensor) -> float:
@@ -112,21 +121,31 @@ def _difference(got: Tensor, want: Tensor) -> float:
     return float((got.float() - want).abs().max() / want.abs().max())
 
 
-def _module(stage: Stage, method: Method) -> nn.Module:
+def _module(stage: Stage, method: Method, dtype: DTypeName) -> nn.Module:
     """The stage as the default `VocoderConfig` describes it, with made-up weights.
 
     Nothing is drawn: neither does a check disturb the process's random numbers, nor do two machines differ.
     """
-    spectral: SpectralMethod = "matmul" if method == "torch" else method
+    spectral = cast(SpectralMethod, method)
     if stage == "mel":
         return LogMel(MelConfig(), spectral)
     if stage == "istft":
         return make_istft(HeadConfig(padding="center"), spectral)
     with torch.device("meta"):
-        module = VocosBackbone(BackboneConfig()) if stage == "backbone" else ISTFTHead(HeadConfig(), "fft")
+        # two layers: the others are like the second
+        module = VocosBackbone(BackboneConfig(num_layers=2)) if stage == "backbone" else ISTFTHead(HeadConfig(), "fft")
     weights = {name: _weight(name, parameter) for name, parameter in module.state_dict().items()}
     module.load_state_dict(weights, assign=True)
-    return module.requires_grad_(False)
+    return stage_module(module.requires_grad_(False), method, dtype)
+
+
+def stage_module(module: nn.Module, method: Method, dtype: DTypeName) -> Any:
+    """The reference modules of backbone or head, or what computes the same by another method."""
+    if method != "packed":
+        return module
+    if isinstance(module, VocosBackbone):
+        return PackedBackbone(module, dtype)
+    return PackedHead(cast(ISTFTHead, module), dtype)
 
 
 def _weight(name: str, like: Tensor) -> Tensor:
@@ -158,4 +177,4 @@ def _wave(*shape: int) -> Tensor:
 def _expected(stage: Stage) -> list[Tensor]:
     method: Method = "fft" if stage in ("mel", "istft") else "torch"
     with torch.inference_mode():
-        return _run(_module(stage, method), list(_operands(stage)), CPU, "float32", CPU)
+        return StageTrial(stage, CPU, method)._run()

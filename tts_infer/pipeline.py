@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import cast
 
@@ -12,7 +13,8 @@ from torch import Tensor
 from tts_infer.config import DTypeName, SpectralMethod
 from tts_infer.devices import exclusive, precision, release_memory, require_dtype
 from tts_infer.model import BackboneStream, RaggedEdges, Vocos
-from tts_infer.placement import STAGES, Placement
+from tts_infer.parity import STAGES, stage_module
+from tts_infer.placement import Placement, StagePlacement
 from tts_infer.spectral import ISTFTStream
 from tts_infer.timing import StageTimer
 
@@ -39,6 +41,8 @@ class Pipeline:
             model.backbone.to(placement.backbone.device)
             model.head.out.to(placement.head.device)
             model.head.istft.to(placement.istft.device)
+        self.backbone = stage_module(model.backbone, placement.backbone.method, dtype)
+        self.head = stage_module(model.head, placement.head.method, dtype)
 
     @property
     def devices(self) -> set[torch.device]:
@@ -59,7 +63,7 @@ class Pipeline:
 
     def decode(self, features: Tensor, timer: StageTimer) -> Tensor:
         """Decode whole signals of one length. Shape: (B, n_mels, L) -> (B, T)"""
-        return self._decode(features, timer, self.model.backbone, self.model.head.istft)
+        return self._decode(features, timer, self.backbone, self.model.head.istft)
 
     def decode_ragged(self, features: Tensor, valid: Tensor, timer: StageTimer) -> Tensor:
         """Decode whole signals of several lengths.
@@ -70,11 +74,12 @@ class Pipeline:
 
         Shape: (B, n_mels, L), (B, L, 1) -> (B, T); what padding alone reaches is 0
         """
-        on_backbone, on_istft = (valid.to(self.placement[s].device) for s in ("backbone", "istft"))
+        (on_backbone,) = timer.move((valid,), self.placement.backbone.device)
+        (on_istft,) = timer.move((on_backbone,), self.placement.istft.device)
         return self._decode(
             features,
             timer,
-            partial(self.model.backbone, edges=RaggedEdges(on_backbone)),
+            partial(self.backbone, edges=RaggedEdges(on_backbone)),
             partial(self.model.head.istft, valid=on_istft),
         )
 
@@ -92,24 +97,29 @@ class Pipeline:
     ) -> Tensor:
         backbone, head, istft = self.placement.backbone, self.placement.head, self.placement.istft
         (features,) = timer.move((features,), backbone.device)
-        with timer.stage("backbone", backbone.device, backbone.method), precision(backbone.device, self.dtype):
+        with timer.stage("backbone", backbone.device, backbone.method), self._precision(backbone):
             hidden = run_backbone(features)
         (hidden,) = timer.move((hidden,), head.device)
-        with timer.stage("head", head.device, head.method), precision(head.device, self.dtype):
-            spectrum = self.model.head(hidden)
+        with timer.stage("head", head.device, head.method), self._precision(head):
+            spectrum = self.head(hidden)
         real, imag = timer.move(spectrum, istft.device)
         with timer.stage("istft", istft.device, istft.method):
             return run_istft(real, imag)
+
+    def _precision(self, place: StagePlacement) -> AbstractContextManager[object]:
+        """Half precision for the reference modules; packed ones see to it themselves."""
+        return nullcontext() if place.method == "packed" else precision(place.device, self.dtype)
 
 
 class DecodeState:
     """What a signal's next piece needs of the pieces before it.
 
     Args:
-        model: whose stages keep it.
+        pipeline: whose stages keep it.
         lookahead: see `BackboneStream`; None: all of it, which is exact.
     """
 
-    def __init__(self, model: Vocos, lookahead: int | None = None) -> None:
-        self.backbone = BackboneStream(model.backbone, model.backbone.reach if lookahead is None else lookahead)
-        self.istft = ISTFTStream(model.head.istft)
+    def __init__(self, pipeline: Pipeline, lookahead: int | None = None) -> None:
+        backbone = pipeline.backbone
+        self.backbone = BackboneStream(backbone, backbone.reach if lookahead is None else lookahead)
+        self.istft = ISTFTStream(pipeline.model.head.istft)

@@ -24,7 +24,8 @@ import torch
 from tts_infer.config import DTypeName, configs_dir, load_yaml
 from tts_infer.devices import CPU, exclusive, require_dtype, resolve_device
 from tts_infer.errors import PlacementError
-from tts_infer.parity import STAGES, Method, Stage, StageCheck, check_stage
+from tts_infer.packed import problem as packed_problem
+from tts_infer.parity import STAGES, Method, Stage, StageCheck, StageTrial
 
 MethodChoice = Literal["auto", "matmul", "fft"]
 # How many times faster the second choice must be to replace the first: noise must not decide.
@@ -133,26 +134,33 @@ def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | to
         require_dtype(target, dtype)
     wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
     if method is None:
-        if stated not in ("", "torch"):
-            raise PlacementError(f"stage {stage!r} has no choice of method, got {stated!r}; leave it out")
-        return wish
+        if stated not in ("", "auto", "packed", "torch"):
+            raise PlacementError(f"method of {stage!r} is {stated!r}; allowed: auto, packed, torch")
+        refusal = "only a CPU has packed products" if target != CPU else packed_problem(dtype)
+        if stated == "packed" and refusal:
+            raise PlacementError(f"method of {stage!r} is 'packed', but {refusal}; use 'torch'")
+        return replace(wish, methods=("torch" if refusal or stated == "torch" else "packed",))
     for choice in (stated or "auto", method):
         if choice not in get_args(MethodChoice):
             raise PlacementError(f"method of {stage!r} is {choice!r}; allowed: {', '.join(get_args(MethodChoice))}")
     if stated and method not in ("auto", stated):
         raise PlacementError(f"stage {stage!r} is placed with method {stated!r}, but {method!r} is asked for as well")
     chosen = cast(MethodChoice, stated if stated and method == "auto" else method)
-    return replace(wish, methods=_preferred_methods(target) if chosen == "auto" else (chosen,))
+    return replace(wish, methods=_usual(("fft", "matmul"), target) if chosen == "auto" else (chosen,))
 
 
-def _preferred_methods(device: torch.device) -> tuple[Method, ...]:
-    """On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks."""
-    return ("fft", "matmul") if device == CPU else ("matmul", "fft")
+def _usual(methods: tuple[Method, ...], device: torch.device) -> tuple[Method, ...]:
+    """Methods in the order of preference on a device.
+
+    On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks.
+    """
+    return tuple(sorted(methods, reverse=device != CPU))
 
 
 def _place(wish: _Wish, check: bool) -> StagePlacement:
     if len(wish.methods) == 1 and (wish.insists or wish.device == CPU):
-        return StagePlacement(wish.device, wish.methods[0], "asked for" if wish.insists else "the reference")
+        usual = "fused products, probed here" if wish.methods[0] == "packed" else "the reference"
+        return StagePlacement(wish.device, wish.methods[0], "asked for" if wish.insists else usual)
     if not check:
         return StagePlacement(wish.device, wish.methods[0], "preferred there; not checked")
     with exclusive(wish.device):  # two threads would measure each other, and warn twice
@@ -162,21 +170,23 @@ def _place(wish: _Wish, check: bool) -> StagePlacement:
 @cache
 def _choose(wish: _Wish) -> StagePlacement:
     """Check the candidates, in order of preference, and take the first that none beats by a clear margin."""
-    device = wish.device
-    checks = [check_stage(wish.stage, device, method, wish.dtype, home=device) for method in wish.methods]
-    right = [check for check in checks if check.right]
+    home = wish.device
+    trials = {method: StageTrial(wish.stage, home, method, wish.dtype, home) for method in wish.methods}
+    checks = {method: trial.check() for method, trial in trials.items()}
+    right = [trials[method] for method, check in checks.items() if check.right]
     if not right:
-        return _leave(wish, checks)
-    if wish.any_device and device != CPU:
-        right += [check_stage(wish.stage, CPU, method, wish.dtype, home=device) for method in wish.methods]
+        return _leave(wish, list(checks.values()))
+    if wish.any_device and home != CPU:
+        right += [StageTrial(wish.stage, CPU, method, wish.dtype, home) for method in _usual(wish.methods, CPU)]
     best = right[0]
-    for other in right[1:]:
-        if other.ms * MARGIN < best.ms:
-            best = other
-    rivals = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method}" for c in right if c is not best)
-    reason = f"{best.ms:.2f} ms against {rivals}" if rivals else "right there"
-    wrong = "".join(f"; {check}" for check in checks if not check.right)
-    return StagePlacement(best.device, best.method, reason + wrong, best)
+    for rival in right[1:]:
+        if rival.beats(best, MARGIN):
+            best = rival
+    rivals = ", ".join(f"{t.once_ms():.2f} on {t.device} by {t.method}" for t in right if t is not best)
+    chosen = best.check()
+    reason = f"{chosen.ms:.2f} ms against {rivals}" if rivals else "right there"
+    wrong = "".join(f"; {check}" for check in checks.values() if not check.right)
+    return StagePlacement(best.device, best.method, reason + wrong, chosen)
 
 
 def _leave(wish: _Wish, checks: list[StageCheck]) -> StagePlacement:
@@ -184,9 +194,8 @@ def _leave(wish: _Wish, checks: list[StageCheck]) -> StagePlacement:
     problem = "; ".join(map(str, checks))
     if wish.insists:
         raise PlacementError(f"{problem}; place this stage on 'cpu'")
-    warnings.warn(f"stage {wish.stage!r} goes to the CPU: {problem}", stacklevel=5)
-    method = wish.methods[0] if len(wish.methods) == 1 else _preferred_methods(CPU)[0]
-    return StagePlacement(CPU, method, f"wrong on {wish.device}: {problem}", checks[0])
+    warnings.warn(f"stage {wish.stage!r} goes to the CPU: {problem}", stacklevel=2)
+    return StagePlacement(CPU, _usual(wish.methods, CPU)[0], f"wrong on {wish.device}: {problem}", checks[0])
 
 
 def _parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[str, str]:

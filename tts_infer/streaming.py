@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.devices import CPU, exclusive
 from tts_infer.errors import InputError
 from tts_infer.inputs import as_features
 from tts_infer.pipeline import DecodeState, Pipeline
@@ -51,7 +52,7 @@ class StreamingDecoder:
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""
-        self._state: DecodeState | None = DecodeState(self._pipeline.model, self._lookahead)
+        self._state: DecodeState | None = DecodeState(self._pipeline, self._lookahead)
         self._batch: int | None = None
 
     @torch.inference_mode()
@@ -63,7 +64,8 @@ class StreamingDecoder:
             InputError, InputTypeError: see `as_features`; another batch size than before; or a stream that was
                 flushed.
         """
-        features = as_features(mel, self._pipeline.model.config.mel.n_mels)
+        with exclusive(mel.device if isinstance(mel, Tensor) else CPU):
+            features = as_features(mel, self._pipeline.model.config.mel.n_mels)
         if self._batch not in (None, features.shape[0]):
             raise InputError(f"this stream has a batch of {self._batch}, but {features.shape[0]} were pushed")
         self._batch = features.shape[0]
@@ -80,7 +82,8 @@ class StreamingDecoder:
         if self._batch is None:
             raise InputError("nothing was pushed, so there is nothing to flush")
         device = self._pipeline.placement.backbone.device
-        nothing = torch.zeros(self._batch, self._pipeline.model.config.mel.n_mels, 0, device=device)
+        with exclusive(device):
+            nothing = torch.zeros(self._batch, self._pipeline.model.config.mel.n_mels, 0, device=device)
         audio = self._decode(nothing, final=True)
         self._state = None
         return audio

@@ -149,7 +149,10 @@ class Vocoder:
         """
         timer = StageTimer(enabled=False)
         if isinstance(features, Sequence) or lengths is not None:
-            return self._decode_ragged(*as_ragged(features, lengths, self.n_mels), timer)
+            given = features if isinstance(features, Sequence) else [features]
+            with exclusive(*map(_device_of, given)):
+                padded, counts = as_ragged(features, lengths, self.n_mels)
+            return self._decode_ragged(padded, counts, timer)
         return self._decode(self._checked_features(features), timer)
 
     @torch.inference_mode()
@@ -218,19 +221,22 @@ class Vocoder:
         piece = max(1, PIECE_FRAMES // batch)
         if frames <= piece:
             return self._pipeline.decode(features, timer)
-        state = DecodeState(self._pipeline.model)
+        state = DecodeState(self._pipeline)
         samples = self.head.istft.n_samples(frames)
-        audio, done = torch.empty(batch, samples, device=self.placement.istft.device), 0
+        device, done = self.placement.istft.device, 0
+        with exclusive(device):
+            audio = torch.empty(batch, samples, device=device)
         reports = []
         for start in range(0, frames, piece):
             part = StageTimer(timer.enabled)
             stop = min(frames, start + piece)
             pushed = self._pipeline.decode_piece(features[..., start:stop], state, part, final=stop == frames)
-            audio[:, done : done + pushed.shape[1]] = pushed
+            with exclusive(device):
+                audio[:, done : done + pushed.shape[1]] = pushed
             done += pushed.shape[1]
             reports.append(part.records)
         timer.records += add_up(reports)
-        if samples >= _LONG_S * self.sample_rate:
+        if audio.numel() >= _LONG_S * self.sample_rate:
             self._pipeline.release_memory()
         return audio
 

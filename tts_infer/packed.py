@@ -1,0 +1,169 @@
+"""Backbone and head on a CPU by oneDNN: weights packed once, activation and residual sum fused into the products.
+
+torch's own linear calls MKL, which reaches about half of what this gives, and sums in another order for fewer rows;
+packed products give every row the same bits whatever rows are beside it, so pieces, batches and streams agree to the
+last digit. The operators are private to torch (its compiler emits them), so nothing else knows them, and `problem`
+says before anything is packed whether they exist here and are right. The modules in `model.py` remain the reference.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tts_infer.config import DTypeName
+from tts_infer.model import MAX_MAGNITUDE, REACH, ConvNeXtBlock, Edges, ISTFTHead, VocosBackbone
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# Largest difference of the probe from float64, relative to the largest value: float32 sums, and 8 bits.
+_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
+
+
+@cache
+def problem(dtype: DTypeName) -> str | None:
+    """Why packed products cannot be used in this process for matrix products of `dtype`; None if they can."""
+    if dtype not in _DTYPES:
+        return f"no packed products in {dtype}"
+    weight = torch.sin(torch.arange(96.0 * 64).square() % 997).reshape(96, 64)
+    x, bias = torch.cos(torch.arange(5.0 * 64)).reshape(1, 5, 64), torch.linspace(-1, 1, 96)
+    expected = F.gelu(F.linear(x.double(), weight.double(), bias.double()))
+    try:
+        got = PackedLinear(weight, bias, dtype).gelu(x)
+        summed = PackedLinear(weight, bias, dtype).add(x, expected.float()) if dtype == "float32" else None
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError) as failure:
+        return f"oneDNN's packed products do not run here: {str(failure).splitlines()[0]}"
+    difference = float((got.double() - expected).abs().max() / expected.abs().max())
+    if summed is not None:
+        total = expected + F.linear(x.double(), weight.double(), bias.double())
+        difference = max(difference, float((summed.double() - total).abs().max() / total.abs().max()))
+    if not difference <= _TOLERANCE[dtype]:
+        return f"oneDNN's packed products are wrong here, by {difference:.1e} of the peak"
+    return None
+
+
+class PackedLinear(nn.Module):
+    """A linear layer whose weight is packed in the layout that oneDNN's kernels read. CPU only.
+
+    Shape: (..., in) -> (..., out), in the packed dtype
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: DTypeName) -> None:
+        super().__init__()
+        self.dtype = _DTYPES[dtype]
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(self.dtype).contiguous(), None)
+        self.bias = bias.to(self.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._product(x, "none", "")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The product, and GELU of it."""
+        return self._product(x, "gelu", "none")
+
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
+        """The product, and the sum of it and `other` in float32."""
+        if self.dtype != torch.float32:
+            return other + self(x)
+        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
+        return total
+
+    def _product(self, x: Tensor, activation: str, variant: str) -> Tensor:
+        x = x.to(self.dtype)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], variant)
+        return out
+
+
+class PackedConvolution(nn.Module):
+    """A convolution over time as one product per tap, each added to the sum of those before.
+
+    One product over all taps would be a little faster, but it sums several hundred large terms in a row: the rounding
+    of that sum alone, carried through a trained network, is five times the error of everything else.
+
+    Shape: (B, L + 2 REACH, C) -> (B, L, H)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        nothing = torch.zeros_like(bias)
+        taps = enumerate(weight.unbind(2))
+        self.taps = nn.ModuleList(PackedLinear(tap, nothing if k else bias, "float32") for k, tap in taps)
+
+    def forward(self, extended: Tensor) -> Tensor:
+        length = extended.shape[1] - len(self.taps) + 1
+        first, *others = cast("list[PackedLinear]", list(self.taps))
+        total: Tensor = first(extended[:, :length])
+        for k, tap in enumerate(others, start=1):
+            total = tap.add(extended[:, k : k + length], total)
+        return total
+
+
+class PackedBlock(nn.Module):
+    """`ConvNeXtBlock`, with its layer scale folded into the second linear layer.
+
+    Shape: (B, L + 2 REACH, H) -> (B, L, H)
+    """
+
+    def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
+        super().__init__()
+        scale = block.gamma
+        self.dwconv, self.norm = block.dwconv, block.norm
+        self.pwconv1 = PackedLinear(block.pwconv1.weight, block.pwconv1.bias, dtype)
+        self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
+        # frames last to channels last, without a copy: (B, L, H) is a (B, H, 1, L) image in that layout
+        self.kernel = block.dwconv.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, extended: Tensor) -> Tensor:
+        image = extended.transpose(1, 2).unsqueeze(2)
+        mixed = F.conv2d(image, self.kernel, self.dwconv.bias, groups=self.kernel.shape[0])
+        frames = self.norm(mixed.squeeze(2).transpose(1, 2))
+        return self.pwconv2.add(self.pwconv1.gelu(frames), extended[:, REACH:-REACH])
+
+
+class PackedBackbone(nn.Module):
+    """`VocosBackbone` by packed products; runs wherever that one does, with the same `Edges`.
+
+    Args:
+        backbone: in float32 on the CPU; its weights are copied.
+        dtype: of the products in the blocks. The embedding stays in float32: log-mels need more than 8 bits.
+
+    Shape: (B, C, L) -> (B, L, H)
+    """
+
+    def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
+        super().__init__()
+        self.reach, self.hidden_size = backbone.reach, backbone.hidden_size
+        assert backbone.embed.bias is not None
+        self.embed = PackedConvolution(backbone.embed.weight, backbone.embed.bias)
+        self.norm, self.final_layer_norm = backbone.norm, backbone.final_layer_norm
+        self.convnext = nn.ModuleList(PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext)
+
+    def forward(self, features: Tensor, edges: Edges | None = None) -> Tensor:
+        edges = edges or Edges()
+        x = self.norm(self.embed(edges(0, features.transpose(1, 2))))
+        for layer, block in enumerate(self.convnext, start=1):
+            x = block(edges(layer, x))
+        hidden: Tensor = self.final_layer_norm(x)
+        return hidden
+
+
+class PackedHead(nn.Module):
+    """`ISTFTHead` by packed products, log-magnitude and phase apart, so that each is contiguous.
+
+    Shape: (B, L, H) -> real, imag of (B, N, L), float32
+    """
+
+    def __init__(self, head: ISTFTHead, dtype: DTypeName) -> None:
+        super().__init__()
+        weights, biases = head.out.weight.chunk(2), head.out.bias.chunk(2)
+        self.log_magnitude = PackedLinear(weights[0], biases[0], dtype)
+        self.phase = PackedLinear(weights[1], biases[1], dtype)
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        magnitude = self.log_magnitude(hidden).float().exp_().clamp_max_(MAX_MAGNITUDE)
+        phase = self.phase(hidden).float()
+        imag = phase.sin().mul_(magnitude)
+        return phase.cos_().mul_(magnitude).transpose(1, 2), imag.transpose(1, 2)
