@@ -1,4 +1,8 @@
-"""Take pictures of the real page: `python -m tests.screenshots FOLDER`. Needs Chromium."""
+"""Take pictures of the real page: the README's, or with --all every screen. Needs Chromium.
+
+python -m tests.screenshots docs
+python -m tests.screenshots --all FOLDER
+"""
 
 from __future__ import annotations
 
@@ -10,48 +14,62 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import app
-from tests.test_browser import CHROMIUM, CLIP, PATIENCE_MS, QUIET, message, synthesize, upload
+from tests.test_browser import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, message, open_tab, synthesize, upload
 
-DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
-PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 800}, "device_scale_factor": 2}
 DARK: dict[str, Any] = {"color_scheme": "dark"}
+STYLES = {"light": DESKTOP, "dark": DESKTOP | DARK, "phone": PHONE, "phone-dark": PHONE | DARK}
 
 
 def main() -> None:
-    """Take every picture, or only the one for the README."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    folder.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--all", action="store_true", help="every tab, light and dark, at desktop and phone width")
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
     demo = app.build_demo()
     demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-            take_all(browser, str(demo.local_url), folder)
+            page = opened(browser, str(demo.local_url), DESKTOP)
+            synthesize(page, CLIP)
+            save(page, args.folder / "screenshot.png")
+            if args.all:
+                take_all(browser, str(demo.local_url), args.folder)
             browser.close()
     finally:
         demo.close()
 
 
 def take_all(browser: Browser, url: str, folder: Path) -> None:
-    for name, options in (("light", DESKTOP), ("dark", DESKTOP | DARK), ("phone", PHONE), ("phone-dark", PHONE | DARK)):
+    for style, options in STYLES.items():
         page = opened(browser, url, options)
-        save(page, folder / f"{name}-start.png")
+        save(page, folder / f"{style}-start.png")
         synthesize(page, CLIP)
-        save(page, folder / f"{name}-result.png")
         page.locator("#settings").get_by_role("button").first.click()
-        save(page, folder / f"{name}-settings.png")
+        save(page, folder / f"{style}-decode.png")
+        open_tab(page, "Compare")
+        upload(page, "#compare-audio", CLIP)
+        expect(page.locator("#compare-audio")).to_contain_text("0:03")
+        page.locator("button#compare").click()
+        expect(page.locator("#comparison table")).to_be_visible(timeout=PATIENCE_MS)
+        save(page, folder / f"{style}-compare.png")
+        with tempfile.TemporaryDirectory() as temporary:
+            broken = Path(temporary) / "broken.wav"
+            broken.write_bytes(b"no sound")
+            open_tab(page, "Batch")
+            page.locator("#batch-files input[type=file]").set_input_files([CLIP, broken])
+            page.locator("button#batch").click()
+            expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
+            save(page, folder / f"{style}-batch.png")
+            open_tab(page, "API")
+            save(page, folder / f"{style}-api.png")
+            open_tab(page, "Decode")
+            upload(page, "#input-audio", broken)
+            page.locator("#synthesize").click()
+            expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)
+            save(page, folder / f"{style}-error.png")
         page.context.close()
-    page = opened(browser, url, DESKTOP)
-    with tempfile.TemporaryDirectory() as temporary:
-        broken = Path(temporary) / "broken.wav"
-        broken.write_bytes(b"no sound")
-        upload(page, "#input-audio", broken)
-        page.locator("#synthesize").click()
-        expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)
-        save(page, folder / "light-error.png")
-    page.context.close()
 
 
 def opened(browser: Browser, url: str, options: dict[str, Any]) -> Page:

@@ -222,6 +222,15 @@ def test_no_input_and_wrong_bins_are_explained(page: Page, tmp_path: Path) -> No
     expect(message(page, "80")).to_be_visible()
 
 
+def test_a_mistake_takes_the_old_result_away(page: Page) -> None:
+    synthesize(page, CLIP)
+    page.locator("#input-audio").get_by_role("button", name=re.compile("clear|remove", re.I)).click()
+    page.locator("#synthesize").click()
+    expect(message(page, "no audio")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#result table")).to_have_count(0)
+    expect(page.locator("#output-audio a[download]")).to_have_count(0)
+
+
 def test_zoom_by_drag_and_by_keys(page: Page) -> None:
     synthesize(page, CLIP)
     result, output_mel = expected()
@@ -354,3 +363,25 @@ def test_keyboard_alone(page: Page) -> None:
             .map(e => e.outerHTML.slice(0, 200))"""
     )
     assert unnamed == []
+
+
+def test_behind_a_password(browser: Browser) -> None:
+    demo = app.build_demo()
+    options = app.launch_options() | {"auth": ("ada", "secret")}
+    demo.launch(prevent_thread_lock=True, quiet=True, **options)
+    context = browser.new_context(**DESKTOP)
+    requests: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
+    try:
+        page = context.new_page()
+        page.goto(str(demo.local_url))
+        page.get_by_label("username").fill("ada")
+        page.get_by_label("password").fill("secret")
+        page.get_by_role("button", name="Login").click()
+        expect(page.locator("#synthesize")).to_be_visible(timeout=PATIENCE_MS)
+        synthesize(page, CLIP)
+    finally:
+        context.close()
+        demo.close()
+    hosts = {urlsplit(url).netloc for url in requests if urlsplit(url).scheme not in ("data", "blob")}
+    assert hosts == {urlsplit(str(demo.local_url)).netloc}

@@ -92,6 +92,14 @@ def test_difference_is_last_minus_first_over_the_common_frames() -> None:
     assert np.abs(image[0, 0].astype(int) - colour(DIVERGING.split()[6])).max() <= 2
 
 
+def test_a_long_difference_keeps_both_signs() -> None:
+    first, last = torch.zeros(100, 56250), torch.zeros(100, 56250)
+    last[:, 100], last[:, 40000] = -30.0 / CONFIG.db_per_unit, 30.0 / CONFIG.db_per_unit
+    *_, image = images(mel_pictures([("In", first), ("Out", last)], CONFIG, difference=True, difference_range_db=30.0))
+    for frame, end in ((100, 0), (40000, -1)):
+        assert image[0, frame * MAX_COLUMNS // 56250].tolist() == colour(DIVERGING.split()[end])
+
+
 def test_power_mels_count_half_the_decibels() -> None:
     config = MelConfig(power=2)
     mel = torch.zeros(100, 2)

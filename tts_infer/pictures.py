@@ -14,6 +14,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ DIVERGING = "2d004b 5d3790 7967a6 988dbe b6b0d4 cecde4 f6f6f7 fed7a2 fdbd6e ef9e
 
 Words = Callable[[str], str]  # turns an English label into the reader's language; `str` leaves it as it is
 
-MAX_COLUMNS = 2000  # wider than any screen; a longer mel keeps the loudest frame of each column
+MAX_COLUMNS = 2000  # wider than any screen; of a longer mel, each column keeps the frame that stands out most
 
 # Okabe and Ito's colours, chosen to differ under every kind of colour blindness.
 _DEVICE_COLOURS = {"cpu": "#0072b2", "cuda": "#e69f00", "mps": "#cc79a7"}
@@ -77,6 +78,16 @@ STYLE = """
 """
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How decibels become colours; `quiet_db` is where nothing is to be seen."""
+
+    low_db: float
+    high_db: float
+    colours: str
+    quiet_db: float
+
+
 def mel_pictures(
     panels: Sequence[tuple[str, torch.Tensor]],
     config: MelConfig,
@@ -101,16 +112,17 @@ def mel_pictures(
     """
     levels = [(title, mel.detach().float().cpu().numpy() * config.db_per_unit) for title, mel in panels]
     top = max(float(level.max()) for _, level in levels)
-    limits = (top - range_db, top)
-    figures = [_figure(words(title), level, config, limits, MAGMA, words) for title, level in levels]
-    scales = [_colour_bar(words("Level (dB)"), limits, MAGMA)]
+    scale = Scale(top - range_db, top, MAGMA, quiet_db=top - range_db)
+    figures = [_figure(words(title), level, config, scale, words) for title, level in levels]
+    bars = [_colour_bar(words("Level (dB)"), scale)]
     if difference:
         first, last = levels[0][1], levels[-1][1]
         frames = min(first.shape[1], last.shape[1])  # a copy is up to one frame shorter than its original
-        delta, limits = last[:, :frames] - first[:, :frames], (-difference_range_db, difference_range_db)
-        figures.append(_figure(words("Difference"), delta, config, limits, DIVERGING, words))
-        scales.append(_colour_bar(words("Difference (dB)"), limits, DIVERGING))
-    return f'<div class="tts-mels">{"".join(figures)}<div class="tts-scales">{"".join(scales)}</div></div>'
+        delta = last[:, :frames] - first[:, :frames]
+        scale = Scale(-difference_range_db, difference_range_db, DIVERGING, quiet_db=0.0)
+        figures.append(_figure(words("Difference"), delta, config, scale, words))
+        bars.append(_colour_bar(words("Difference (dB)"), scale))
+    return f'<div class="tts-mels">{"".join(figures)}<div class="tts-scales">{"".join(bars)}</div></div>'
 
 
 def stage_waterfall(stages: Sequence[StageRecord], *, span_ms: float | None = None, words: Words = str) -> str:
@@ -187,9 +199,7 @@ def device_colour(device: str) -> str:
     return _DEVICE_COLOURS.get(device.partition(":")[0], _OTHER_COLOUR)
 
 
-def _figure(
-    title: str, level_db: np.ndarray, config: MelConfig, limits: tuple[float, float], colours: str, words: Words
-) -> str:
+def _figure(title: str, level_db: np.ndarray, config: MelConfig, scale: Scale, words: Words) -> str:
     seconds = level_db.shape[1] * config.hop_length / config.sample_rate
     f_max = config.f_max or config.sample_rate / 2
     alt = f"{title}: {seconds:.2f} s, {config.f_min:.0f}–{f_max:.0f} Hz"
@@ -201,15 +211,16 @@ def _figure(
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
         f'<div class="tts-plot" data-seconds="{seconds}" data-hz="{json.dumps(heights)}">'
         f'<div class="y" aria-hidden="true"><span class="unit">{words("Frequency (Hz)")}</span>{y}</div>'
-        f'<div class="view" tabindex="0"><img alt="{html.escape(alt)}" src="{_png(level_db, limits, colours)}"></div>'
+        f'<div class="view" tabindex="0" role="group" aria-label="{html.escape(title)}">'
+        f'<img alt="{html.escape(alt)}" src="{_png(level_db, scale)}"></div>'
         f'<div class="x tts-ticks" aria-hidden="true"><span class="unit">{words("Time (s)")}</span>{x}</div>'
         "</div></figure>"
     )
 
 
-def _colour_bar(title: str, limits: tuple[float, float], colours: str) -> str:
-    low, high = limits
-    stops = ",".join(f"#{colour}" for colour in colours.split())
+def _colour_bar(title: str, scale: Scale) -> str:
+    low, high = scale.low_db, scale.high_db
+    stops = ",".join(f"#{colour}" for colour in scale.colours.split())
     step = 20 if high - low > 60 else 10
     marks = range(math.ceil(low / step) * step, math.floor(high) + 1, step)
     ticks = _ticks([mark - low for mark in marks], high - low, [str(mark) for mark in marks])
@@ -260,20 +271,21 @@ def _ticks(positions: Sequence[float], end: float, labels: Sequence[str] | None 
     )
 
 
-def _png(level_db: np.ndarray, limits: tuple[float, float], colours: str) -> str:
+def _png(level_db: np.ndarray, scale: Scale) -> str:
     """An image of (n_mels, L) decibels as a data URI: a PNG of 8-bit palette indices, low frequencies at the bottom."""
-    low, high = limits
-    frames = level_db.shape[1]
+    clipped = np.clip(level_db, scale.low_db, scale.high_db)
+    frames = clipped.shape[1]
     if frames > MAX_COLUMNS:
         starts = np.linspace(0, frames, MAX_COLUMNS, endpoint=False).astype(int)
-        level_db = np.maximum.reduceat(level_db, starts, axis=1)
-    scaled = np.clip((np.nan_to_num(level_db, nan=low) - low) / (high - low), 0, 1)
+        most, least = (extreme.reduceat(clipped, starts, axis=1) for extreme in (np.maximum, np.minimum))
+        clipped = np.where(most - scale.quiet_db >= scale.quiet_db - least, most, least)
+    scaled = (clipped - scale.low_db) / (scale.high_db - scale.low_db)
     indices = np.round(scaled[::-1] * 255).astype(np.uint8)
     rows = np.pad(indices, ((0, 0), (1, 0)))  # every row starts with its filter type, 0: none
     header = struct.pack(">IIBBBBB", indices.shape[1], indices.shape[0], 8, 3, 0, 0, 0)
     chunks = (
         (b"IHDR", header),
-        (b"PLTE", _palette(colours)),
+        (b"PLTE", _palette(scale.colours)),
         (b"IDAT", zlib.compress(rows.tobytes())),
         (b"IEND", b""),
     )

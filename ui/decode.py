@@ -14,6 +14,7 @@ from ui.results import draw, result_view
 from ui.texts import label, words_of
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
+HINT = "Drop, record or pick something, and press the button."
 NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
 # A change of settings runs the same input again, once there is a result to compare with.
 PRESS_AGAIN = """() => {
@@ -51,14 +52,17 @@ def synthesize(
         output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, xrt, peak,
         clipped_samples, log_mel_error_db, stages
     """
-    with shown_errors(words_of(request), audio):
+    words = words_of(request)
+    with shown_errors(words, audio):
         if audio is None:
             raise tts_infer.InputError(NO_AUDIO)
-        progress(0.1, desc="Loading the vocoder")
+        progress(0.1, desc=words("Loading the vocoder"))
         model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
-        progress(0.3, desc="Reading the audio")
+        progress(0.3, desc=words("Reading the audio"))
         samples = read_samples(audio, model.sample_rate)
-        progress(0.5, desc=f"Decoding {samples.shape[1] / model.sample_rate:.1f} s of audio")
+        progress(
+            0.5, desc=words("Decoding {seconds:.1f} s of audio").format(seconds=samples.shape[1] / model.sample_rate)
+        )
         result = run(model, audio=samples)
         return result.audio, result.report, result
 
@@ -90,14 +94,15 @@ def decode(
     Returns:
         output audio as 16-bit WAV, and the report, as in /synthesize
     """
-    with shown_errors(words_of(request), mel):
+    words = words_of(request)
+    with shown_errors(words, mel):
         if mel is None:
             raise tts_infer.InputError(NO_MEL)
-        progress(0.1, desc="Loading the vocoder")
+        progress(0.1, desc=words("Loading the vocoder"))
         model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
-        progress(0.3, desc="Reading the mel")
+        progress(0.3, desc=words("Reading the mel"))
         features = tts_infer.read_features(mel)
-        progress(0.5, desc=f"Decoding {features.shape[-1]} frames")
+        progress(0.5, desc=words("Decoding {frames} frames").format(frames=features.shape[-1]))
         result = run(model, mel=features)
         return result.audio, result.report, result
 
@@ -118,7 +123,7 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             output = gr.Audio(
                 label=label("Output audio"), interactive=False, buttons=["download"], elem_id="output-audio"
             )
-            view = result_view(label("Drop, record or pick something, and press the button."), "result")
+            view = result_view(label(HINT), "result")
             with gr.Accordion(label("Report as JSON"), open=False):
                 report = gr.JSON(show_label=False, elem_id="report")
     result = gr.State(time_to_live=KEEP_S)
@@ -133,7 +138,14 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             **COMPUTE,
         )
         done.success(draw, result, view, api_name=f"draw_{name}", api_visibility="private")
-    gr.on([setting.input for setting in settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
+        # an old result beside a new mistake would mislead
+        done.failure(nothing, None, [output, report, result, view], api_name=f"clear_{name}", api_visibility="private")
+    gr.on([setting.select for setting in settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
+
+
+def nothing(request: gr.Request) -> tuple[None, None, None, str]:
+    """What is shown when there is no result."""
+    return None, None, None, f"<p>{words_of(request)(HINT)}</p>"
 
 
 def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button]:

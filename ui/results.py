@@ -74,7 +74,7 @@ def in_words(report: Report, words: Words) -> str:
     longest = max(report["stages"], key=lambda stage: stage["ms"])
     clipped = report["clipped_samples"]
     sentences = (
-        words("{seconds:.2f} s of audio in {total_ms:.1f} ms, {xrt:.0f} x real time;").format(**report),
+        words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(time=duration(report), **report),
         words("{share:.0f} % {stage} on {device};").format(share=100 * longest["ms"] / report["total_ms"], **longest),
         words("{count} samples clipped.").format(count=clipped) if clipped else words("nothing clipped."),
     )
@@ -84,7 +84,7 @@ def in_words(report: Report, words: Words) -> str:
 def tiles(report: Report, words: Words) -> str:
     """The main figures as a list of terms and values."""
     values = (
-        ("Time", f"{report['total_ms']:.1f} ms"),
+        ("Time", duration(report)),
         ("× real time", f"{report['xrt']:.1f}"),
         ("Audio", f"{report['seconds']:.2f} s"),
         ("Log-mel error", f"{report['log_mel_error_db']:.2f} dB"),
@@ -121,6 +121,12 @@ def _cells(row: Sequence[str], columns: int, texts: int) -> str:
 
 def _class(column: int, texts: int) -> str:
     return "" if column < texts else ' class="number"'
+
+
+def duration(report: Report) -> str:
+    """The wall time, in the unit that suits it."""
+    ms = report["total_ms"]
+    return f"{ms:.1f} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
 
 
 def decibels(amplitude: float) -> str:

@@ -42,6 +42,11 @@ CHINESE = {
     "Output audio": "输出音频",
     "Report as JSON": "JSON 报告",
     "Drop, record or pick something, and press the button.": "拖入、录制或选择一段内容，然后按下按钮。",
+    "Loading the vocoder": "正在加载声码器",
+    "Reading the audio": "正在读取音频",
+    "Reading the mel": "正在读取梅尔",
+    "Decoding {seconds:.1f} s of audio": "正在解码 {seconds:.1f} 秒音频",
+    "Decoding {frames} frames": "正在解码 {frames} 帧",
     # results
     "Input mel": "输入梅尔",
     "Output mel": "输出梅尔",
@@ -68,9 +73,7 @@ CHINESE = {
     "Clipped samples": "削波采样",
     "Peak (dBFS)": "峰值 (dBFS)",
     "Clipped": "削波采样",
-    "{seconds:.2f} s of audio in {total_ms:.1f} ms, {xrt:.0f} x real time;": (
-        "{seconds:.2f} 秒音频用时 {total_ms:.1f} 毫秒，{xrt:.0f} 倍实时；"
-    ),
+    "{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;": "{seconds:.2f} 秒音频用时 {time}，{xrt:.0f} 倍实时；",
     "{share:.0f} % {stage} on {device};": "{share:.0f} % 为 {device} 上的 {stage}；",
     "nothing clipped.": "无削波。",
     "{count} samples clipped.": "{count} 个采样被削波。",
