@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -34,7 +34,7 @@ class EmulatedDevice:
         linger_s: time that every operator stays inside, so that threads that may meet do meet.
         transfers: bytes of every copy that crossed its border, in order.
         waits: how often the host asked for values.
-        emptied: how often cached memory was given back.
+        synchronised, emptied: how often its queue was waited for, and cached memory given back.
         corrupt: name of an operator whose values are silently in the wrong places, as several have been on MPS.
         refuse: name of an operator that is missing, whatever the table says.
     """
@@ -44,6 +44,7 @@ class EmulatedDevice:
         self.linger_s = 0.0
         self.transfers: list[int] = []
         self.waits = 0
+        self.synchronised = 0
         self.emptied = 0
         self.corrupt: str | None = None
         self.refuse: str | None = None
@@ -82,7 +83,7 @@ class EmulatedDevice:
         if key is not None:
             return operator._op_dk(key, *args, **kwargs)
         _require_one_device(args, kwargs)
-        time.sleep(self.linger_s)
+        time.sleep(0 if operator.is_view else self.linger_s)
         self.waits += name in ("_local_scalar_dense", "nonzero", "equal")
         held = tree_map_only(EmulatedTensor, lambda t: t.held, (args, dict(kwargs)))
         args_held, kwargs_held = tree_map_only(torch.device, lambda d: torch.device("cpu"), held)
@@ -133,18 +134,20 @@ class EmulatedTensor(Tensor):
             )
         with torch.inference_mode(False):  # detach() refuses wrappers that are inference tensors
             wrapper: EmulatedTensor = Tensor._make_wrapper_subclass(
-                cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device="emu:0"
+                cls, held.shape, held.stride(), held.storage_offset(), dtype=held.dtype, device=torch.device("emu", 0)
             )
         wrapper.held = held
         return wrapper
 
-    def __repr__(self) -> str:
+    def __repr__(self) -> str:  # type: ignore[override]
         return f"EmulatedTensor({self.held})"
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: OpOverload, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Iterable[type], args: tuple[Any, ...] = (), kwargs: dict[Any, Any] | None = None
     ) -> Any:
+        if func.is_view:  # made on the host: no thread is on the device for it
+            return device.run(func, args, kwargs or {})
         with device.inside():
             return device.run(func, args, kwargs or {})
 
@@ -178,6 +181,7 @@ class _Module(ModuleType):
 
     def synchronize(self, device_: object = None) -> None:
         with device.inside():
+            device.synchronised += 1
             time.sleep(device.linger_s)
 
     def empty_cache(self) -> None:
@@ -213,12 +217,15 @@ _factories = _register()
 def emulated(
     release: str = "2.13.0", linger_s: float = 0.0, corrupt: str | None = None, refuse: str | None = None
 ) -> Iterator[EmulatedDevice]:
-    """The device as it is under a torch release, its counters at zero."""
+    """The device as it is under a torch release, its counters at zero, all of its work in the calling thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # beside other work, threads that wait for each other take longer than one alone
     device.table, device.linger_s = shipped_tables()[release], linger_s
     device.corrupt, device.refuse = corrupt, refuse
     device.transfers.clear()
-    device.waits = device.emptied = 0
+    device.waits = device.synchronised = device.emptied = 0
     try:
         yield device
     finally:
         device.linger_s, device.corrupt, device.refuse = 0.0, None, None
+        torch.set_num_threads(threads)

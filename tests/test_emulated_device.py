@@ -10,11 +10,12 @@ from itertools import pairwise
 import pytest
 import torch
 import torch.nn.functional as F
-from emulated_device import emulated
 from torch import Tensor
 
 import tts_infer
+from tests.emulated_device import emulated
 from tts_infer.audit import shipped_tables
+from tts_infer.checkpoint import load_model, resolve
 from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
 from tts_infer.devices import exclusive
 from tts_infer.model import Vocos
@@ -41,8 +42,8 @@ def mel() -> Tensor:
 
 @pytest.fixture(scope="module")
 def same_methods() -> Vocoder:
-    """The CPU by the methods of an accelerator: the logarithm of a mel magnifies what another method rounds."""
-    return tts_infer.load_vocoder(device="cpu", mel="matmul", istft="matmul")
+    """The CPU by the methods of an accelerator: logarithm and phase magnify what another order of sums rounds."""
+    return tts_infer.load_vocoder(placement="mel=cpu/matmul,backbone=cpu/torch,head=cpu/torch,istft=cpu/matmul")
 
 
 def assert_equal(got: Tensor, want: Tensor) -> None:
@@ -176,10 +177,56 @@ def test_mistakes_are_caught(release: str, mistake: Callable[[str], Tensor], kin
         mistake("emu")
 
 
-def test_official_vocos_fails_on_2_4_1_as_users_saw_it(vocoder: Vocoder, mel: Tensor) -> None:
-    official = OfficialVocos(vocoder._model.config).eval()
+def test_official_vocos_fails_on_2_4_1_as_users_saw_it(mel: Tensor) -> None:
+    official = OfficialVocos(load_model(resolve(tts_infer.DEFAULT_VOCODER)).config).eval()
     text = "The operator 'aten::unfold_backward' is not currently implemented for the MPS device"
     with emulated("2.4.1"), torch.inference_mode():
         there = official.to("emu")
         with pytest.raises(NotImplementedError, match=text):
             there(mel.to("emu"))
+
+
+@pytest.mark.parametrize("release", [RELEASES[0], RELEASES[-1]])
+@pytest.mark.parametrize("stages", STAGES_ON.values(), ids=STAGES_ON)
+def test_long_ragged_and_streamed_equal_the_cpu(
+    release: str, stages: dict[str, str], vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 16)
+    lengths = [9, FRAMES]
+    with emulated(release) as device:
+        there = tts_infer.load_vocoder(device="emu", placement=stages, check=False)
+        assert_equal(there.decode(mel), vocoder.decode(mel))
+        for got, want in zip(there.decode(mel, lengths), vocoder.decode(mel, lengths), strict=True):
+            assert_equal(got, want)
+        audio = [piece.cpu() for piece in there.stream().decode(mel.split(4, dim=2))]
+        assert_equal(torch.cat(audio, dim=1), vocoder.decode(mel))
+        assert device.waits == 0
+
+
+def test_threads_never_meet_whatever_they_decode(
+    vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long, ragged, streamed and copied, from the CPU and from the device, all at once."""
+    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 100)
+    long = mel.repeat(1, 1, 3)
+    with emulated(linger_s=1e-4), ThreadPoolExecutor(8) as pool:
+        there = tts_infer.load_vocoder(device="emu", check=False)
+        on_device = mel.to("emu")
+        started = threading.Barrier(8)
+        calls: list[Callable[[Vocoder, Tensor], object]] = [
+            lambda v, m: v.decode(long),
+            lambda v, m: v.decode(m, [9, FRAMES]),
+            lambda v, m: list(v.stream().decode([m, m])),
+            lambda v, m: v.synthesize(m),
+            lambda v, m: v(torch.ones(2000)),
+            lambda v, m: v.decode(m),
+            lambda v, m: v.decode([m[0], m[1]]),
+            lambda v, m: v.mel(torch.ones(2000)),
+        ]
+
+        def work(call: Callable[[Vocoder, Tensor], object]) -> bool:
+            started.wait()
+            call(there, on_device)
+            return True
+
+        assert all(pool.map(work, calls))

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tts_infer
+from tts_infer.checkpoint import load_model, resolve
 from tts_infer.config import MelConfig, VocoderConfig
 from tts_infer.official import OfficialVocos
 
@@ -51,7 +52,7 @@ except ModuleNotFoundError as error:
 
 
 def test_official_modules_take_our_weights(vocoder: tts_infer.Vocoder) -> None:
-    model = vocoder._model
+    model = load_model(resolve(tts_infer.DEFAULT_VOCODER))
     official = OfficialVocos(model.config).eval()
     keys = official.load_state_dict(model.state_dict(), strict=False)
     assert keys.unexpected_keys == []

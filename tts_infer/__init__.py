@@ -4,7 +4,9 @@ vocoder = tts_infer.load_vocoder()
 audio = vocoder.decode(mel)
 """
 
+import tts_infer.doctor as doctor
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
+from tts_infer.batch import BatchReport, synthesize_batch
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
 from tts_infer.devices import available_devices, exclusive
@@ -20,23 +22,25 @@ from tts_infer.errors import (
 )
 from tts_infer.evaluate import log_mel_error_db
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
+from tts_infer.manifest import Container
 from tts_infer.mel import LogMel
 from tts_infer.parity import STAGES, StageCheck
 from tts_infer.placement import MethodChoice, Placement, StagePlacement, forget_checks, make_placement, named_placements
 from tts_infer.spectral import ISTFT, STFT
+from tts_infer.streaming import StreamingDecoder
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 
 __all__ = [
-    "DEFAULT_VOCODER",
-    "FEATURE_SUFFIXES",
-    "ISTFT",
-    "STAGES",
-    "STFT",
     "AudioClip",
+    "BatchReport",
     "CheckpointError",
     "ConfigError",
+    "Container",
+    "DEFAULT_VOCODER",
     "DTypeName",
+    "FEATURE_SUFFIXES",
     "FileError",
+    "ISTFT",
     "InputError",
     "InputTypeError",
     "KnownVocoder",
@@ -45,15 +49,19 @@ __all__ = [
     "MethodChoice",
     "Placement",
     "PlacementError",
+    "STAGES",
+    "STFT",
     "SampleFormat",
     "StageCheck",
     "StagePlacement",
+    "StreamingDecoder",
     "Synthesis",
     "TTSInferError",
     "Vocoder",
     "VocoderNotFoundError",
     "available_devices",
     "check_writable",
+    "doctor",
     "exclusive",
     "forget_checks",
     "known_vocoders",
@@ -64,6 +72,7 @@ __all__ = [
     "read_audio",
     "read_features",
     "resample",
+    "synthesize_batch",
     "to_int16",
     "write_audio",
 ]

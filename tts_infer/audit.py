@@ -23,7 +23,8 @@ from torch.utils._pytree import tree_leaves
 
 from tts_infer.config import SpectralMethod
 from tts_infer.mel import LogMel
-from tts_infer.model import Vocos, make_istft
+from tts_infer.model import BackboneStream, RaggedEdges, Vocos, make_istft
+from tts_infer.spectral import ISTFTStream
 
 Kind = Literal["mps", "composite", "none", "absent"]
 _KINDS: dict[str, Kind] = {"m": "mps", "c": "composite", "n": "none", "a": "absent"}
@@ -185,18 +186,52 @@ class StageAudit:
 
 
 def our_paths(model: Vocos) -> dict[str, list[Step]]:
-    """The four stages, once per spectral method. Each step takes what the one before it gives, the first one audio."""
+    """Every way through the four stages, by name. Each step takes what the one before it gives, the first one audio.
+
+    Those that begin with "matmul" are what an accelerator runs unless told otherwise.
+    """
+    istfts = {method: make_istft(model.config.head, method) for method in get_args(SpectralMethod)}
 
     def path(method: SpectralMethod) -> list[Step]:
-        istft = make_istft(model.config.head, method)
+        mel = LogMel(model.config.mel, method)
         return [
-            ("mel", LogMel(model.config.mel, method)),
+            ("mel", mel),
             ("backbone", model.backbone),
             ("head", model.head),
-            ("istft", lambda spectrum: istft(*spectrum)),
+            ("istft", lambda spectrum: istfts[method](*spectrum)),
         ]
 
-    return {method: path(method) for method in get_args(SpectralMethod)}
+    def valid(frames: Tensor) -> Tensor:
+        """Marks all frames but the last of the last item. Shape: (B, _, L) -> (B, L, 1)"""
+        marks = frames.new_ones(frames.shape[0], frames.shape[2], 1)
+        marks[-1, -1] = 0.0
+        return marks
+
+    def push_features(mel: Tensor) -> list[Tensor]:
+        stream, half = BackboneStream(model.backbone, model.backbone.reach), mel.shape[2] // 2
+        return [stream.push(mel[..., :half]), stream.push(mel[..., half:], final=True)]
+
+    def push_spectra(spectra: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        stream = ISTFTStream(istfts["matmul"])
+        return [stream.push(*spectrum, final=spectrum is spectra[-1]) for spectrum in spectra]
+
+    matmul, fft = path("matmul"), path("fft")
+    ragged: list[Step] = [
+        ("backbone", lambda mel: model.backbone(mel, edges=RaggedEdges(valid(mel)))),
+        ("head", model.head),
+        ("istft", lambda spectrum: istfts["matmul"](*spectrum, valid=valid(spectrum[0]))),
+    ]
+    pieces: list[Step] = [
+        ("backbone", push_features),
+        ("head", lambda hidden: [model.head(piece) for piece in hidden]),
+        ("istft", push_spectra),
+    ]
+    return {
+        "matmul": matmul,
+        "matmul, ragged batch": [matmul[0], *ragged],
+        "matmul, in pieces": [matmul[0], *pieces],
+        "fft": fft,
+    }
 
 
 def official_path(model: Vocos) -> list[Step]:

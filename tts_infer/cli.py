@@ -6,12 +6,15 @@ Exit codes: 0 done, 1 some inputs failed, 2 bad usage or bad input. An error is 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
+
+from tqdm import tqdm
 
 import tts_infer
 from tts_infer import Synthesis, Vocoder
@@ -54,14 +57,20 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("input", metavar="IN", help=f"audio, or features ({', '.join(tts_infer.FEATURE_SUFFIXES)})")
     decode.add_argument("-o", "--output", metavar="OUT", required=True, help=".wav or .flac file to write")
     add_vocoder_arguments(decode)
-    decode.add_argument(
-        "--sample-format",
-        choices=get_args(tts_infer.SampleFormat),
-        default="pcm16",
-        help="how samples are stored (default: %(default)s; float32 never clips)",
-    )
-    decode.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    _add_output_arguments(decode)
     decode.set_defaults(run=_decode)
+
+    doctor = commands.add_parser("doctor", help="what this machine has, what runs where and why; operator audit")
+    tts_infer.doctor.add_arguments(doctor)
+
+    batch = commands.add_parser("batch", help="many files, in batches, resumable")
+    batch.add_argument("inputs", metavar="IN", nargs="+", help="files, folders, globs, manifests (.jsonl, .csv)")
+    batch.add_argument("--out", metavar="DIR", required=True, help="folder of the outputs")
+    batch.add_argument("--container", choices=get_args(tts_infer.Container), default="wav", help="default: wav")
+    batch.add_argument("--journal", metavar="FILE", help="where progress is kept (default: DIR.journal)")
+    add_vocoder_arguments(batch)
+    _add_output_arguments(batch)
+    batch.set_defaults(run=_batch)
 
     vocoders = commands.add_parser("vocoders", help="list the known vocoders")
     vocoders.add_argument("--json", action="store_true", help="print one JSON document on stdout")
@@ -98,6 +107,16 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser) -> None:
         default="float32",
         help="of the matrix products in backbone and head (default: %(default)s)",
     )
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--sample-format",
+        choices=get_args(tts_infer.SampleFormat),
+        default="pcm16",
+        help="how samples are stored (default: %(default)s; float32 never clips)",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
 def load_from(args: argparse.Namespace) -> Vocoder:
@@ -172,6 +191,38 @@ def _as_text(report: dict[str, Any]) -> str:
     if report.get("log_mel_error_db") is not None:
         lines += [f"log-mel error of the copy {report['log_mel_error_db']:.2f} dB"]
     return "\n".join(lines)
+
+
+def _batch(args: argparse.Namespace) -> int:
+    vocoder = load_from(args)
+    with tqdm(unit=" files", disable=args.json, leave=False) as bar:
+
+        def progress(files: int, seconds: float) -> None:
+            elapsed = bar.format_dict["elapsed"] or 1e-9
+            bar.set_postfix_str(f"{seconds:.0f} s of audio, {seconds / elapsed:.0f} x real time", refresh=False)
+            bar.update(files - bar.n)
+
+        report = tts_infer.synthesize_batch(
+            vocoder,
+            args.inputs,
+            args.out,
+            container=args.container,
+            sample_format=args.sample_format,
+            journal=args.journal,
+            progress=progress,
+        )
+    if args.json:
+        print(json.dumps(dataclasses.asdict(report) | {"xrt": report.xrt}))
+    else:
+        print(f"{'done':<10}{len(report.outputs):>8} files{sum(report.outputs.values()):>12.1f} s of audio")
+        print(
+            f"{'this run':<10}{report.made:>8} files{report.seconds:>12.1f} s of audio in {report.wall_s:.1f} s", end=""
+        )
+        print(f", {report.xrt:.0f} x real time, {report.clipped_samples} samples clipped")
+        print(f"{'failed':<10}{len(report.failed):>8} files")
+        for output, reason in report.failed.items():
+            print(f"  {output}: {reason}")
+    return 1 if report.failed else 0
 
 
 def _vocoders(args: argparse.Namespace) -> int:

@@ -1,0 +1,109 @@
+"""The doctor says what is there, what runs where and why; its audit is what `--audit mps` exits by."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import tts_infer
+from tts_infer import doctor
+from tts_infer.audit import StageAudit
+from tts_infer.cli import main
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, object]:
+    return doctor.examine("cpu")
+
+
+def test_report(report: dict[str, dict[str, dict[str, object]]]) -> None:
+    assert report["versions"]["torch"] == torch.__version__
+    assert list(report["devices"]) == list(tts_infer.available_devices())
+    assert list(report["placement"]) == list(tts_infer.STAGES)
+    chosen = tts_infer.make_placement(device="cpu")
+    for stage in tts_infer.STAGES:
+        expected = {"device": "cpu", "method": chosen[stage].method, "reason": chosen[stage].reason}
+        assert report["placement"][stage] == expected
+    assert report["vocoders"][tts_infer.DEFAULT_VOCODER] == "embedded"
+    assert set(report["vocoders"]) == set(tts_infer.known_vocoders())
+    checks = list(report["checks"])
+    assert {(c["stage"], c["method"]) for c in checks} >= {("mel", "fft"), ("istft", "matmul"), ("backbone", "torch")}  # type: ignore[index]
+    json.dumps(report)
+
+
+def test_text_says_the_same(report: dict[str, dict[str, dict[str, object]]]) -> None:
+    text = doctor.report_text(report)
+    for stage, place in report["placement"].items():
+        assert f"{stage:<10}{place['device']:<10}{place['method']:<10}{place['reason']}" in text
+    assert f"torch {torch.__version__}" in text and "libsndfile" in text
+
+
+def test_command_line_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--device", "cpu", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)) >= {"versions", "devices", "placement", "checks", "advice"}
+    assert main(["doctor", "--device", "tpu"]) == 2
+    assert "device 'tpu' is unknown" in capsys.readouterr().err
+
+
+def test_audit_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--audit", "mps"]) == 0
+    out = capsys.readouterr().out
+    assert "missing: unfold_backward" in out  # of the official package
+    assert out.endswith("default path (matmul): clean in every release\n")
+
+
+def test_audit_fails_on_what_is_not_clean(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    row = StageAudit("matmul", "istft", "2.4.1", ("mm", "col2im"), ("col2im",), (), (), ())
+    clean = replace(row, operators=("mm",), missing=())
+    assert clean.clean and not row.clean
+    monkeypatch.setattr(doctor, "audit_stages", lambda: [row, replace(clean, release="2.8.0")])
+    assert main(["doctor", "--audit", "mps", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["clean"] is False
+    assert "2.4.1" in doctor.audit_text([row]) and "NOT clean" in doctor.audit_text([row])
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="has an MPS device")
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({}, "not set"),
+        ({"PYTORCH_ENABLE_MPS_FALLBACK": "1"}, "set to '1'; no effect, since this machine has no MPS device"),
+        ({"PYTOCH_ENABLE_MPS_FALLBACK": "1"}, "not set; PYTOCH_ENABLE_MPS_FALLBACK is misspelt, and ignored"),
+    ],
+)
+def test_fallback_variable(environment: dict[str, str], said: str) -> None:
+    assert doctor.fallback_report(environment) == said
+
+
+def test_hub_cache_is_looked_at_without_network(tmp_path: Path) -> None:
+    """A vocoder whose files lie in the cache is "cached", one whose config alone lies there is not."""
+    for repo, files in {
+        "charactr/vocos-mel-24khz": ["config.yaml", "pytorch_model.bin"],
+        "BSC-LT/vocos-mel-22khz": ["config.yaml"],
+    }.items():
+        folder = tmp_path / f"models--{repo.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("0" * 40)
+        snapshot = folder / "snapshots" / ("0" * 40)
+        snapshot.mkdir(parents=True)
+        for name in files:
+            (snapshot / name).write_bytes(b"x")
+    done = subprocess.run(
+        [sys.executable, "-m", "tts_infer", "doctor", "--device", "cpu", "--json"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_CACHE": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    vocoders = json.loads(done.stdout)["vocoders"]
+    assert (vocoders["vocos-mel-24khz"], vocoders["vocos-mel-22khz"]) == ("cached", "not cached")

@@ -1,0 +1,168 @@
+"""Placements are obeyed or refused; what they leave open is chosen from what is right."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.emulated_device import emulated
+from tts_infer.devices import CPU, available_devices
+from tts_infer.errors import ConfigError, PlacementError
+from tts_infer.parity import STAGES
+from tts_infer.placement import Placement, _choose, _wish, forget_checks, make_placement, named_placements
+
+no_accelerator = pytest.mark.skipif(len(available_devices()) > 1, reason="this machine has an accelerator")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_checked_yet() -> Iterator[None]:
+    forget_checks()
+    yield
+    forget_checks()
+
+
+def devices(placement: Placement) -> dict[str, str]:
+    return {stage: str(placement[stage].device) for stage in STAGES}
+
+
+def test_all_spellings_say_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("{mel: cpu/fft, istft: cpu/matmul}")
+    stated = {"mel": "cpu/fft", "istft": "cpu/matmul"}
+    rest = make_placement(device="cpu")
+    text = f"mel=cpu/fft,backbone=cpu/{rest.backbone.method},head=cpu/{rest.head.method},istft=cpu/matmul"
+    placements = [
+        make_placement(stated, "cpu"),
+        make_placement("mel=cpu/fft, istft=cpu/matmul", "cpu"),
+        make_placement(file, "cpu"),
+        make_placement(str(file), "cpu"),
+        make_placement(None, "cpu", mel="fft", istft="matmul"),
+        make_placement(text),
+    ]
+    assert {str(placement) for placement in placements} == {text}
+    assert make_placement(placements[0], "nowhere") is placements[0]
+
+
+def test_named_placements() -> None:
+    assert set(named_placements()) == {"cpu", "accelerator", "istft-on-cpu", "spectral-on-cpu"}
+    with emulated():
+        on = {name: devices(make_placement(name, "emu", check=False)) for name in ("istft-on-cpu", "spectral-on-cpu")}
+    assert on["istft-on-cpu"] == {"mel": "emu:0", "backbone": "emu:0", "head": "emu:0", "istft": "cpu"}
+    assert on["spectral-on-cpu"] == {"mel": "cpu", "backbone": "emu:0", "head": "emu:0", "istft": "cpu"}
+    assert set(devices(make_placement("cpu")).values()) == {"cpu"}
+
+
+@no_accelerator
+def test_accelerator_is_refused_without_one() -> None:
+    with pytest.raises(PlacementError, match="this machine has none"):
+        make_placement("accelerator")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("fast", "unknown; give stage=device"),
+        ("vocoder=cpu", "expected stage names mel, backbone, head, istft"),
+        ({"mel": 3}, "expected stage names"),
+        ("mel=tpu", "device 'tpu' is unknown"),
+        ("mel=emu:7", "device 'emu:7' is not available"),
+        ("mel=cpu/conv", "method of 'mel' is 'conv'; allowed: auto, matmul, fft"),
+        ("head=cpu/fft", "method of 'head' is 'fft'; allowed: auto, packed, torch"),
+        ("head=emu/packed", "method of 'head' is 'packed', but only a CPU"),
+    ],
+)
+def test_mistakes(spec: object, message: str) -> None:
+    with pytest.raises(PlacementError, match=message):
+        make_placement(spec)  # type: ignore[arg-type]
+
+
+def test_other_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(PlacementError, match="'fft', but 'matmul' is asked for as well"):
+        make_placement("istft=cpu/fft", istft="matmul")
+    with pytest.raises(ConfigError, match="cannot read"):
+        make_placement(tmp_path / "none.yaml")
+    with pytest.raises(PlacementError, match="dtype 'float16' is slow and incomplete on the CPU"):
+        make_placement(device="cpu", dtype="float16")
+    with pytest.raises(PlacementError, match="dtype 'bfloat16' is not supported on emu:0"):
+        make_placement(device="emu", dtype="bfloat16")
+
+
+def test_cpu_chooses_between_right_methods() -> None:
+    placement = Placement.auto("cpu")
+    for stage in ("mel", "istft"):
+        place = placement[stage]
+        assert place.check is not None and place.check.right
+        assert place.check.method == place.method
+        assert "ms against" in place.reason
+    assert make_placement("backbone=cpu/torch").backbone.reason == "asked for"
+
+
+def test_checks_are_kept_for_the_process() -> None:
+    with emulated() as device:
+        first = Placement.auto("emu")
+        device.transfers.clear()
+        assert Placement.auto("emu") == first
+        assert device.transfers == []
+        forget_checks()
+        Placement.auto("emu")
+        assert device.transfers != []
+
+
+def test_checks_are_skipped_on_request() -> None:
+    with emulated(corrupt="gelu") as device:
+        placement = Placement.auto("emu", check=False)
+        assert device.transfers == []
+    assert devices(placement)["backbone"] == "emu:0"
+    assert placement.backbone.reason == "preferred there; not checked"
+    assert (placement.mel.method, placement.istft.method) == ("matmul", "matmul")
+
+
+@pytest.mark.parametrize(("operator", "stage"), [("gelu", "backbone"), ("sin", "head")])
+def test_a_wrong_stage_goes_to_the_cpu_with_one_warning(operator: str, stage: str) -> None:
+    with emulated(corrupt=operator), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        placement = Placement.auto("emu")
+        assert Placement.auto("emu") == placement
+    assert devices(placement) == {s: "cpu" if s == stage else "emu:0" for s in STAGES}
+    (warning,) = caught
+    error = placement[stage].check.error  # type: ignore[index,union-attr]
+    assert str(warning.message) == (
+        f"stage '{stage}' goes to the CPU: {stage} on emu:0 by torch differs from the CPU by {error:.1e} of the peak "
+        "(allowed 2e-03)"
+    )
+
+
+def test_a_missing_operator_sends_its_stage_to_the_cpu() -> None:
+    with emulated(refuse="gelu"), pytest.warns(UserWarning, match="'aten::gelu' is not currently implemented"):
+        placement = Placement.auto("emu")
+    assert devices(placement)["backbone"] == "cpu"
+
+
+def test_a_wrong_method_leaves_the_other() -> None:
+    with emulated(corrupt="_fft_c2r"):
+        placement = Placement.auto("emu")
+    assert (str(placement.istft.device), placement.istft.method) == ("emu:0", "matmul")
+    assert "istft on emu:0 by fft differs from the CPU" in placement.istft.reason
+
+
+def test_what_is_stated_is_never_bent() -> None:
+    with emulated(refuse="_fft_c2r", corrupt="bmm"):
+        assert str(make_placement("istft=emu/matmul", "cpu").istft.device) == "emu:0"  # obeyed
+        with pytest.raises(PlacementError, match="istft on emu:0 by matmul differs .* place this stage on 'cpu'"):
+            make_placement("istft=emu", "cpu")
+        with pytest.warns(UserWarning, match="'istft' goes to the CPU"):
+            assert make_placement(None, "emu", mel="matmul", istft="fft").istft.device == CPU
+
+
+def test_speed_decides_only_where_no_device_is_named() -> None:
+    """An accelerator much slower than the CPU keeps its stages if it was named, and loses them if not."""
+    with emulated(linger_s=0.001):
+        wish = _wish("istft", "", "auto", "emu", "float32")
+        assert str(_choose(wish).device) == "emu:0"
+        left = _choose(replace(wish, any_device=True))
+    assert left.device == CPU
+    assert "ms against" in left.reason and "on emu:0 by matmul" in left.reason
