@@ -65,6 +65,7 @@ def take_all(browser: Browser, url: str, folder: Path) -> None:
             open_tab(page, "API")
             save(page, folder / f"{style}-api.png")
             open_tab(page, "Decode")
+            page.locator("#input-audio").get_by_role("button", name="Clear").click()
             upload(page, "#input-audio", broken)
             page.locator("#synthesize").click()
             expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)

@@ -108,24 +108,40 @@ def test_power_mels_count_half_the_decibels() -> None:
     assert np.abs(image[0, 1].astype(int) - colour(MAGMA.split()[8])).max() <= 2
 
 
-def test_waterfall_bars_follow_each_other_and_fill_the_axis() -> None:
-    bars = re.findall(r"left:([\d.]+)%;width:([\d.]+)%", stage_waterfall(STAGES))
-    assert [(float(left), float(width)) for left, width in bars] == [(0.0, 25.0), (25.0, 12.5), (37.5, 62.5)]
-    halved = re.findall(r"width:([\d.]+)%", stage_waterfall(STAGES, span_ms=16.0))
-    assert [float(width) for width in halved] == [12.5, 6.25, 31.25]
+def test_waterfall_bars_follow_each_other_on_the_time_axis() -> None:
+    bars = re.findall(r"left:([\d.]+)%;width:([\d.]+)%", stage_waterfall(STAGES, 10.0))
+    assert [(float(left), float(width)) for left, width in bars] == [(0.0, 20.0), (20.0, 10.0), (30.0, 50.0)]
+    halved = re.findall(r"width:([\d.]+)%", stage_waterfall(STAGES, 10.0, span_ms=20.0))
+    assert [float(width) for width in halved] == [10.0, 5.0, 25.0]
+
+
+def test_waterfall_and_table_state_the_same_shares() -> None:
+    shares = ["20.0 %", "10.0 %", "50.0 %"]
+    assert re.findall(r"<small>([^<]*)</small>", stage_waterfall(STAGES, 10.0)) == shares
+    assert re.findall(r">([\d.]+ %)</td>", stage_table(STAGES, 10.0))[:3] == shares
+
+
+def test_every_device_has_one_colour_and_transfers_are_striped() -> None:
+    legend = stage_waterfall(STAGES, 10.0).partition("tts-legend")[2]
+    entries = dict(reversed(entry) for entry in re.findall(r'style="([^"]*)"></i>([^<]*)<', legend))
+    assert list(entries) == ["cpu", "transfer", "cuda:0"]
+    assert len(set(entries.values())) == 3
+    assert "repeating" in entries["transfer"]
 
 
 def test_table_states_shares_bytes_and_the_wall_time() -> None:
     rows = re.findall(r"<tr>(.*?)</tr>", stage_table(STAGES, 10.0))
     texts = [re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", row) for row in rows]
     assert texts[0] == ["Stage", "Device", "Method", "ms", "Share", "Bytes"]
-    assert texts[2] == ["transfer", "cpu-&gt;cuda:0", "copy", "1.00", "10.0 %", "40,000"]
+    assert texts[2] == ["transfer", "cpu → cuda:0", "copy", "1.00", "10.0 %", "40,000"]
     assert texts[-1] == ["Total (wall time)", "10.00", "100.0 %", "40,000"]
 
 
 def test_text_is_escaped_and_nothing_is_fetched() -> None:
     bad = "<script>alert(1)</script>"
     stage: StageRecord = {"stage": bad, "device": bad, "method": bad, "ms": 1.0, "bytes": 0}
-    markup = mel_pictures([(bad, torch.zeros(100, 3))], CONFIG) + stage_waterfall([stage]) + stage_table([stage], 1.0)
+    markup = (
+        mel_pictures([(bad, torch.zeros(100, 3))], CONFIG) + stage_waterfall([stage], 1.0) + stage_table([stage], 1.0)
+    )
     assert "<script" not in markup
     assert not re.search(r"https?:|url\(|src=\"(?!data:)", markup)

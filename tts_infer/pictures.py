@@ -59,12 +59,11 @@ STYLE = """
 .tts-waterfall { display: grid; grid-template-columns: auto 1fr; gap: 4px 10px; align-items: center; }
 .tts-waterfall .track { position: relative; height: 16px; background: #8882; }
 .tts-waterfall .track i { position: absolute; top: 0; bottom: 0; min-width: 2px; }
-.tts-waterfall .transfer { background-image: repeating-linear-gradient(45deg, #0000 0 3px, #fff9 3px 6px); }
 .tts-waterfall .tts-ticks { grid-column: 2; }
 .tts-legend { display: flex; flex-wrap: wrap; gap: 4px 16px; font-size: 12px; }
 .tts-legend i { display: inline-block; width: 12px; height: 12px; margin-right: 5px; vertical-align: -1px; }
 .tts-table { overflow-x: auto; margin-top: 12px; }
-.tts-table table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.tts-table table { width: 100%; color: inherit; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .tts-table th, .tts-table td { padding: 5px 8px; text-align: left; border-bottom: 1px solid #8884; }
 .tts-table th, .tts-table td { white-space: nowrap; }
 .tts-table thead th { white-space: normal; vertical-align: bottom; }
@@ -125,41 +124,36 @@ def mel_pictures(
     return f'<div class="tts-mels">{"".join(figures)}<div class="tts-scales">{"".join(bars)}</div></div>'
 
 
-def stage_waterfall(stages: Sequence[StageRecord], *, span_ms: float | None = None, words: Words = str) -> str:
+def stage_waterfall(
+    stages: Sequence[StageRecord], total_ms: float, *, span_ms: float | None = None, words: Words = str
+) -> str:
     """Draw stages as bars in order on one time axis, coloured by device, transfers hatched.
 
     Args:
         stages: the stage report of a `Synthesis`.
-        span_ms: length of the time axis; the sum of the stages when None. Give several waterfalls the same span to
-            compare them by eye.
+        total_ms: wall time of the whole call, of which each stage has its share.
+        span_ms: length of the time axis; the total when None. Give several waterfalls the same span to compare them
+            by eye.
         words: translates labels.
     """
-    total = sum(stage["ms"] for stage in stages)
-    span = max(span_ms or total, 1e-9)
+    span = span_ms or total_ms
     rows, start = [], 0.0
     for stage in stages:
-        share = _percent(stage["ms"], total)
-        title = f"{stage['stage']} on {stage['device']}: {stage['ms']:.2f} ms, {share}"
-        style = (
-            f"left:{start / span:.3%};width:{stage['ms'] / span:.3%};background-color:{device_colour(stage['device'])}"
-        )
-        kind = "transfer" if stage["stage"] == TRANSFER else "stage"
+        share = _percent(stage["ms"], total_ms)
+        title = html.escape(f"{stage['stage']}, {stage['device']}: {stage['ms']:.2f} ms, {share}")
+        style = f"left:{start / span:.3%};width:{stage['ms'] / span:.3%};{_paint(stage)}"
         rows.append(
             f"<span>{html.escape(stage['stage'])} <small>{share}</small></span>"
-            f'<div class="track" title="{html.escape(title)}"><i class="{kind}" style="{style}"></i></div>'
+            f'<div class="track" title="{title}"><i style="{style}"></i></div>'
         )
         start += stage["ms"]
-    devices = dict.fromkeys(stage["device"] for stage in stages)
-    legend = "".join(
-        f'<span><i style="background:{device_colour(device)}"></i>{html.escape(device)}</span>' for device in devices
-    )
-    label = html.escape("; ".join(f"{s['stage']} {_percent(s['ms'], total)}" for s in stages))
-    axis = (
-        f'<div class="tts-ticks">{_ticks(_round_steps(span), span)}<span class="unit">{words("Time (ms)")}</span></div>'
-    )
+    entries = {TRANSFER if s["stage"] == TRANSFER else s["device"]: _paint(s) for s in stages}
+    legend = "".join(f'<span><i style="{paint}"></i>{html.escape(name)}</span>' for name, paint in entries.items())
+    label = html.escape("; ".join(f"{s['stage']} {_percent(s['ms'], total_ms)}" for s in stages))
+    axis = f'{_ticks(_round_steps(span), span)}<span class="unit">{words("Time (ms)")}</span>'
     return (
-        f'<div class="tts-waterfall" role="img" aria-label="{words("Share")}: {label}">{"".join(rows)}{axis}</div>'
-        f'<div class="tts-legend">{legend}</div>'
+        f'<div class="tts-waterfall" role="img" aria-label="{words("Share")}: {label}">'
+        f'{"".join(rows)}<div class="tts-ticks">{axis}</div></div><div class="tts-legend">{legend}</div>'
     )
 
 
@@ -175,17 +169,13 @@ def stage_table(stages: Sequence[StageRecord], total_ms: float, *, words: Words 
     head = "".join(f'<th scope="col"{_number(i > 2)}>{words(name)}</th>' for i, name in enumerate(heads))
     rows = []
     for stage in stages:
-        values = (
-            stage["device"],
-            stage["method"] or "",
-            f"{stage['ms']:.2f}",
-            _percent(stage["ms"], total_ms),
-        )
+        device, ms = stage["device"].replace("->", " → "), f"{stage['ms']:.2f}"
+        values = (device, stage["method"], ms, _percent(stage["ms"], total_ms))
         cells = "".join(f"<td{_number(i > 1)}>{html.escape(str(value))}</td>" for i, value in enumerate(values))
         moved = f"{stage['bytes']:,}" if stage["bytes"] else ""
         name = html.escape(stage["stage"])
         rows.append(f'<tr><th scope="row">{name}</th>{cells}<td class="number">{moved}</td></tr>')
-    moved = f"{sum(stage['bytes'] or 0 for stage in stages):,}"
+    moved = f"{sum(stage['bytes'] for stage in stages):,}"
     total = f'<th scope="row" colspan="3">{words("Total (wall time)")}</th><td class="number">{total_ms:.2f}</td>'
     return (
         f'<div class="tts-table" tabindex="0" role="region" aria-label="{words("Stage")}"><table>'
@@ -194,9 +184,11 @@ def stage_table(stages: Sequence[StageRecord], total_ms: float, *, words: Words 
     )
 
 
-def device_colour(device: str) -> str:
-    """The colour that stands for a device, by its type."""
-    return _DEVICE_COLOURS.get(device.partition(":")[0], _OTHER_COLOUR)
+def _paint(stage: StageRecord) -> str:
+    """The style of a stage's bar: the colour of its device's type; stripes where data only moves."""
+    if stage["stage"] == TRANSFER:
+        return "background:repeating-linear-gradient(45deg,#888 0 3px,#8883 3px 6px)"
+    return f"background:{_DEVICE_COLOURS.get(stage['device'].partition(':')[0], _OTHER_COLOUR)}"
 
 
 def _figure(title: str, level_db: np.ndarray, config: MelConfig, scale: Scale, words: Words) -> str:

@@ -161,7 +161,7 @@ def figures(comparison: Comparison, words: Words) -> str:
     span_ms = max(report["total_ms"] for report in comparison.reports)
     waterfalls = "".join(
         f"<h3>{html.escape(report['name'])}</h3>"
-        + pictures.stage_waterfall(report["stages"], span_ms=span_ms, words=words)
+        + pictures.stage_waterfall(report["stages"], report["total_ms"], span_ms=span_ms, words=words)
         for report in comparison.reports
     )
     return comparison_table(comparison.reports, words) + waterfalls

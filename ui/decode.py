@@ -187,4 +187,4 @@ def settings_panel(vocoders: Sequence[str], device: str) -> list[gr.Dropdown]:
 def dropdown(name: str, choices: Sequence[str], value: str, prefix: str = "") -> gr.Dropdown:
     """A labelled choice that can be found by a stable id."""
     elem_id = prefix + name.lower().replace(" ", "-")
-    return gr.Dropdown(list(choices), value=value, label=label(name), min_width=140, elem_id=elem_id)
+    return gr.Dropdown(list(choices), value=value, label=label(name), min_width=160, elem_id=elem_id)

@@ -56,7 +56,7 @@ def draw(result: Result | None, request: gr.Request) -> str | dict[str, object]:
             pictures.mel_pictures(panels, result.mel_config, difference=True, words=words),
             zoom_buttons(words),
             f"<h3>{words('Where the time went')}</h3>",
-            pictures.stage_waterfall(report["stages"], words=words),
+            pictures.stage_waterfall(report["stages"], report["total_ms"], words=words),
             pictures.stage_table(report["stages"], report["total_ms"], words=words),
         )
     )
