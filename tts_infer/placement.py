@@ -171,22 +171,23 @@ def _place(wish: _Wish, check: bool) -> StagePlacement:
 def _choose(wish: _Wish) -> StagePlacement:
     """Check the candidates, in order of preference, and take the first that none beats by a clear margin."""
     home = wish.device
-    trials = {method: StageTrial(wish.stage, home, method, wish.dtype, home) for method in wish.methods}
-    checks = {method: trial.check() for method, trial in trials.items()}
-    right = [trials[method] for method, check in checks.items() if check.right]
-    if not right:
-        return _leave(wish, list(checks.values()))
+    trials = [StageTrial(wish.stage, home, method, wish.dtype, home) for method in wish.methods]
+    checks = {trial: trial.check() for trial in trials}
+    wrong = [check for check in checks.values() if not check.right]
+    if len(wrong) == len(trials):
+        return _leave(wish, wrong)
     if wish.any_device and home != CPU:
-        right += [StageTrial(wish.stage, CPU, method, wish.dtype, home) for method in _usual(wish.methods, CPU)]
-    best = right[0]
-    for rival in right[1:]:
+        for method in _usual(wish.methods, CPU):
+            trial = StageTrial(wish.stage, CPU, method, wish.dtype, home)
+            checks[trial] = trial.check()
+    best, *rivals = [trial for trial, check in checks.items() if check.right]
+    for rival in rivals:
         if rival.beats(best, MARGIN):
             best = rival
-    rivals = ", ".join(f"{t.once_ms():.2f} on {t.device} by {t.method}" for t in right if t is not best)
-    chosen = best.check()
-    reason = f"{chosen.ms:.2f} ms against {rivals}" if rivals else "right there"
-    wrong = "".join(f"; {check}" for check in checks.values() if not check.right)
-    return StagePlacement(best.device, best.method, reason + wrong, chosen)
+    others = [check for trial, check in checks.items() if trial is not best and check.right]
+    against = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method}" for c in others)
+    reason = f"{checks[best].ms:.2f} ms against {against}" if others else "right there"
+    return StagePlacement(best.device, best.method, "; ".join([reason, *map(str, wrong)]), checks[best])
 
 
 def _leave(wish: _Wish, checks: list[StageCheck]) -> StagePlacement:

@@ -1,0 +1,86 @@
+"""The parity suite on a real GPU: run wherever there is one."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor
+
+import tts_infer
+from tts_infer.config import DTypeName
+from tts_infer.devices import dtype_refusal
+from tts_infer.parity import Method, Stage, StageTrial
+from tts_infer.vocoder import Vocoder
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
+GPU = torch.device("cuda", 0)
+EVERY: list[tuple[Stage, Method]] = [
+    ("mel", "matmul"),
+    ("mel", "fft"),
+    ("backbone", "torch"),
+    ("head", "torch"),
+    ("istft", "matmul"),
+    ("istft", "fft"),
+]
+PLACEMENTS = {
+    "accelerator": {},
+    "istft-on-cpu": {"istft": "cpu"},
+    "spectral-on-cpu": {"mel": "cpu", "istft": "cpu"},
+    "backbone-only": {"mel": "cpu", "head": "cpu", "istft": "cpu"},
+}
+
+
+@pytest.fixture
+def mel(vocoder: Vocoder, speech: Tensor) -> Tensor:
+    return vocoder.mel(speech)
+
+
+def error_db(vocoder: Vocoder, got: Tensor, want: Tensor) -> float:
+    return tts_infer.log_mel_error_db(vocoder.mel(want), vocoder.mel(got.cpu()), vocoder.mel_config)
+
+
+@pytest.mark.parametrize(("stage", "method"), EVERY)
+def test_every_stage_is_right(stage: Stage, method: Method) -> None:
+    check = StageTrial(stage, GPU, method, home=GPU).check()
+    print(f"{check}; {check.ms:.2f} ms")  # pytest -rP shows the figures
+    assert check.right, str(check)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_right(dtype: DTypeName, vocoder: Vocoder, mel: Tensor) -> None:
+    if dtype_refusal(GPU, dtype):
+        pytest.skip(str(dtype_refusal(GPU, dtype)))
+    for stage in ("backbone", "head"):
+        check = StageTrial(stage, GPU, "torch", dtype, GPU).check()
+        assert check.right, str(check)
+    half = tts_infer.load_vocoder(device="cuda", dtype=dtype).decode(mel)
+    assert error_db(vocoder, half, vocoder.decode(mel)) < 1.0  # the copy itself is several dB from its original
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
+def test_decoding_equals_the_cpu(placement: dict[str, str], vocoder: Vocoder, mel: Tensor) -> None:
+    there = tts_infer.load_vocoder(device="cuda", placement=placement)
+    with torch.backends.cudnn.flags(allow_tf32=False):
+        result = there.synthesize(mel)
+    want = vocoder.decode(mel)
+    # float32 sums in another order, which a phase of many turns magnifies
+    torch.testing.assert_close(result.audio.cpu(), want, rtol=0, atol=1e-3 * float(want.abs().max()))
+    places = ["cpu", *(str(there.placement[stage].device) for stage in tts_infer.STAGES[1:])]
+    borders = [f"{a}->{b}" for a, b in zip(places, places[1:], strict=False) if a != b]  # noqa: RUF007
+    assert [row["device"] for row in result.stages if row["stage"] == "transfer"] == borders
+    assert error_db(vocoder, there.decode(mel), want) < 0.1  # with TF32, cuDNN's default
+
+
+def test_auto_uses_the_gpu_where_it_is_right() -> None:
+    placement = tts_infer.Placement.auto()
+    assert placement.backbone.device == GPU and placement.backbone.check is not None and placement.backbone.check.right
+
+
+def test_threads_share_the_gpu(vocoder: Vocoder, mel: Tensor) -> None:
+    there = tts_infer.load_vocoder(device="cuda")
+    alone = there.decode(mel)
+    with ThreadPoolExecutor(8) as pool:
+        for audio in pool.map(lambda _: there.decode(mel), range(16)):
+            torch.testing.assert_close(audio, alone, rtol=0, atol=1e-4 * float(alone.abs().max()))
