@@ -174,7 +174,10 @@ def report_text(report: dict[str, Any]) -> str:
     lines += ["", f"{'stage':<10}{'device':<10}{'method':<10}why"]
     for stage, place in report["placement"].items():
         lines.append(f"{stage:<10}{place['device']:<10}{place['method']:<10}{place['reason']}")
-    lines += ["", f"{'check':<10}{'device':<10}{'method':<10}{'ms':>8}{'error':>10}{'allowed':>10}   1 s of audio"]
+    lines += [
+        "",
+        f"{'check':<10}{'device':<10}{'method':<10}{'ms':>8}{'error':>10}{'allowed':>10}   half a second of audio",
+    ]
     for c in report["checks"]:
         lines.append(f"{c['stage']:<10}{c['device']:<10}{c['method']:<10}" + _figures(c))
     lines += ["", *(f"{name}: {where}" for name, where in report["vocoders"].items())]

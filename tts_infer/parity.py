@@ -32,7 +32,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 # precisions have 8 and 11 bits.
 TOLERANCE: dict[DTypeName, float] = {"float32": 2e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
-_BATCH, _FRAMES = 2, 47  # more than one item, since batches have been wrong where single items were right; 1 s in all
+_BATCH, _FRAMES = 2, 23  # half a second; two items, since batches have been wrong where single items were right
 _REPEATS, _ROUNDS = 2, 5
 
 
@@ -45,7 +45,7 @@ class StageCheck:
     method: Method
     error: float  # largest difference from the CPU, relative to the CPU's largest value; inf if it does not run
     tolerance: float
-    ms: float  # for 1 s of audio, moving operands from and to the device that asks included; inf if it does not run
+    ms: float  # for half a second of audio, moving operands from and to the device that asks included; inf if it does not run
     failure: str = ""  # what was raised, if it does not run
 
     @property
