@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 .PHONY: app test check pytest screenshots clean
 
 app: $(VENV)/app.installed
-	$(BIN)/python app.py
+	$(BIN)/python app.py --open
 
 test: check pytest
 

@@ -5,6 +5,7 @@ audio = vocoder.decode(mel)
 """
 
 import tts_infer.doctor as doctor
+import tts_infer.pictures as pictures
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
 from tts_infer.batch import BatchReport, synthesize_batch
 from tts_infer.checkpoint import DEFAULT_VOCODER
@@ -31,16 +32,18 @@ from tts_infer.streaming import StreamingDecoder
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 
 __all__ = [
+    "DEFAULT_VOCODER",
+    "FEATURE_SUFFIXES",
+    "ISTFT",
+    "STAGES",
+    "STFT",
     "AudioClip",
     "BatchReport",
     "CheckpointError",
     "ConfigError",
     "Container",
-    "DEFAULT_VOCODER",
     "DTypeName",
-    "FEATURE_SUFFIXES",
     "FileError",
-    "ISTFT",
     "InputError",
     "InputTypeError",
     "KnownVocoder",
@@ -49,8 +52,6 @@ __all__ = [
     "MethodChoice",
     "Placement",
     "PlacementError",
-    "STAGES",
-    "STFT",
     "SampleFormat",
     "StageCheck",
     "StagePlacement",
@@ -69,6 +70,7 @@ __all__ = [
     "log_mel_error_db",
     "make_placement",
     "named_placements",
+    "pictures",
     "read_audio",
     "read_features",
     "resample",

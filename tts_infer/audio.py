@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -139,8 +140,11 @@ def write_audio(
     pcm, clipped = to_int16(samples) if sample_format == "pcm16" else (samples.astype(np.float32), 0)
     container = _CONTAINERS[Path(path).suffix.lower()]
     try:
+        # encoded in memory: what the system says of a full disk would be lost inside libsndfile
+        encoded = io.BytesIO()
+        soundfile.write(encoded, pcm, sample_rate, subtype=_SUBTYPES[sample_format], format=container)
         with whole_file(path) as part:
-            soundfile.write(part, pcm, sample_rate, subtype=_SUBTYPES[sample_format], format=container)
+            part.write_bytes(encoded.getbuffer())
     except (soundfile.LibsndfileError, OSError) as error:
         raise FileError(f"cannot write {os.fspath(path)}: {getattr(error, 'strerror', None) or error}") from None
     return clipped

@@ -10,14 +10,16 @@ import dataclasses
 import json
 import os
 import sys
+import wave
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, BinaryIO, NoReturn, get_args
 
+from torch import Tensor
 from tqdm import tqdm
 
 import tts_infer
-from tts_infer import Synthesis, Vocoder
+from tts_infer import AudioClip, Synthesis, Vocoder
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -55,7 +57,11 @@ def _parser() -> argparse.ArgumentParser:
 
     decode = commands.add_parser("decode", help="one file: decode features, or copy audio")
     decode.add_argument("input", metavar="IN", help=f"audio, or features ({', '.join(tts_infer.FEATURE_SUFFIXES)})")
-    decode.add_argument("-o", "--output", metavar="OUT", required=True, help=".wav or .flac file to write")
+    decode.add_argument("-o", "--output", metavar="OUT", help=".wav or .flac file to write")
+    decode.add_argument("--stream", action="store_true", help="write a WAV to stdout instead, while decoding")
+    decode.add_argument("--raw", action="store_true", help="with --stream: 16-bit samples without the WAV header")
+    decode.add_argument("--stream-frames", type=int, default=64, metavar="N", help="frames a piece (default: 64)")
+    decode.add_argument("--lookahead", default="full", metavar="N", help="frames; fewer come earlier (default: full)")
     add_vocoder_arguments(decode)
     _add_output_arguments(decode)
     decode.set_defaults(run=_decode)
@@ -133,26 +139,72 @@ def load_from(args: argparse.Namespace) -> Vocoder:
 
 
 def _decode(args: argparse.Namespace) -> int:
+    if (args.output is None) != args.stream or (args.raw and not args.stream):
+        raise tts_infer.InputError("give either -o OUT, or --stream (and with it, if wanted, --raw)")
+    return _decode_to_stdout(args) if args.stream else _decode_to_file(args)
+
+
+def _decode_to_file(args: argparse.Namespace) -> int:
     tts_infer.check_writable(args.output, args.sample_format)
-    if os.path.exists(args.output) and os.path.samefile(args.input, args.output):
+    if os.path.exists(args.output) and os.path.exists(args.input) and os.path.samefile(args.input, args.output):
         raise tts_infer.FileError(f"output {args.output} is the input itself; give another name")
-    is_features = Path(args.input).suffix.lower() in tts_infer.FEATURE_SUFFIXES
-    if is_features:
-        features = tts_infer.read_features(args.input)
-        vocoder = load_from(args)
-        result = vocoder.synthesize(features)
+    content = _read(args.input)
+    vocoder = load_from(args)
+    if isinstance(content, AudioClip):
+        result = vocoder.synthesize(audio=tts_infer.resample(content, vocoder.sample_rate).samples)
     else:
-        clip = tts_infer.read_audio(args.input)
-        vocoder = load_from(args)
-        result = vocoder.synthesize(audio=tts_infer.resample(clip, vocoder.sample_rate).samples)
-    if result.audio.shape[0] != 1:
-        raise tts_infer.InputError(f"{args.input} holds a batch of {result.audio.shape[0]}; decode writes one file")
+        result = vocoder.synthesize(content)
+    _require_one(result.audio, args.input)
     clipped = tts_infer.write_audio(args.output, result.audio[0], result.sample_rate, args.sample_format)
     report = _report(args, vocoder, result, clipped)
-    if not is_features:
+    if isinstance(content, AudioClip):
         report["log_mel_error_db"] = _copy_error_db(vocoder, result)
     print(json.dumps(report) if args.json else _as_text(report))
     return 0
+
+
+def _decode_to_stdout(args: argparse.Namespace) -> int:
+    """`tts-infer decode IN --stream | aplay` sounds before all is decoded."""
+    lookahead = args.lookahead if args.lookahead == "full" else _whole_number("--lookahead", args.lookahead, 0)
+    frames = _whole_number("--stream-frames", args.stream_frames, 1)
+    content = _read(args.input)
+    vocoder = load_from(args)
+    if isinstance(content, AudioClip):
+        content = vocoder.mel(tts_infer.resample(content, vocoder.sample_rate).samples)
+    audio = vocoder.stream(lookahead).decode(content.split(frames, dim=-1))
+    out: BinaryIO | wave.Wave_write = sys.stdout.buffer
+    if not args.raw:
+        out = wave.open(sys.stdout.buffer, "wb")  # noqa: SIM115  closing would end stdout, too
+        out.setparams((1, 2, vocoder.sample_rate, vocoder.head.istft.n_samples(content.shape[-1]), "NONE", ""))
+    for piece in audio:
+        _require_one(piece, args.input)
+        samples = tts_infer.to_int16(piece[0])[0].tobytes()
+        # writeframesraw leaves the header as it is: the number of samples is known, and a pipe cannot be rewound
+        out.writeframesraw(samples) if isinstance(out, wave.Wave_write) else out.write(samples)
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def _read(path: str) -> Tensor | AudioClip:
+    """Features, or audio at its own rate, as the suffix says."""
+    if Path(path).suffix.lower() in tts_infer.FEATURE_SUFFIXES:
+        return tts_infer.read_features(path)
+    return tts_infer.read_audio(path)
+
+
+def _require_one(audio: Tensor, path: str) -> None:
+    if audio.shape[0] != 1:
+        raise tts_infer.InputError(f"{path} holds a batch of {audio.shape[0]}; decode writes one file")
+
+
+def _whole_number(option: str, text: str | int, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise tts_infer.InputError(f"{option} is {text}; it must be a whole number of at least {least}")
+    return number
 
 
 def _report(args: argparse.Namespace, vocoder: Vocoder, result: Synthesis, clipped: int) -> dict[str, Any]:
@@ -197,7 +249,8 @@ def _batch(args: argparse.Namespace) -> int:
     vocoder = load_from(args)
     with tqdm(unit=" files", disable=args.json, leave=False) as bar:
 
-        def progress(files: int, seconds: float) -> None:
+        def progress(files: int, to_make: int, seconds: float) -> None:
+            bar.total = to_make
             elapsed = bar.format_dict["elapsed"] or 1e-9
             bar.set_postfix_str(f"{seconds:.0f} s of audio, {seconds / elapsed:.0f} x real time", refresh=False)
             bar.update(files - bar.n)
