@@ -174,9 +174,12 @@ def test_overlap_add_is_the_adjoint_of_frame(n_fft: int, hop: int) -> None:
 
 def test_bases_are_exact_where_they_must_be() -> None:
     cos, sin = dft_basis(1024)
-    assert cos.shape == sin.shape == (513, 1024)
-    assert not sin[0].any() and not sin[-1].any()
-    assert np.array_equal(cos[-1], np.tile([1.0, -1.0], 512))
+    assert cos.shape == sin.shape == (513, 513)
+    assert not sin[[0, -1]].any() and not sin[:, [0, -1]].any()
+    assert np.array_equal(cos[-1], np.resize([1.0, -1.0], 513))
+    # rows of a discrete cosine basis are orthogonal, to the rounding of float64
+    full = np.concatenate([cos, cos[:, 1:-1][:, ::-1]], axis=1)
+    assert np.allclose(full @ full.T / 512, np.diag(np.r_[2.0, np.ones(511), 2.0]), atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,10 @@
 Analysis of frame l:    X[k, l] = sum_n w[n] x[l hop + n] exp(-2 pi i k n / n_fft)
 Synthesis:              y[t]    = sum_l w[t - l hop] x_l[t - l hop]  /  sum_l w[t - l hop]^2
 
-With `method="matmul"` both are real matrix products: the window and the cosine and sine rows are folded into one
-basis, computed in float64 from angles reduced as integers, stored as float32. With `method="fft"` the product is
-replaced by `torch.fft`; framing, overlap-add and the window envelope are the same code. Frames are cut, and added
+With `method="matmul"` the sums over n and k are real matrix products. A cosine is the same at n and n_fft - n, a sine
+the negative, so half of each basis is enough; they are computed in float64 from angles reduced as integers, and stored
+as float32. With `method="fft"` the products are replaced by `torch.fft`; windowing, framing, overlap-add and the window
+envelope are the same code. Frames are cut, and added
 up again, as shifted blocks of `hop` samples: no fold, no unfold, no scatter.
 
 Constants come from numpy: float64 wherever they are made, whatever torch's default dtype and device are.
@@ -38,17 +39,18 @@ def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
 
 
 def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """cos and sin of 2 pi k n / n_fft, for bins k = 0 .. n_fft // 2.
+    """cos and sin of 2 pi k n / n_fft, for k and n from 0 to n_fft // 2.
 
-    k n is reduced modulo n_fft while still an integer, so that no angle is ever large; the sine rows of DC and
-    Nyquist are exactly zero.
+    k n is reduced modulo n_fft while still an integer, so that no angle is ever large; the sines of DC and Nyquist are
+    exactly zero, and so are those at n = 0 and n_fft / 2.
 
-    Shape: two of (N, n_fft), N = n_fft // 2 + 1
+    Shape: two of (N, N), N = n_fft // 2 + 1; both symmetric
     """
     turn = np.arange(n_fft) * (2 * np.pi / n_fft)
-    index = np.outer(np.arange(n_fft // 2 + 1), np.arange(n_fft)) % n_fft
+    half = np.arange(n_fft // 2 + 1)
+    index = np.outer(half, half) % n_fft
     cos, sin = np.cos(turn)[index], np.sin(turn)[index]
-    sin[0] = sin[-1] = 0.0
+    sin[[0, -1]] = sin[:, [0, -1]] = 0.0
     return cos, sin
 
 
@@ -163,7 +165,8 @@ class STFT(_Spectral):
     Source: torch.stft (center=True, pad_mode="reflect"); "same" is the convention of HiFi-GAN's meldataset.py.
     """
 
-    basis: Tensor
+    cos_basis: Tensor
+    sin_basis: Tensor
 
     def __init__(
         self,
@@ -176,7 +179,8 @@ class STFT(_Spectral):
         super().__init__(n_fft, hop_length, win_length, padding, method)
         if method == "matmul":
             cos, sin = dft_basis(n_fft)
-            self._constant("basis", (np.concatenate([cos, -sin]) * hann_window(self.win_length, n_fft)).T)
+            self._constant("cos_basis", cos)
+            self._constant("sin_basis", -sin)
 
     def n_frames(self, samples: int) -> int:
         """Frames that `samples` give."""
@@ -194,11 +198,14 @@ class STFT(_Spectral):
 
     def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """The transform of a signal, or of a part of one, that is already padded."""
-        frames = frame(padded, self.n_fft, self.hop_length)
+        frames = frame(padded, self.n_fft, self.hop_length) * self.window
         if self.method == "matmul":
-            real, imag = torch.matmul(frames, self.basis).chunk(2, dim=-1)
+            bins = self.n_fft // 2 + 1
+            first, mirrored = frames[..., :bins], F.pad(frames[..., bins:].flip(-1), (1, 1))
+            real = torch.matmul(first + mirrored, self.cos_basis)
+            imag = torch.matmul(first - mirrored, self.sin_basis)
         else:
-            spectrum = torch.fft.rfft(frames * self.window, dim=-1)
+            spectrum = torch.fft.rfft(frames, dim=-1)
             real, imag = spectrum.real, spectrum.imag
         return real.transpose(1, 2), imag.transpose(1, 2)
 
@@ -237,9 +244,8 @@ class ISTFT(_Spectral):
             cos, sin = dft_basis(n_fft)
             weight = np.full((n_fft // 2 + 1, 1), 2.0 / n_fft)
             weight[0] = weight[-1] = 1.0 / n_fft  # DC and Nyquist have no mirrored bin
-            scale = weight * hann_window(self.win_length, n_fft)
-            self._constant("cos_basis", cos * scale)
-            self._constant("sin_basis", -sin * scale)
+            self._constant("cos_basis", cos * weight)
+            self._constant("sin_basis", -sin * weight)
         self._require_invertible()
 
     def n_samples(self, frames: int) -> int:
@@ -275,8 +281,11 @@ class ISTFT(_Spectral):
         """Windowed frames, before they are added up. Shape: real, imag of (B, N, L) -> (B, L, n_fft)"""
         real, imag = real.transpose(1, 2), imag.transpose(1, 2)
         if self.method == "matmul":
-            return torch.matmul(real, self.cos_basis) + torch.matmul(imag, self.sin_basis)
-        return torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1) * self.window
+            even, odd = torch.matmul(real, self.cos_basis), torch.matmul(imag, self.sin_basis)
+            frames = torch.cat([even + odd, (even - odd)[..., 1:-1].flip(-1)], dim=-1)
+        else:
+            frames = torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1)
+        return frames * self.window
 
     def normalise(self, rows: Tensor, first: int, length: int) -> Tensor:
         """Divide some rows of a signal by its window envelope, in place.
