@@ -101,9 +101,9 @@ class LogMel(nn.Module):
 
     def _log_mel(self, padded: Tensor) -> Tensor:
         real, imag = self.stft.transform(padded)
-        power = real.square() + imag.square()
+        power = real.square().add_(imag.square())
         if self.config.power_eps:
-            power = power + self.config.power_eps
-        magnitude = power.sqrt() if self.config.power == 1 else power
+            power += self.config.power_eps
+        magnitude = power.sqrt_() if self.config.power == 1 else power
         mel = torch.matmul(magnitude.transpose(1, 2), self.filterbank)
-        return mel.clamp_min(self.config.log_floor).log().transpose(1, 2).contiguous()
+        return mel.clamp_min_(self.config.log_floor).log_().transpose(1, 2).contiguous()

@@ -198,13 +198,15 @@ class STFT(_Spectral):
 
     def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """The transform of a signal, or of a part of one, that is already padded."""
-        frames = frame(padded, self.n_fft, self.hop_length) * self.window
         if self.method == "matmul":
+            frames = frame(padded, self.n_fft, self.hop_length) * self.window
             bins = self.n_fft // 2 + 1
             first, mirrored = frames[..., :bins], F.pad(frames[..., bins:].flip(-1), (1, 1))
             real = torch.matmul(first + mirrored, self.cos_basis)
             imag = torch.matmul(first - mirrored, self.sin_basis)
         else:
+            # where FFTs are good so is unfold, a view that the product with the window turns into frames
+            frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window
             spectrum = torch.fft.rfft(frames, dim=-1)
             real, imag = spectrum.real, spectrum.imag
         return real.transpose(1, 2), imag.transpose(1, 2)
@@ -230,6 +232,7 @@ class ISTFT(_Spectral):
 
     cos_basis: Tensor
     sin_basis: Tensor
+    envelope: Tensor  # of R frames
 
     def __init__(
         self,
@@ -246,6 +249,7 @@ class ISTFT(_Spectral):
             weight[0] = weight[-1] = 1.0 / n_fft  # DC and Nyquist have no mirrored bin
             self._constant("cos_basis", cos * weight)
             self._constant("sin_basis", -sin * weight)
+        self._constant("envelope", self._envelope(self.overlap).numpy())
         self._require_invertible()
 
     def n_samples(self, frames: int) -> int:
@@ -300,7 +304,7 @@ class ISTFT(_Spectral):
 
         Shape: (B, rows, hop_length) -> the same
         """
-        envelope = self._envelope(min(length, self.overlap))
+        envelope = self.envelope if length >= self.overlap else self._envelope(length)
         edge = envelope.shape[0] // 2
         closing = length + self.overlap - 1 - edge
         parts = (

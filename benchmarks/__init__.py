@@ -1,0 +1,1 @@
+"""Measurements against peers: one command each, all contestants in one interleaved run."""

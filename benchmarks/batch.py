@@ -1,0 +1,94 @@
+"""Many short clips, from files to files, against decoding in memory and a loop over the official package.
+
+`python -m benchmarks.batch` makes its clips with espeak-ng, which must be installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from benchmarks.common import environment, finish, table
+from tts_infer import Vocoder, load_vocoder, read_audio, synthesize_batch
+from tts_infer.official import OfficialVocos
+
+WORDS = ["the", "one", "two", "three", "green", "house", "river", "morning", "paper", "engine", "quickly", "light"]
+
+
+def make_clips(folder: Path, count: int) -> None:
+    """Utterances of 1 to 24 words: about 0.5 to 8 s."""
+    random.seed(0)
+    for i in range(count):
+        text = " ".join(random.choices(WORDS, k=random.randint(1, 24)))
+        voice = random.choice(["en", "en-us", "de", "fr", "en+f3"])
+        subprocess.run(["espeak-ng", "-v", voice, "-w", folder / f"{i:05}.wav", text], check=True)
+
+
+def official_loop(vocoder: Vocoder, clips: list[Path], out: Path) -> None:
+    """What a script over the official package does: read, features, decode, write."""
+    model = vocoder._pipeline.model
+    official = OfficialVocos(model.config).eval()
+    official.load_state_dict(model.state_dict(), strict=False)
+    with torch.inference_mode():
+        for clip in clips:
+            audio = torch.from_numpy(read_audio(clip, vocoder.sample_rate).samples)[None]
+            soundfile.write(
+                out / clip.name, official(official.feature_extractor(audio))[0].numpy(), vocoder.sample_rate
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=2000)
+    args = parser.parse_args()
+    if shutil.which("espeak-ng") is None:
+        parser.error("espeak-ng is not installed")
+    setting = environment("vocos")
+    print(setting)
+    vocoder = load_vocoder(device="cpu")
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "in").mkdir()
+        (root / "official").mkdir()
+        make_clips(root / "in", args.clips)
+        clips = sorted((root / "in").glob("*.wav"))
+        waves = [read_audio(clip, vocoder.sample_rate).samples for clip in clips]
+        start = time.perf_counter()
+        for wave in waves:  # the same work, one by one, without files
+            vocoder(wave)
+        memory_s = time.perf_counter() - start
+        report = synthesize_batch(vocoder, [root / "in"], root / "out")
+        start = time.perf_counter()
+        official_loop(vocoder, clips, root / "official")
+        official_s = time.perf_counter() - start
+        worst = max(
+            float(
+                np.abs(soundfile.read(root / "out" / c.name)[0] - soundfile.read(root / "official" / c.name)[0]).max()
+            )
+            for c in clips
+        )
+    rows: list[dict[str, Any]] = [
+        {"what": what, "s": s, "x real time": report.seconds / s, "ratio to official": official_s / s}
+        for what, s in (
+            ("batch, files to files", report.wall_s),
+            ("in memory, one by one", memory_s),
+            ("official loop", official_s),
+        )
+    ]
+    table(f"{args.clips} clips, {report.seconds:.0f} s of audio", rows)
+    print(f"\nlargest difference of any sample: {worst:.1e} of full scale")
+    finish("batch", {**setting, "largest difference": worst}, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""Decoding against peers: `python -m benchmarks.decode`.
+
+All contestants hold the same weights and decode the same mel in turn. Ratios are to the official vocos 0.1.0, eager,
+float32. ONNX Runtime and OpenVINO run our modules with the matmul inverse STFT inside the graph, since neither
+expresses the official one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shutil
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.common import environment, finish, measure, table
+from tts_infer import load_vocoder, make_placement
+from tts_infer.config import VocoderConfig
+from tts_infer.model import Vocos
+from tts_infer.official import OfficialVocos
+from tts_infer.packed import PackedLinear, problem
+from tts_infer.vocoder import Vocoder
+
+Decoder = Callable[[Tensor], Any]
+OFFICIAL = "official eager"
+
+
+def official(config: VocoderConfig, weights: dict[str, Tensor]) -> OfficialVocos:
+    model = OfficialVocos(config).eval().requires_grad_(False)
+    model.load_state_dict(weights, strict=False)
+    return model
+
+
+def ours(config: VocoderConfig, weights: dict[str, Tensor], dtype: Any, **how: Any) -> Decoder:
+    model = Vocos(config, "fft").eval().requires_grad_(False)
+    model.load_state_dict(weights)
+    return Vocoder(model, make_placement(device="cpu", dtype=dtype, **how), "ours", dtype).decode
+
+
+def onnx_runtime(model: Vocos) -> Decoder:
+    import onnxruntime
+
+    length = torch.export.Dim("L", min=2, max=100_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            model, (torch.zeros(2, 100, 50),), dynamic_shapes=({0: torch.export.Dim("B"), 2: length},), verbose=False
+        )
+    assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda mel: session.run(None, {name: mel.numpy()})[0]
+
+
+def openvino(model: Vocos, precision: str) -> Decoder:
+    import openvino as ov
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing: lengths were checked, errors are in the table
+        graph = ov.convert_model(model, example_input=torch.zeros(1, 100, 50))
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    compiled = ov.Core().compile_model(graph, "CPU", settings)
+    return lambda mel: compiled(mel.numpy())[0]
+
+
+def contestants(config: VocoderConfig, weights: dict[str, Tensor], with_compile: bool) -> dict[str, Decoder]:
+    eager = official(config, weights)
+    found: dict[str, Decoder] = {OFFICIAL: eager}
+    if with_compile and shutil.which("g++"):
+        found["official compiled"] = torch.compile(official(config, weights), dynamic=True)
+    found["ours float32, fft"] = ours(config, weights, "float32", istft="fft")
+    found["ours float32, matmul"] = ours(config, weights, "float32", istft="matmul")
+    found["ours float32, reference"] = ours(
+        config, weights, "float32", istft="fft", spec={"backbone": "cpu/torch", "head": "cpu/torch"}
+    )
+    if problem("bfloat16") is None:
+        found["ours bfloat16, fft"] = ours(config, weights, "bfloat16", istft="fft")
+        found["ours bfloat16, matmul"] = ours(config, weights, "bfloat16", istft="matmul")
+    graph = Vocos(config, "matmul").eval().requires_grad_(False)
+    graph.load_state_dict(weights)
+    found["ONNX Runtime float32"] = onnx_runtime(graph)
+    found["OpenVINO float32"] = openvino(graph, "f32")
+    if problem("bfloat16") is None:
+        found["OpenVINO bfloat16"] = openvino(graph, "bf16")
+    return found
+
+
+def flop_per_frame(config: VocoderConfig) -> float:
+    """Of convolutions and linear layers; the inverse STFT is not counted."""
+    b, h = config.backbone, config.head
+    blocks = b.num_layers * (2 * 7 * b.dim + 4 * b.dim * b.intermediate_dim)
+    return 2 * 7 * b.input_channels * b.dim + blocks + 2 * b.dim * (h.n_fft + 2)
+
+
+def gemm_runs(config: VocoderConfig, frames: int) -> dict[str, Callable[[], object]]:
+    """The blocks' two products, packed, and nothing else: the rate that the whole is held against."""
+    dim, inner = config.backbone.dim, config.backbone.intermediate_dim
+    runs: dict[str, Callable[[], object]] = {}
+    for dtype in ("float32", "bfloat16"):
+        if problem(dtype) is not None:
+            continue
+        up = PackedLinear(torch.randn(inner, dim), torch.zeros(inner), dtype)
+        down = PackedLinear(torch.randn(dim, inner), torch.zeros(dim), dtype)
+        x = torch.randn(1, frames, dim).to(up.dtype)
+        runs[f"gemm {dtype}"] = lambda up=up, down=down, x=x: down(up(x))  # type: ignore[misc]
+    return runs
+
+
+def difference(audio: Any, expected: Tensor) -> float:
+    """Largest difference from the official output, relative to its peak."""
+    got = torch.from_numpy(np.asarray(audio)) if not isinstance(audio, Tensor) else audio
+    return float((got.double() - expected).abs().max() / expected.abs().max())
+
+
+def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argparse.Namespace) -> list[dict[str, Any]]:
+    decoders = contestants(config, weights, args.compile)
+    results = []
+    for batch in args.batch:
+        for frames in args.frames:
+            mel = torch.randn(batch, 100, frames, generator=torch.Generator().manual_seed(0)) * 2 - 5
+            expected = decoders[OFFICIAL](mel).double()
+            errors = {key: difference(decode(mel), expected) for key, decode in decoders.items()}
+            runs: dict[str, Callable[[], object]] = {key: partial(decode, mel) for key, decode in decoders.items()}
+            gemm = gemm_runs(config, batch * frames)
+            ms = measure({**runs, **gemm}, args.seconds)
+            work = flop_per_frame(config) * batch * frames
+            gemm_work = 4 * config.backbone.dim * config.backbone.intermediate_dim * batch * frames
+            rows = []
+            for key in decoders:
+                rate = work / ms[key] / 1e6
+                peak = ms.get("gemm bfloat16" if "bfloat16" in key else "gemm float32", math.nan)
+                rows.append(
+                    {
+                        "contestant": key,
+                        "ms": ms[key],
+                        "x real time": batch * frames * config.mel.hop_length / config.mel.sample_rate / ms[key] * 1e3,
+                        "ratio": ms[OFFICIAL] / ms[key],
+                        "GFLOP/s": rate,
+                        "of GEMM": rate / (gemm_work / peak / 1e6),
+                        "error": errors[key],
+                    }
+                )
+            table(f"{name}, batch {batch}, {frames} frames", rows)
+            results += [{"model": name, "batch": batch, "frames": frames, **row} for row in rows]
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, nargs="+", default=[10, 94, 938, 5625])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--models", nargs="+", choices=["large", "embedded"], default=["large", "embedded"])
+    parser.add_argument("--seconds", type=float, default=8.0, help="measuring time of one table (default: 8)")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    setting = environment("vocos", "onnxruntime", "openvino")
+    print(setting)
+    results: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        if "large" in args.models:
+            config = VocoderConfig()
+            results += run("large, 13.5 M, random weights", config, Vocos(config, "fft").state_dict(), args)
+        if "embedded" in args.models:
+            vocoder = load_vocoder(device="cpu")
+            model = vocoder._pipeline.model
+            results += run("embedded, 3.6 M", model.config, model.state_dict(), args)
+    finish("decode", setting, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a fresh process pays before its first audio, step by step. `python -m benchmarks.start`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from typing import Any
+
+from benchmarks.common import environment, finish, table
+
+# Each line is a step; time and peak memory are taken after it.
+OURS = """
+import torch
+import tts_infer
+vocoder = tts_infer.load_vocoder(device="cpu")
+mel = torch.zeros(1, 100, 938)
+audio = vocoder.decode(mel)
+audio = vocoder.decode(mel)
+"""
+OFFICIAL = """
+import torch
+from tts_infer.official import OfficialVocos, import_vocos; vocos = import_vocos()
+import tts_infer; from tts_infer.config import read_vocoder_config as read; from tts_infer.checkpoint import resolve
+mel = torch.zeros(1, 100, 938); vocoder = OfficialVocos(read(resolve("vocos-mini-24khz").config)).eval()
+with torch.inference_mode(): audio = vocoder(mel)
+with torch.inference_mode(): audio = vocoder(mel)
+"""
+NAMES = ("import torch", "import", "load", None, "first decode of 10 s", "second decode of 10 s")
+RUNNER = """
+import json, resource, sys, time
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+rows = []
+for line in sys.argv[1].strip().splitlines():
+    start = time.perf_counter()
+    exec(line)
+    rows.append(((time.perf_counter() - start) * 1e3, peak()))
+print(json.dumps(rows))
+"""
+
+
+def steps(script: str) -> list[list[float]]:
+    done = subprocess.run([sys.executable, "-c", RUNNER, script], capture_output=True, text=True, check=True)
+    rows: list[list[float]] = json.loads(done.stdout)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=7)
+    args = parser.parse_args()
+    setting = environment("vocos")
+    print(setting)
+    runs = [(steps(OURS), steps(OFFICIAL)) for _ in range(args.repeats)]
+    rows: list[dict[str, Any]] = []
+    for i, name in enumerate(NAMES):
+        if name is None:
+            continue
+        ours_ms, theirs_ms = (statistics.median(run[who][i][0] for run in runs) for who in (0, 1))
+        ours_mb, theirs_mb = (statistics.median(run[who][i][1] for run in runs) for who in (0, 1))
+        rows.append(
+            {
+                "step": name,
+                "ours ms": ours_ms,
+                "official ms": theirs_ms,
+                "ours peak MB": ours_mb,
+                "official peak MB": theirs_mb,
+            }
+        )
+    table("steps of a fresh process, medians", rows)
+    print(f"\nimport tts_infer adds {100 * rows[1]['ours ms'] / rows[0]['ours ms']:.1f} % to import torch")
+    finish("start", setting, rows)
+
+
+if __name__ == "__main__":
+    main()

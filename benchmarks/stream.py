@@ -1,0 +1,121 @@
+"""Streaming: cost of a push, against decoding each push anew with its context, and what less lookahead costs.
+
+`python -m benchmarks.stream [CLIPS...]`; the clips (the examples, if none are given) are copied with less and less
+lookahead, and the log-mel error against the exact decode is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.common import environment, finish, measure, table
+from tts_infer import Vocoder, load_vocoder, log_mel_error_db, make_placement, read_audio
+from tts_infer.config import VocoderConfig
+from tts_infer.model import Vocos
+
+PUSH = 10
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def vocoders() -> dict[str, Vocoder]:
+    config = VocoderConfig()
+    torch.manual_seed(0)
+    large = Vocos(config, "fft").eval().requires_grad_(False)
+    return {
+        "embedded": load_vocoder(device="cpu"),
+        "large": Vocoder(large, make_placement(device="cpu"), "large"),
+    }
+
+
+def costs(name: str, vocoder: Vocoder, seconds: float) -> dict[str, Any]:
+    reach = vocoder.backbone.reach
+    stream, mel = vocoder.stream(), torch.randn(1, 100, PUSH) * 2 - 5
+    stream.push(torch.zeros(1, 100, 100))  # past the beginning
+    with_context = torch.randn(1, 100, PUSH + 2 * (reach + 2)) * 2 - 5  # and the frames whose windows overlap
+    runs: dict[str, Callable[[], object]] = {
+        "push": lambda: stream.push(mel),
+        "plain": lambda: vocoder.decode(mel),
+        "again": lambda: vocoder.decode(with_context),
+    }
+    ms = measure(runs, seconds, most=200)
+    return {
+        "vocoder": name,
+        "push ms": ms["push"],
+        "plain decode ms": ms["plain"],
+        "push / plain": ms["push"] / ms["plain"],
+        "re-decode ms": ms["again"],
+        "re-decode / push": ms["again"] / ms["push"],
+        "x real time": PUSH * 256 / 24000 / ms["push"] * 1e3,
+    }
+
+
+def lookahead(vocoder: Vocoder, clips: list[Path]) -> list[dict[str, Any]]:
+    rows = []
+    mels = [vocoder.mel(read_audio(clip, vocoder.sample_rate).samples) for clip in clips]
+    whole = [vocoder.decode(mel) for mel in mels]
+    for frames in (0, 3, 6, 9, 13, 20, 27):
+        stream, errors, peaks = vocoder.stream(frames), [], []
+        for mel, exact in zip(mels, whole, strict=True):
+            stream.reset()
+            audio: Tensor = torch.cat(list(stream.decode(mel.split(PUSH, dim=2))), dim=1)
+            errors.append(log_mel_error_db(vocoder.mel(exact), vocoder.mel(audio)))
+            peaks.append(float((audio - exact).abs().max() / exact.abs().max()))
+        latency_ms = stream.delay_frames * vocoder.hop_length / vocoder.sample_rate * 1e3
+        rows.append(
+            {
+                "lookahead": frames,
+                "latency ms": latency_ms,
+                "log-mel error dB": sum(errors) / len(errors),
+                "of peak": max(peaks),
+            }
+        )
+    return rows
+
+
+def sustained(vocoder: Vocoder, hours: float) -> dict[str, Any]:
+    """Audio in pushes, without growth. Peak memory is read after a tenth and at the end."""
+    stream, mel = vocoder.stream(), torch.randn(1, 100, PUSH) * 2 - 5
+    pushes = int(hours * 3600 * 24000 / 256 / PUSH)
+    peaks, times, start = [], [], time.perf_counter()
+    for i in range(pushes):
+        stream.push(mel)
+        if i in (pushes // 10, pushes - 1):
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            times.append(time.perf_counter() - start)
+    rate = [pushes // 10 / times[0], (pushes - pushes // 10) / (times[1] - times[0])]
+    return {
+        "hours": hours,
+        "growth MB": peaks[1] - peaks[0],
+        "pushes/s, first tenth": rate[0],
+        "pushes/s, rest": rate[1],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", nargs="*", type=Path, help="audio files (default: the examples)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="measuring time of one table (default: 6)")
+    parser.add_argument("--hours", type=float, default=1.0, help="audio of the sustained run (default: 1)")
+    args = parser.parse_args()
+    setting = environment()
+    print(setting)
+    found = vocoders()
+    rows = [costs(name, vocoder, args.seconds) for name, vocoder in found.items()]
+    table(f"pushes of {PUSH} frames", rows)
+    errors = lookahead(found["embedded"], args.clips or sorted(EXAMPLES.glob("*.wav")))
+    table("less lookahead, embedded vocoder", errors)
+    steady = sustained(found["embedded"], args.hours)
+    table("sustained, embedded vocoder", [steady])
+    finish("stream", setting, [{"costs": rows, "lookahead": errors, "sustained": steady}])
+
+
+if __name__ == "__main__":
+    main()
