@@ -18,7 +18,8 @@ PACKAGE = ROOT / "tts_infer"
 LEVELS = [
     {"errors"},
     {"config"},
-    {"audio", "inputs", "devices"},
+    {"inputs", "devices"},
+    {"audio"},
     {"spectral", "timing"},
     {"mel"},
     {"model", "evaluate"},
@@ -56,7 +57,9 @@ def test_imports_go_down(path: Path) -> None:
     assert not upward, f"{path.name} imports from its own level or above: {upward}"
 
 
-@pytest.mark.parametrize("path", [ROOT / "app.py", *(ROOT / "ui").glob("*.py"), PACKAGE / "cli.py"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [ROOT / "app.py", *(ROOT / "ui").glob("*.py"), PACKAGE / "cli.py"], ids=lambda p: p.stem
+)
 def test_the_top_uses_public_names_only(path: Path) -> None:
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):

@@ -11,6 +11,7 @@ import torch
 
 import tts_infer
 from tts_infer.config import BackboneConfig, HeadConfig, MelConfig, VocoderConfig
+from tts_infer.devices import CPU, dtype_refusal
 from tts_infer.errors import InputError, InputTypeError, PlacementError
 from tts_infer.model import Vocos
 from tts_infer.placement import make_placement
@@ -146,12 +147,15 @@ def test_a_copy_keeps_level_and_spectrum(vocoder: Vocoder, speech: torch.Tensor)
     assert tts_infer.log_mel_error_db(vocoder.mel(speech), vocoder.mel(copy)) < 3.0
 
 
-def test_bfloat16_stays_close(vocoder: Vocoder, speech: torch.Tensor) -> None:
+@pytest.mark.skipif(dtype_refusal(CPU, "bfloat16") is not None, reason="no bfloat16 on this CPU")
+@pytest.mark.parametrize("method", ["auto", "torch"])
+def test_bfloat16_stays_close(vocoder: Vocoder, speech: torch.Tensor, method: str) -> None:
     mel = vocoder.mel(speech)
-    half = tts_infer.load_vocoder(device="cpu", dtype="bfloat16").decode(mel)
+    placement = {"backbone": f"cpu/{method}", "head": f"cpu/{method}"}
+    half = tts_infer.load_vocoder(device="cpu", placement=placement, dtype="bfloat16").decode(mel)
     assert half.dtype == torch.float32
-    # three significant digits per product; measured 0.1 dB
-    assert 0.0 < tts_infer.log_mel_error_db(vocoder.mel(vocoder.decode(mel)), vocoder.mel(half)) < 0.25
+    # three significant digits per product; measured on recordings 0.04 dB packed and 0.06 dB by autocast
+    assert 0.0 < tts_infer.log_mel_error_db(vocoder.mel(vocoder.decode(mel)), vocoder.mel(half)) < 0.12
 
 
 def test_silence_stays_silent(vocoder: Vocoder) -> None:

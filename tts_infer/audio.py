@@ -17,6 +17,7 @@ import soxr
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
 
 SampleFormat = Literal["pcm16", "float32"]
@@ -86,10 +87,17 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
 
     Shape: any -> the same
     """
-    samples = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
+    samples = _as_numpy(audio)
     clipped = int(np.count_nonzero(np.abs(samples) > 1.0))
     scaled = np.rint(samples * np.float32(INT16_SCALE))
     return np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16), clipped
+
+
+def _as_numpy(audio: Tensor | NDArray[np.floating]) -> NDArray[np.floating]:
+    if not isinstance(audio, Tensor):
+        return np.asarray(audio)
+    with exclusive(audio.device):  # to copy from an accelerator is to use it
+        return audio.detach().cpu().numpy()
 
 
 def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
@@ -136,7 +144,7 @@ def write_audio(
     check_writable(path, sample_format)
     if audio.ndim != 1:
         raise InputError(f"audio to write has shape {tuple(audio.shape)}; expected (T,)")
-    samples = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else audio
+    samples = _as_numpy(audio)
     pcm, clipped = to_int16(samples) if sample_format == "pcm16" else (samples.astype(np.float32), 0)
     container = _CONTAINERS[Path(path).suffix.lower()]
     try:

@@ -45,7 +45,7 @@ class StageCheck:
     method: Method
     error: float  # largest difference from the CPU, relative to the CPU's largest value; inf if it does not run
     tolerance: float
-    ms: float  # for half a second of audio, with moving operands from and to the device that asks; inf if it does not run
+    ms: float  # for half a second of audio, moving it from and to the device that asks included; inf if it does not run
     failure: str = ""  # what was raised, if it does not run
 
     @property
