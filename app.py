@@ -18,6 +18,7 @@ from ui.api import api_tab
 from ui.batch import batch_tab
 from ui.compare import compare_tab
 from ui.decode import decode_tab
+from ui.device import device_tab
 from ui.engine import AUTO, KEEP_S, load
 from ui.texts import label, translations
 
@@ -42,6 +43,8 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
                 compare_tab(vocoders)
             with gr.Tab(label("Batch")):
                 batch_tab(vocoders, device)
+            with gr.Tab(label("Device"), id="device") as tab:
+                device_tab(tab, device)
             with gr.Tab(label("API")):
                 api_tab()
     return demo

@@ -23,6 +23,23 @@ client = Client("http://127.0.0.1:7860/")
 wav, report = client.predict(mel=handle_file("mel.npy"), vocoder="vocos-mini-24khz", api_name="/decode")
 print(wav, report["total_ms"], report["log_mel_error_db"])
 """,
+    "/stream": """
+from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860/")
+job = client.submit(audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", api_name="/stream")
+for piece, wav, report in job:  # job.cancel() ends the work
+    print(piece["file"], piece["end_s"], "of", piece["of_s"], "s")
+print(wav, report["total_ms"])
+""",
+    "/stream_mel": """
+from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860/")
+job = client.submit(mel=handle_file("mel.npy"), vocoder="vocos-mini-24khz", api_name="/stream_mel")
+for piece, wav, report in job:
+    print(piece["file"], piece["end_s"], "of", piece["of_s"], "s")
+""",
     "/compare": """
 from gradio_client import Client, handle_file
 
@@ -38,10 +55,25 @@ for wav, report in zip(wavs, reports):
 from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860/")
-results_zip, rows = client.predict(
+results_zip, report = client.predict(
     files=[handle_file("speech.wav"), handle_file("mel.npy")], vocoder="vocos-mini-24khz", api_name="/batch"
 )
-print(results_zip, [(row["file"], row.get("error")) for row in rows])
+print(results_zip, report["xrt"], [(row["file"], row.get("error")) for row in report["files"]])
+""",
+    "/doctor": """
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860/")
+report = client.predict(device="auto", api_name="/doctor")
+for stage, place in report["placement"].items():
+    print(stage, place["device"], place["method"], place["reason"])
+""",
+    "/audit": """
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860/")
+for row in client.predict(api_name="/audit"):
+    print(row["path"], row["stage"], row["release"], row["clean"], row["missing"])
 """,
 }
 

@@ -6,6 +6,7 @@ import csv
 import html
 import io
 import itertools
+import json
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -17,13 +18,13 @@ from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
 from ui.decode import dropdown
-from ui.engine import AUTO, COMPUTE, Report, load, read_samples, run, shown_errors
-from ui.results import result_view, table
+from ui.engine import AUTO, COMPUTE, Report, load, read_samples, shown_errors
+from ui.results import clipping, duration, result_view, table
 from ui.texts import Words, label, words_of
 
 MOST_FILES = 1000
 MOST_BYTES = 1_000_000_000  # unpacked: a small zip can hold a lot of nothing
-COLUMNS = ("file", "output", "seconds", "total_ms", "xrt", "log_mel_error_db", "clipped_samples", "error")
+COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "error")
 
 
 def batch(
@@ -33,7 +34,7 @@ def batch(
     istft: tts_infer.MethodChoice = AUTO,
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
-) -> tuple[str, list[Report]]:
+) -> tuple[str, Report]:
     """Decode many files: audio is copied, mels are decoded, zip files are unpacked. A broken file stops nothing.
 
     Parameters:
@@ -43,8 +44,8 @@ def batch(
         istft: inverse STFT method
 
     Returns:
-        a zip with the outputs as 16-bit WAV and results.csv, and its rows: file, output, seconds, total_ms, xrt,
-        log_mel_error_db, clipped_samples, error
+        a zip with the outputs as 16-bit WAV and results.csv, and the report: seconds, total_ms, xrt, clipped_samples,
+        and files, the rows of results.csv: file, output, seconds, log_mel_error_db, or file and error
     """
     words = words_of(request)
     with tempfile.TemporaryDirectory() as folder, shown_errors(words, *(files or [])):
@@ -53,14 +54,23 @@ def batch(
         progress(0, desc=words("Reading the files"))
         inputs = list(unpacked(files, Path(folder)))
         model = load(vocoder, device, istft=istft)
-        rows: list[Report] = []
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-            for i, (name, path) in enumerate(inputs):
-                progress((i, len(inputs)), desc=name, unit=words("files"))
-                rows.append(one(model, name, path, archive))
-            archive.writestr("results.csv", as_csv(rows))
-    return save_bytes_to_cache(packed.getvalue(), "results.zip", str(gr.utils.get_upload_folder())), rows
+        outputs = free_names([name for name, _ in inputs])
+        manifest, made = Path(folder) / "inputs.jsonl", Path(folder) / "made"
+        rows = [{"input": str(path), "output": output} for (_, path), output in zip(inputs, outputs, strict=True)]
+        manifest.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+
+        def show(done: int, count: int, seconds: float) -> None:
+            progress((done, count), desc=words("{seconds:.1f} s of audio").format(seconds=seconds), unit=words("files"))
+
+        done = tts_infer.synthesize_batch(model, [manifest], made, progress=show)
+        files_done = [
+            row_of(model, name, path, made / output, done.failed.get(output))
+            for (name, path), output in zip(inputs, outputs, strict=True)
+        ]
+        packed = pack(made, files_done)
+    report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt}
+    report |= {"clipped_samples": done.clipped_samples, "files": files_done}
+    return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
 
 
 def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -92,26 +102,43 @@ def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
                 yield str(path), target
 
 
-def one(model: tts_infer.Vocoder, name: str, path: Path, archive: zipfile.ZipFile) -> Report:
-    """Run one file, add its output to the archive, and return its row."""
-    try:
-        if path.suffix.lower() in tts_infer.FEATURE_SUFFIXES:
-            result = run(model, mel=tts_infer.read_features(path))
-        else:
-            result = run(model, audio=read_samples(path, model.sample_rate))
-    except tts_infer.TTSInferError as error:
-        return {"file": name, "error": str(error).replace(str(path), name)}
-    output = free_name(PurePosixPath(name).stem, archive.namelist())
-    with tempfile.TemporaryDirectory() as folder:
-        tts_infer.write_audio(Path(folder) / "out.wav", result.waveform, model.sample_rate)
-        archive.write(Path(folder) / "out.wav", output)
-    return {"file": name, "output": output} | {key: result.report[key] for key in COLUMNS if key in result.report}
+def free_names(names: Sequence[str]) -> list[str]:
+    """A name for each output that no other has."""
+    taken: list[str] = []
+    for name in names:
+        stem = PurePosixPath(name).stem
+        numbered = (f"{stem}{number}.wav" for number in itertools.chain([""], (f"-{i}" for i in itertools.count(2))))
+        taken.append(next(free for free in numbered if free.casefold() not in map(str.casefold, taken)))
+    return taken
 
 
-def free_name(stem: str, taken: Sequence[str]) -> str:
-    """A name for an output that no other has."""
-    names = (f"{stem}{number}.wav" for number in itertools.chain([""], (f"-{i}" for i in itertools.count(2))))
-    return next(name for name in names if name not in taken)
+def row_of(model: tts_infer.Vocoder, name: str, source: Path, output: Path, problem: str | None) -> Report:
+    """What became of one file."""
+    if problem is not None:
+        return {"file": name, "error": problem.replace(str(source), name)}
+    if source.suffix.lower() in tts_infer.FEATURE_SUFFIXES:
+        mel = tts_infer.read_features(source)
+    else:
+        mel = model.mel(read_samples(source, model.sample_rate))[0].cpu()
+    samples = read_samples(output, model.sample_rate)
+    error = tts_infer.log_mel_error_db(mel.reshape(mel.shape[-2:]), model.mel(samples)[0].cpu(), model.mel_config)
+    return {
+        "file": name,
+        "output": output.name,
+        "seconds": samples.shape[1] / model.sample_rate,
+        "log_mel_error_db": error,
+    }
+
+
+def pack(made: Path, rows: Sequence[Report]) -> bytes:
+    """The outputs and results.csv as a zip."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for row in rows:
+            if "output" in row:
+                archive.write(made / row["output"], row["output"])
+        archive.writestr("results.csv", as_csv(rows))
+    return packed.getvalue()
 
 
 def as_csv(rows: Sequence[Report]) -> str:
@@ -123,23 +150,30 @@ def as_csv(rows: Sequence[Report]) -> str:
     return text.getvalue()
 
 
-def draw_batch(rows: list[Report], request: gr.Request) -> str:
+def draw_batch(report: Report, request: gr.Request) -> str:
     """How it went, in words and as a table; what failed says why."""
-    words = words_of(request)
+    words, rows = words_of(request), report["files"]
     failed = sum("error" in row for row in rows)
     summary = words("{done} of {count} files decoded.").format(done=len(rows) - failed, count=len(rows))
+    if failed < len(rows):
+        summary += " " + words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(
+            time=duration(report), **report
+        )
+        summary += " " + clipping(report, words)
     return f"<p>{summary}</p>{batch_table(rows, words)}"
 
 
 def batch_table(rows: Sequence[Report], words: Words) -> str:
     """One row per file."""
-    heads = ("File", "Seconds", "ms", "× real time", "Log-mel error (dB)", "Clipped samples")
-    formats = {"seconds": ".2f", "total_ms": ".1f", "xrt": ".1f", "log_mel_error_db": ".2f", "clipped_samples": "d"}
+    heads = ("File", "Output", "Seconds", "Log-mel error (dB)")
     lines = []
     for row in rows:
-        failed = [f"⚠ {html.escape(row['error'])}"] if "error" in row else []
-        lines.append([html.escape(row["file"]), *(failed or [f"{row[key]:{how}}" for key, how in formats.items()])])
-    return table(words("Batch"), [words(head) for head in heads], lines)
+        if "error" in row:
+            lines.append([html.escape(row["file"]), f"⚠ {html.escape(row['error'])}"])
+            continue
+        names = [html.escape(row[key]) for key in ("file", "output")]
+        lines.append([*names, f"{row['seconds']:.2f}", f"{row['log_mel_error_db']:.2f}"])
+    return table(words("Batch"), [words(head) for head in heads], lines, texts=2)
 
 
 def batch_tab(vocoders: Sequence[str], device: str) -> None:

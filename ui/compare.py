@@ -15,8 +15,8 @@ import torch
 
 import tts_infer
 from tts_infer import pictures
-from ui.decode import EXAMPLES, NO_AUDIO
-from ui.engine import AUTO, COMPUTE, KEEP_S, Report, Result, load, read_samples, run, shown_errors
+from ui.decode import EXAMPLES
+from ui.engine import AUTO, COMPUTE, KEEP_S, NO_AUDIO, Report, Result, load, read_samples, run, shown_errors
 from ui.results import result_view, table
 from ui.texts import Words, label, words_of
 

@@ -9,19 +9,35 @@ from typing import get_args
 import gradio as gr
 
 import tts_infer
-from ui.engine import AUTO, COMPUTE, KEEP_S, Int16Audio, Report, Result, load, read_samples, run, shown_errors
+from ui.engine import (
+    AUTO,
+    COMPUTE,
+    KEEP_S,
+    NO_AUDIO,
+    NO_MEL,
+    Int16Audio,
+    Report,
+    Result,
+    load,
+    placed,
+    read_samples,
+    run,
+    shown_errors,
+)
+from ui.listen import player, stream, stream_mel
 from ui.results import draw, result_view
 from ui.texts import label, words_of
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
 HINT = "Drop, record or pick something, and press the button."
-NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
+LISTEN = "Listen as it decodes"
+# The player waits, and the last result goes.
+BEGIN = "() => [{}, null, null, null, '']"
 # A change of settings runs the same input again, once there is a result to compare with.
 PRESS_AGAIN = """() => {
     const buttons = [...document.querySelectorAll('#synthesize, #decode')];
     if (document.querySelector('#result table')) buttons.find((button) => button.offsetParent)?.click();
 }"""
-NO_MEL = "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file."
 
 
 def synthesize(
@@ -107,19 +123,14 @@ def decode(
         return result.audio, result.report, result
 
 
-def placed(*devices: str) -> str | None:
-    """The devices of the stages as a placement; those on "auto" are left to the device of the rest."""
-    pairs = zip(tts_infer.STAGES, devices, strict=True)
-    return ",".join(f"{stage}={device}" for stage, device in pairs if device != AUTO) or None
-
-
 def decode_tab(vocoders: Sequence[str], device: str) -> None:
     """Lay the tab out and connect it."""
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            audio, mel, from_audio, from_mel = input_tabs()
+            audio, mel, *buttons = input_tabs()
             settings = settings_panel(vocoders, device)
         with gr.Column(scale=3, min_width=300):
+            live = player("player")
             output = gr.Audio(
                 label=label("Output audio"), interactive=False, buttons=["download"], elem_id="output-audio"
             )
@@ -127,29 +138,39 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             with gr.Accordion(label("Report as JSON"), open=False):
                 report = gr.JSON(show_label=False, elem_id="report")
     result = gr.State(time_to_live=KEEP_S)
-    for button, source, handler in ((from_audio, audio, synthesize), (from_mel, mel, decode)):
-        name = handler.__name__
+    shown = [live, output, report, result, view]
+    streams = []
+    for button, source, handler in zip(
+        buttons, (audio, audio, mel, mel), (synthesize, stream, decode, stream_mel), strict=True
+    ):
+        name, streaming = handler.__name__, handler in (stream, stream_mel)
+        if streaming:  # first, since the browser runs one after the other
+            button.click(js=BEGIN, outputs=shown, api_name=f"begin_{name}", api_visibility="private")
         done = button.click(
             handler,
             [source, *settings],
-            [output, report, result],
+            [live, output, report, result] if streaming else [output, report, result],
             api_name=name,
-            trigger_mode="always_last",  # of several changes in a row, the last one counts
+            trigger_mode="once" if streaming else "always_last",  # of several changes in a row, the last one counts
+            show_progress="hidden" if streaming else "full",  # the player shows it
             **COMPUTE,
         )
         done.success(draw, result, view, api_name=f"draw_{name}", api_visibility="private")
         # an old result beside a new mistake would mislead
-        done.failure(nothing, None, [output, report, result, view], api_name=f"clear_{name}", api_visibility="private")
+        done.failure(nothing, None, shown, api_name=f"clear_{name}", api_visibility="private")
+        if streaming:
+            streams.append(done)
+    live.cancel(nothing, None, shown, cancels=streams, api_name="cancel", api_visibility="private")
     gr.on([setting.select for setting in settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
 
 
-def nothing(request: gr.Request) -> tuple[None, None, None, str]:
+def nothing(request: gr.Request) -> tuple[None, None, None, None, str]:
     """What is shown when there is no result."""
-    return None, None, None, f"<p>{words_of(request)(HINT)}</p>"
+    return None, None, None, None, f"<p>{words_of(request)(HINT)}</p>"
 
 
-def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button]:
-    """The inputs, each in a tab with its own button: there is never a question which one is meant."""
+def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr.Button]:
+    """The inputs, each in a tab with its own buttons: there is never a question which one is meant."""
     with gr.Tabs():
         with gr.Tab(label("Audio")):
             audio = gr.Audio(label=label("Audio"), type="filepath", buttons=["download"], elem_id="input-audio")
@@ -160,13 +181,17 @@ def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button]:
                 label=label("Examples"),
                 elem_id="examples",
             )
-            from_audio = gr.Button(label("Synthesize"), variant="primary", elem_id="synthesize")
+            with gr.Row():
+                from_audio = gr.Button(label("Synthesize"), variant="primary", elem_id="synthesize")
+                hear_audio = gr.Button(label(LISTEN), elem_id="listen")
         with gr.Tab(label("Mel file")):
             mel = gr.File(
                 label=label("Mel spectrogram"), file_types=list(tts_infer.FEATURE_SUFFIXES), elem_id="input-mel"
             )
-            from_mel = gr.Button(label("Decode"), variant="primary", elem_id="decode")
-    return audio, mel, from_audio, from_mel
+            with gr.Row():
+                from_mel = gr.Button(label("Decode"), variant="primary", elem_id="decode")
+                hear_mel = gr.Button(label(LISTEN), elem_id="listen-mel")
+    return audio, mel, from_audio, hear_audio, from_mel, hear_mel
 
 
 def settings_panel(vocoders: Sequence[str], device: str) -> list[gr.Dropdown]:

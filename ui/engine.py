@@ -18,6 +18,8 @@ import tts_infer
 from ui.texts import Words
 
 AUTO: Final = "auto"
+NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
+NO_MEL = "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file."
 Report = dict[str, Any]
 Int16Audio = tuple[int, np.ndarray]
 
@@ -51,6 +53,12 @@ def load(
     return tts_infer.load_vocoder(name, device=device, placement=placement, istft=istft, dtype=dtype)
 
 
+def placed(*devices: str) -> str | None:
+    """The devices of the stages as a placement; those on "auto" are left to the device of the rest."""
+    pairs = zip(tts_infer.STAGES, devices, strict=True)
+    return ",".join(f"{stage}={device}" for stage, device in pairs if device != AUTO) or None
+
+
 def read_samples(path: str | Path, sample_rate: int) -> torch.Tensor:
     """An audio file as a batch of one, at the vocoder's rate. Shape: (1, T)"""
     return torch.from_numpy(tts_infer.read_audio(path, sample_rate=sample_rate).samples)[None]
@@ -62,7 +70,15 @@ def run(model: tts_infer.Vocoder, *, audio: torch.Tensor | None = None, mel: tor
     Raises:
         InputError: the input is so short that there is no output; and see `Vocoder.synthesize`.
     """
-    result = model.synthesize(mel, audio=audio)
+    return measured(model, model.synthesize(mel, audio=audio))
+
+
+def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
+    """Compare what came out with what went in.
+
+    Raises:
+        InputError: nothing came out.
+    """
     if result.audio.numel() == 0:
         raise tts_infer.InputError(
             "The input is one mel frame long, which gives no audio; two frames are the shortest."

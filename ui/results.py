@@ -23,6 +23,8 @@ STYLE = (
 .tts-tiles dt { font-size: 12px; opacity: .8; }
 .tts-tiles dd { margin: 0; font-size: 18px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tts-table .remark { white-space: normal; }
+.tts-wrap .tts-table td { white-space: normal; }
+ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
 p { margin: 0; }
 .tts-zoom { font-size: 12px; margin-top: 10px; }
 .tts-zoom button { padding: 4px 10px; margin: 0 6px 6px 0; border: 1px solid #8888; border-radius: 6px; }
@@ -72,13 +74,18 @@ def zoom_buttons(words: Words) -> str:
 def in_words(report: Report, words: Words) -> str:
     """The result in one sentence."""
     longest = max(report["stages"], key=lambda stage: stage["ms"])
-    clipped = report["clipped_samples"]
     sentences = (
         words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(time=duration(report), **report),
         words("{share:.0f} % {stage} on {device};").format(share=100 * longest["ms"] / report["total_ms"], **longest),
-        words("{count} samples clipped.").format(count=clipped) if clipped else words("nothing clipped."),
+        clipping(report, words),
     )
     return " ".join(sentences)
+
+
+def clipping(report: Report, words: Words) -> str:
+    """Whether samples were clipped, as the end of a sentence."""
+    count = report["clipped_samples"]
+    return words("{count} samples clipped.").format(count=count) if count else words("nothing clipped.")
 
 
 def tiles(report: Report, words: Words) -> str:

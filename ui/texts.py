@@ -6,6 +6,7 @@ after the browser's Accept-Language.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import gradio as gr
@@ -47,6 +48,15 @@ CHINESE = {
     "Reading the mel": "正在读取梅尔",
     "Decoding {seconds:.1f} s of audio": "正在解码 {seconds:.1f} 秒音频",
     "Decoding {frames} frames": "正在解码 {frames} 帧",
+    # listening
+    "Listen as it decodes": "边解码边听",
+    "Piece": "片段",
+    "Decoded {done:.1f} of {total:.1f} s": "已解码 {done:.1f} / {total:.1f} 秒",
+    "Preparing the first piece": "正在准备第一段",
+    "Play": "播放",
+    "Pause": "暂停",
+    "Stop": "停止",
+    "Cancel": "取消",
     # results
     "Input mel": "输入梅尔",
     "Output mel": "输出梅尔",
@@ -102,11 +112,61 @@ CHINESE = {
     "Reading the files": "正在读取文件",
     "files": "个文件",
     "File": "文件",
+    "Output": "输出",
+    "{seconds:.1f} s of audio": "{seconds:.1f} 秒音频",
     "Seconds": "秒",
     "Log-mel error (dB)": "对数梅尔误差 (dB)",
     "There are no files yet: drop audio files, mel files, or a zip of them.": (
         "还没有文件：请拖入音频文件、梅尔文件或 zip 压缩包。"
     ),
+    # device
+    "The self-test runs when this tab is opened.": "打开此标签页时会运行自检。",
+    "Run the self-test again": "重新自检",
+    "Operator audit for Apple GPUs": "苹果 GPU 算子审计",
+    "The audit takes a few seconds the first time.": "首次审计需要几秒钟。",
+    "Every operator that a stage asks for, judged for Apple GPUs (MPS) in each torch release: ✓ means that the release "
+    "has all of them, in real numbers, without waiting for the device.": (
+        "针对苹果 GPU (MPS)，检查各阶段在每个 torch 版本中用到的所有算子："
+        "✓ 表示该版本全部具备，只用实数，且无需等待设备。"
+    ),
+    "What runs where, and why": "各阶段的位置及原因",
+    "Self-test on half a second of audio": "自检（半秒音频）",
+    "Number formats": "数值格式支持",
+    "Known vocoders": "已知声码器",
+    "Versions": "版本",
+    "Package": "软件包",
+    "Version": "版本号",
+    "Weights": "权重",
+    "Reason": "原因",
+    "Right": "正确",
+    "Error": "误差",
+    "Allowed": "允许",
+    "Faults": "问题",
+    "here": "本机",
+    "missing": "缺失",
+    "complex": "复数",
+    "float64": "float64",
+    "syncs": "同步等待",
+    "embedded": "内置",
+    "cached": "已缓存",
+    "not cached": "未缓存",
+    "fast": "快",
+    "not set": "未设置",
+    "slow and incomplete on the CPU": "在 CPU 上慢且不完整",
+    "fused products, probed here": "融合乘法，已在本机检验",
+    "the reference": "参考实现",
+    "asked for": "按设置",
+    "right there": "在该设备上正确",
+    "{ms} ms against {others}": "{ms} 毫秒，其他：{others} 毫秒",
+    "wrong on {device}: {problem}": "在 {device} 上有误：{problem}",
+    "no accelerator here: everything runs on the CPU": "本机没有加速器：全部在 CPU 上运行",
+    "this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact": (
+        "此 CPU 支持 bfloat16：--dtype bfloat16 可能使 backbone 和 head 更快，但精度略低"
+    ),
+    "{stage} by {method} is wrong on {device}: update torch and the system": (
+        "{device} 上用 {method} 的 {stage} 结果有误：请更新 torch 和系统"
+    ),
+    "not in the Hub cache, so a first use downloads: {names}": "不在 Hub 缓存中，首次使用时会下载：{names}",
     # API
     "Everything on this page can be called from a program:": "本页的所有功能都可以在程序中调用：",
     # messages
@@ -120,6 +180,10 @@ CHINESE = {
         "输入只有一个梅尔帧，无法生成音频；至少需要两帧。"
     ),
 }
+
+
+# What the package says in English with values inside; the first that fits is its translation.
+PATTERNS = {key: re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(key))) for key in CHINESE if "{" in key}
 
 
 def label(text: str) -> I18nData:
@@ -136,3 +200,11 @@ def words_of(request: gr.Request | None) -> Words:
     """The translation into the first language that a browser accepts; English for API clients."""
     accepted = request.headers.get("accept-language", "") if request else ""
     return (lambda text: CHINESE.get(text, text)) if accepted.lower().startswith("zh") else str
+
+
+def in_language(words: Words, sentence: str) -> str:
+    """A sentence of the package's in the page's language; those without a translation stay as they are."""
+    for template, pattern in PATTERNS.items():
+        if found := pattern.fullmatch(sentence):
+            return words(template).format(**found.groupdict())
+    return words(sentence)

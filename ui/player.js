@@ -1,0 +1,80 @@
+// Plays pieces of audio as they arrive: scheduled to the sample, so that their borders cannot be heard.
+// Gradio calls this once per component, with `element`, `props`, `watch` and `trigger`; a value is the newest piece,
+// or {} while the first one is waited for.
+let context = null;
+let run = 0; // counts the signals; what still arrives for an earlier one is dropped
+let expected = 0; // index of the next piece
+let due = 0; // samples scheduled so far
+let began = 0; // when the first sample sounds, on the context's clock; later by every gap
+let pieces = Promise.resolve(); // fetched while others are, scheduled in order
+
+const find = (name) => element.querySelector(`[data-${name}]`);
+const word = (text) => (navigator.language.startsWith("zh") && props.chinese[text]) || text;
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+const scheduled = () => (context ? due / context.sampleRate : 0); // seconds
+const played = () => (context ? Math.max(0, Math.min(context.currentTime - began, scheduled())) : 0);
+
+function stop() {
+  run++;
+  context?.close();
+  context = null;
+  expected = due = 0;
+  pieces = Promise.resolve();
+}
+
+function show() {
+  const piece = props.value;
+  const over = Boolean(piece?.last) && due > 0 && played() >= piece.end_s;
+  find("player").hidden = !piece || over;
+  if (!piece) return;
+  find("toggle").disabled = !context;
+  find("toggle").textContent = context && context.state !== "running" ? word("Play") : word("Pause");
+  find("cancel").textContent = piece.last ? word("Stop") : word("Cancel");
+  find("clock").textContent = clock(played());
+  find("bar").style.width = `${(100 * (piece.end_s ?? 0)) / (piece.of_s || 1)}%`;
+  const text = piece.text ?? word("Preparing the first piece");
+  if (find("text").textContent !== text) find("text").textContent = text;
+}
+
+async function schedule(bytes, piece, mine) {
+  const data = await bytes;
+  if (mine !== run) return;
+  if (!context) {
+    context = new AudioContext({ sampleRate: piece.sample_rate }); // so that pieces are not resampled one by one
+    context.onstatechange = show;
+    began = context.currentTime + 0.05;
+  }
+  const buffer = await context.decodeAudioData(data);
+  if (mine !== run) return;
+  const late = context.currentTime - began - scheduled();
+  if (late > 0) began += late + 0.05; // decoding fell behind: a pause, and no sample lost
+  const source = new AudioBufferSourceNode(context, { buffer });
+  source.connect(context.destination);
+  source.start(began + scheduled());
+  due += buffer.length;
+  show();
+}
+
+watch("value", () => {
+  const piece = props.value;
+  if (piece?.file === undefined) stop(); // a new signal, or none
+  else if (piece.index === expected) {
+    expected++;
+    const bytes = fetch(piece.file.url).then((response) => response.arrayBuffer());
+    const mine = run;
+    pieces = pieces.then(() => schedule(bytes, piece, mine)).catch((error) => mine === run && console.error(error));
+  }
+  show();
+});
+
+element.addEventListener("click", (event) => {
+  if (event.target.closest("[data-toggle]")) context?.state === "running" ? context.suspend() : context?.resume();
+  if (!event.target.closest("[data-cancel]")) return;
+  const working = !props.value?.last;
+  stop();
+  props.value = null;
+  show();
+  if (working) trigger("cancel");
+});
+
+setInterval(() => element.isConnected && props.value && show(), 250);
