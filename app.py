@@ -23,6 +23,8 @@ from ui.engine import AUTO, KEEP_S, load
 from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
+# All tabs fit on a phone; Gradio would put the last ones into a menu.
+CSS = "@media (max-width: 480px) { .tab-container button { padding: 0 4px; } }"
 
 
 def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> gr.Blocks:
@@ -57,6 +59,7 @@ def launch_options() -> dict[str, Any]:
     )
     return {
         "theme": theme,
+        "css": CSS,
         "i18n": translations(),
         "max_file_size": MAX_UPLOAD,
         "run_history": False,

@@ -14,7 +14,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import app
-from tests.test_browser import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, message, open_tab, synthesize, upload
+from tests.page import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, message, open_tab, synthesize, upload
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 STYLES = {"light": DESKTOP, "dark": DESKTOP | DARK, "phone": PHONE, "phone-dark": PHONE | DARK}

@@ -207,7 +207,8 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
         archive.writestr("../escape.wav", b"no sound")
         archive.writestr("__MACOSX/._english.wav", b"resource fork")
     files = [CLIP, tmp_path / "mel.npy", broken_files(tmp_path)["ten.wav"], tmp_path / "clips.zip"]
-    output, rows = client.predict(files=[handle_file(str(f)) for f in files], vocoder=VOCODER, api_name="/batch")
+    output, report = client.predict(files=[handle_file(str(f)) for f in files], vocoder=VOCODER, api_name="/batch")
+    rows = report["files"]
 
     expected = ["english.wav", "mel.npy", "ten.wav", "folder/english.wav", "../escape.wav"]
     assert [row["file"] for row in rows] == expected
@@ -221,6 +222,9 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
         }
     assert [row["file"] for row in table] == expected
     assert float(table[0]["log_mel_error_db"]) == pytest.approx(rows[0]["log_mel_error_db"])
+    assert report["seconds"] == pytest.approx(sum(row.get("seconds", 0) for row in rows))
+    error = tts_infer.log_mel_error_db(vocoder.mel(audio)[0], vocoder.mel(vocoder(audio))[0], vocoder.mel_config)
+    assert rows[0]["log_mel_error_db"] == pytest.approx(error, abs=0.05)  # of the 16-bit file
     for samples in waves.values():
         np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio)[0])[0])
 
@@ -241,7 +245,7 @@ def test_snippets_run(demo: gr.Blocks, tmp_path: Path, endpoint: str) -> None:
     code = SNIPPETS[endpoint].replace("http://127.0.0.1:7860/", str(demo.local_url))
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert ".wav" in done.stdout or ".zip" in done.stdout
+    assert {"/doctor": "backbone cpu", "/audit": "2.4.1", "/batch": ".zip"}.get(endpoint, ".wav") in done.stdout
 
 
 def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, client: Client) -> None:
@@ -251,8 +255,12 @@ def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, cli
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
     assert set(endpoints) == set(SNIPPETS)
     assert all(endpoint["description"] for endpoint in endpoints.values())
-    for name in ("/synthesize", "/decode"):
-        assert endpoints[name]["returns"][0]["python_type"]["type"] == "filepath"
+    for name in ("/synthesize", "/decode", "/stream", "/stream_mel"):
+        *piece, wav, _ = [value["python_type"]["type"] for value in endpoints[name]["returns"]]
+        assert wav == "filepath"
+        assert [what.split(", end_s")[0] for what in piece] == (
+            ["dict(file: filepath, index: int, sample_rate: int"] if name.startswith("/stream") else []
+        )
         parameters = endpoints[name]["parameters"]
         types = {value["parameter_name"]: value["python_type"]["type"] for value in parameters}
         assert types["istft"] == "Literal['auto', 'matmul', 'fft']"
@@ -260,7 +268,7 @@ def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, cli
 
 
 def test_every_text_is_translated(demo: gr.Blocks) -> None:
-    fields = ("label", "value", "info", "placeholder")
+    fields = ("label", "value", "info", "placeholder", "props")
     written = " ".join(str(getattr(block, field, "")) for block in demo.blocks.values() for field in fields)
     used = {json.loads(marker)["key"] for marker in re.findall(r"__i18n__(\{.*?\})", written)}
     assert len(used) > 30

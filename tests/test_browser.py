@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import gradio as gr
@@ -21,91 +17,23 @@ from PIL import Image
 
 import app
 import tts_infer
+from tests.page import (  # noqa: F401  fixtures are used by name
+    CLIP,
+    DESKTOP,
+    PATIENCE_MS,
+    PHONE,
+    collected_errors,
+    downloaded,
+    message,
+    open_tab,
+    opened_page,
+    quiet_browser,
+    served_demo,
+    synthesize,
+    upload,
+)
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("no Chromium on this machine", allow_module_level=True)
-
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
-
-CLIP = Path(app.__file__).parent / "examples" / "english.wav"
-# A browser that phones home would hide a page that does.
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-sync",
-    "--no-first-run",
-]
-# Loading the page and the vocoder on a busy 2-core machine takes seconds, not milliseconds.
-PATIENCE_MS = 60_000
-DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
-PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 800}, "device_scale_factor": 2, "has_touch": True}
-
-
-@pytest.fixture(scope="module")
-def demo() -> Iterator[gr.Blocks]:
-    demo = app.build_demo()
-    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
-    yield demo
-    demo.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def console_errors() -> list[str]:
-    """What the browser's console calls an error; a test that provokes one takes it off this list."""
-    return []
-
-
-@pytest.fixture
-def page(
-    demo: gr.Blocks, browser: Browser, console_errors: list[str], request: pytest.FixtureRequest
-) -> Iterator[Page]:
-    """The page, freshly opened; afterwards: no request left this machine, and the console holds no error.
-
-    A test may ask for another browser context: `@pytest.mark.parametrize("page", [PHONE], indirect=True)`.
-    """
-    assert demo.local_url
-    context = browser.new_context(**(DESKTOP | getattr(request, "param", {})))
-    requests: list[str] = []
-    context.on("request", lambda request: requests.append(request.url))
-    context.on("console", lambda message: console_errors.append(message.text) if message.type == "error" else None)
-    context.on("weberror", lambda error: console_errors.append(str(error.error)))
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto(demo.local_url)
-    expect(page.locator("#synthesize")).to_be_visible(timeout=PATIENCE_MS)
-    yield page
-    context.close()
-    hosts = {urlsplit(url).netloc for url in requests if urlsplit(url).scheme not in ("data", "blob")}
-    assert hosts == {urlsplit(demo.local_url).netloc}
-    assert console_errors == []
-
-
-def upload(page: Page, where: str, file: Path) -> None:
-    page.locator(f"{where} input[type=file]").set_input_files(file)
-
-
-def message(page: Page, text: str) -> Locator:
-    """A message box that says `text`."""
-    return page.get_by_role("status").filter(has_text=text)
-
-
-def synthesize(page: Page, file: Path) -> None:
-    upload(page, "#input-audio", file)
-    expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
-    page.locator("#synthesize").click()
-    expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
+from playwright.sync_api import Browser, Locator, Page, expect  # isort: skip  tests.page skips without it
 
 
 def stage_times_ms(page: Page) -> tuple[dict[str, float], float]:
@@ -130,14 +58,6 @@ def expected() -> tuple[tts_infer.Synthesis, torch.Tensor]:
     audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)
     result = vocoder.synthesize(audio=audio[None])
     return result, vocoder.mel(result.audio)[0]
-
-
-def downloaded(page: Page, folder: Path) -> np.ndarray:
-    with page.expect_download() as download:
-        page.locator("#output-audio a[download]").click()
-    download.value.save_as(folder / "download.wav")
-    samples, _ = soundfile.read(folder / "download.wav", dtype="int16")
-    return samples
 
 
 def test_clip_to_waveform_pictures_and_stage_table(page: Page, tmp_path: Path) -> None:
@@ -259,10 +179,6 @@ def test_zoom_by_drag_and_by_keys(page: Page) -> None:
     assert seconds.all_inner_texts() == whole
 
 
-def open_tab(page: Page, name: str) -> None:
-    page.get_by_role("tab", name=name, exact=True).first.click()
-
-
 def test_compare_blind_and_reveal(page: Page) -> None:
     open_tab(page, "Compare")
     upload(page, "#compare-audio", CLIP)
@@ -304,8 +220,10 @@ def test_batch_of_files(page: Page, tmp_path: Path) -> None:
 def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
     synthesize(page, CLIP)
     page.locator("#settings").get_by_role("button").first.click()
-    for name in ("Decode", "Compare", "Batch", "API"):
+    for name in ("Decode", "Compare", "Batch", "Device", "API"):
         open_tab(page, name)
+        if name == "Device":
+            expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)
         page.wait_for_timeout(300)  # Gradio lays a tab out when it is shown
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         # Gradio cuts off what is too wide, so nothing may reach beyond the edge either

@@ -73,7 +73,7 @@ from gradio_client import Client
 
 client = Client("http://127.0.0.1:7860/")
 for row in client.predict(api_name="/audit"):
-    print(row["path"], row["stage"], row["release"], row["clean"], row["missing"])
+    print(row["decode"], row["stage"], row["release"], row["clean"], row["missing"])
 """,
 }
 

@@ -193,6 +193,6 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
             output = gr.File(label=label("Results as a zip"), interactive=False, elem_id="batch-output")
             view = result_view(label("The results appear here; files that fail say why."), "batch-result")
             with gr.Accordion(label("Report as JSON"), open=False):
-                report = gr.JSON(show_label=False, elem_id="batch-report")
+                report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="batch-report")
     done = button.click(batch, [files, *settings], [output, report], api_name="batch", **COMPUTE)
     done.success(draw_batch, report, view, api_name="draw_batch", api_visibility="private")

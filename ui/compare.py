@@ -216,7 +216,7 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     show = gr.Button(label("Reveal"), visible=False, elem_id="compare-reveal")
     view = result_view(label("Every combination of the chosen settings is run on the same clip."), "comparison")
     with gr.Accordion(label("Report as JSON"), open=False):
-        report = gr.JSON(show_label=False, elem_id="compare-report")
+        report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="compare-report")
     state = gr.State(time_to_live=KEEP_S)
     drawing: dict[str, Any] = {
         "fn": draw_comparison,

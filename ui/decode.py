@@ -136,7 +136,7 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             )
             view = result_view(label(HINT), "result")
             with gr.Accordion(label("Report as JSON"), open=False):
-                report = gr.JSON(show_label=False, elem_id="report")
+                report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="report")
     result = gr.State(time_to_live=KEEP_S)
     shown = [live, output, report, result, view]
     streams = []

@@ -53,9 +53,11 @@ def audit() -> list[Report]:
     """Judge every operator of the stages for Apple GPUs, in each torch release.
 
     Returns:
-        for each path, stage and release: operators, missing, complex, float64, syncs (names of operators), and clean
+        for each way to decode, stage and release: clean, and the names of operators, missing, complex, float64, syncs
     """
-    return [asdict(row) for row in tts_infer.doctor.audit_stages()]
+    rows = [asdict(row) for row in tts_infer.doctor.audit_stages()]
+    # Gradio's client takes whatever has a "path" for a file
+    return [{"decode": row.pop("path"), **row} for row in rows]
 
 
 def draw_report(report: Report, request: gr.Request) -> str:
@@ -121,17 +123,17 @@ def versions_table(report: Report, words: Words) -> str:
 
 
 def draw_audit(rows: list[Report], request: gr.Request) -> str:
-    """One row per path and stage, one column per release; what is wrong, by name, in the last."""
+    """One row per way to decode and stage, one column per release; what is wrong, by name, in the last."""
     words = words_of(request)
     releases = list(dict.fromkeys(row["release"] for row in rows))
     lines = []
-    for path, stage in dict.fromkeys((row["path"], row["stage"]) for row in rows):
-        group = [row for row in rows if (row["path"], row["stage"]) == (path, stage)]
-        lines.append([f"{html.escape(path)}: {stage}", *audit_cells(group, releases, words)])
+    for way, stage in dict.fromkeys((row["decode"], row["stage"]) for row in rows):
+        group = [row for row in rows if (row["decode"], row["stage"]) == (way, stage)]
+        lines.append([f"{html.escape(way)}: {stage}", *audit_cells(group, releases, words)])
     shown = [html.escape(release.replace("(installed)", words("here"))) for release in releases]
     heads = [words("Stage"), *shown, words("Faults")]
     name = words("Operator audit for Apple GPUs")
-    return f"<p>{words(AUDIT_HINT)}</p>{table(name, heads, lines, texts=len(heads))}"
+    return f'<p>{words(AUDIT_HINT)}</p><div class="tts-wrap">{table(name, heads, lines, texts=len(heads))}</div>'
 
 
 def audit_cells(group: Sequence[Report], releases: Sequence[str], words: Words) -> list[str]:
@@ -151,10 +153,10 @@ def device_tab(tab: gr.Tab, device: str) -> None:
         button = gr.Button(label("Run the self-test again"), variant="primary", elem_id="self-test")
     view = result_view(label(FRESH), "doctor")
     with gr.Accordion(label("Report as JSON"), open=False):
-        report = gr.JSON(show_label=False, elem_id="doctor-report")
+        report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="doctor-report")
     with gr.Accordion(label("Operator audit for Apple GPUs"), open=True):
         audit_view = result_view(label("The audit takes a few seconds the first time."), "audit")
-        rows = gr.JSON(visible="hidden")
+        rows = gr.JSON(label=label("Operator audit for Apple GPUs"), visible="hidden")
     private: dict[str, Any] = {"api_visibility": "private"}
     opened = tab.select(examine, where, report, api_name="examine", **private, **COMPUTE)
     opened.success(draw_report, report, view, api_name="draw_examine", **private)

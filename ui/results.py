@@ -23,7 +23,7 @@ STYLE = (
 .tts-tiles dt { font-size: 12px; opacity: .8; }
 .tts-tiles dd { margin: 0; font-size: 18px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tts-table .remark { white-space: normal; }
-.tts-wrap .tts-table td { white-space: normal; }
+.tts-wrap .tts-table :is(th, td) { white-space: normal; }
 ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
 p { margin: 0; }
 .tts-zoom { font-size: 12px; margin-top: 10px; }

@@ -157,7 +157,7 @@ CHINESE = {
     "the reference": "参考实现",
     "asked for": "按设置",
     "right there": "在该设备上正确",
-    "{ms} ms against {others}": "{ms} 毫秒，其他：{others} 毫秒",
+    "{ms} ms against {others}": "{ms} 毫秒，其他：{others}",
     "wrong on {device}: {problem}": "在 {device} 上有误：{problem}",
     "no accelerator here: everything runs on the CPU": "本机没有加速器：全部在 CPU 上运行",
     "this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact": (

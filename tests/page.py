@@ -1,0 +1,115 @@
+"""What the browser tests share: the page, served and opened, and hands to use it with."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import gradio as gr
+import numpy as np
+import pytest
+import soundfile
+
+import app
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+if CHROMIUM is None and not os.environ.get("CI"):
+    pytest.skip("no Chromium on this machine", allow_module_level=True)
+
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
+
+CLIP = Path(app.__file__).parent / "examples" / "english.wav"
+# A browser that phones home would hide a page that does.
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-sync",
+    "--no-first-run",
+]
+# Loading the page and the vocoder on a busy 2-core machine takes seconds, not milliseconds.
+PATIENCE_MS = 60_000
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
+PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 800}, "device_scale_factor": 2, "has_touch": True}
+
+
+@pytest.fixture(scope="module", name="demo")
+def served_demo() -> Iterator[gr.Blocks]:
+    demo = app.build_demo()
+    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    yield demo
+    demo.close()
+
+
+@pytest.fixture(scope="module", name="browser")
+def quiet_browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(name="console_errors")
+def collected_errors() -> list[str]:
+    """What the browser's console calls an error; a test that provokes one takes it off this list."""
+    return []
+
+
+@pytest.fixture(name="page")
+def opened_page(
+    demo: gr.Blocks, browser: Browser, console_errors: list[str], request: pytest.FixtureRequest
+) -> Iterator[Page]:
+    """The page, freshly opened; afterwards: no request left this machine, and the console holds no error.
+
+    A test may ask for another browser context: `@pytest.mark.parametrize("page", [PHONE], indirect=True)`.
+    """
+    assert demo.local_url
+    context = browser.new_context(**(DESKTOP | getattr(request, "param", {})))
+    requests: list[str] = []
+    context.on("request", lambda request: requests.append(request.url))
+    context.on("console", lambda message: console_errors.append(message.text) if message.type == "error" else None)
+    context.on("weberror", lambda error: console_errors.append(str(error.error)))
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(demo.local_url)
+    expect(page.locator("#synthesize")).to_be_visible(timeout=PATIENCE_MS)
+    yield page
+    context.close()
+    hosts = {urlsplit(url).netloc for url in requests if urlsplit(url).scheme not in ("data", "blob")}
+    assert hosts == {urlsplit(demo.local_url).netloc}
+    assert console_errors == []
+
+
+def upload(page: Page, where: str, file: Path) -> None:
+    page.locator(f"{where} input[type=file]").set_input_files(file)
+
+
+def message(page: Page, text: str) -> Locator:
+    """A message box that says `text`."""
+    return page.get_by_role("status").filter(has_text=text)
+
+
+def synthesize(page: Page, file: Path) -> None:
+    upload(page, "#input-audio", file)
+    expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    page.locator("#synthesize").click()
+    expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def open_tab(page: Page, name: str) -> None:
+    page.get_by_role("tab", name=name, exact=True).first.click()
+
+
+def downloaded(page: Page, folder: Path) -> np.ndarray:
+    with page.expect_download() as download:
+        page.locator("#output-audio a[download]").click()
+    download.value.save_as(folder / "download.wav")
+    samples, _ = soundfile.read(folder / "download.wav", dtype="int16")
+    return samples
