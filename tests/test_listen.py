@@ -44,6 +44,19 @@ def tiled(path: Path, seconds: float) -> Path:
     return path
 
 
+def counted_pieces(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Grows by one with every piece that any page of this process makes."""
+    done: list[float] = []
+    synthesize = tts_infer.Vocoder.synthesize
+
+    def counted(*args: Any, **kwargs: Any) -> tts_infer.Synthesis:
+        done.append(time.monotonic())
+        return synthesize(*args, **kwargs)
+
+    monkeypatch.setattr(tts_infer.Vocoder, "synthesize", counted)
+    return done
+
+
 def in_lsb(one: torch.Tensor, other: torch.Tensor) -> int:
     """The largest difference of two signals of one length, in steps of 16 bits."""
     first, second = (tts_infer.to_int16(audio)[0].astype(int) for audio in (one, other))
@@ -62,7 +75,7 @@ def test_spans_cover_everything_once(hops: int) -> None:
 
 
 @pytest.mark.parametrize("padding", ["center", "same"])
-@pytest.mark.parametrize("hops", [1, FIRST - 1, FIRST, FIRST + 1, 2 * FIRST, 7 * FIRST + 3])
+@pytest.mark.parametrize("hops", [1, FIRST, FIRST + 1, 4 * FIRST + 3])
 @pytest.mark.parametrize("extra", [0, 5])
 def test_pieces_join_to_the_whole(padding: str, hops: int, extra: int) -> None:
     vocoder = small_vocoder(padding, "matmul")
@@ -108,14 +121,7 @@ def test_streamed_pieces_are_the_one_shot_output(client: Client, tmp_path: Path,
 
 
 def test_cancel_ends_the_work(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
-    synthesize = tts_infer.Vocoder.synthesize
-
-    def counted(*args: Any, **kwargs: Any) -> tts_infer.Synthesis:
-        done.append(time.monotonic())
-        return synthesize(*args, **kwargs)
-
-    monkeypatch.setattr(tts_infer.Vocoder, "synthesize", counted)
+    done = counted_pieces(monkeypatch)
     long = tiled(tmp_path / "long.wav", 600)
     job = client.submit(audio=handle_file(str(long)), vocoder=VOCODER, api_name="/stream")
     next(iter(job))
