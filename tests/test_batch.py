@@ -169,11 +169,3 @@ def test_bad_names_are_refused_before_work(tmp_path: Path, capsys: pytest.Captur
     assert main(["batch", clip, clip, "--out", str(tmp_path / "out")]) == 2
     assert "output names are taken twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.journal").exists()
-
-
-def test_neighbours_in_length_share_a_bucket() -> None:
-    sizes = {f"{i}": frames for i, frames in enumerate([10, 2000, 2100, 9000, 12, 11])}
-    buckets: dict[int, set[str]] = {}
-    for output, bucket in batch._buckets(sizes, 5):
-        buckets.setdefault(bucket, set()).add(output)
-    assert buckets == {5: {"0", "4", "5"}, 6: {"1"}, 7: {"2"}, 8: {"3"}}

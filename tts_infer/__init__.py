@@ -7,7 +7,7 @@ audio = vocoder.decode(mel)
 import tts_infer.doctor as doctor
 import tts_infer.pictures as pictures
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
-from tts_infer.batch import BatchReport, synthesize_batch
+from tts_infer.batch import BatchReport, EngineName, synthesize_batch
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
 from tts_infer.devices import available_devices, exclusive
@@ -43,6 +43,7 @@ __all__ = [
     "ConfigError",
     "Container",
     "DTypeName",
+    "EngineName",
     "FileError",
     "InputError",
     "InputTypeError",

@@ -1,33 +1,25 @@
-"""Many files at once: exact ragged batches, with reading, decoding and writing side by side, and a journal."""
+"""Many files at once: exact ragged batches, resumable, by one of several engines that make the same bytes."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from glob import escape as glob_escape
-from itertools import groupby, islice
+from functools import partial
+from itertools import groupby
 from pathlib import Path
+from typing import Literal, get_args
 
-import numpy as np
-import soundfile
-from torch import Tensor
-
-from tts_infer.audio import SampleFormat, check_writable, read_audio, write_audio
-from tts_infer.errors import FileError, InputError, TTSInferError
-from tts_infer.inputs import FEATURE_SUFFIXES, as_features, read_features
+from tts_infer.audio import SampleFormat, check_writable
+from tts_infer.buckets import Bucket, Engine, Outcome, Task, frames_of, group
+from tts_infer.errors import FileError, InputError
 from tts_infer.journal import Entry, Journal
+from tts_infer.local_engine import run as run_here
 from tts_infer.manifest import Container, Item, list_items
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
-# Buckets that are read ahead of the one that is decoded, and that may wait for their files to be written.
-_AHEAD = 2
-# Threads for reading and for writing; both mostly wait, or are in C without Python's lock.
-_THREADS = 2
-
+EngineName = Literal["local", "ray"]
 Progress = Callable[[int, int, float], None]
 
 
@@ -57,6 +49,8 @@ def synthesize_batch(
     sample_format: SampleFormat = "pcm16",
     journal: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    engine: EngineName = "local",
+    ray_address: str | None = None,
 ) -> BatchReport:
     """Decode or copy many files into a folder; called again after whatever interrupted it, it continues.
 
@@ -72,11 +66,15 @@ def synthesize_batch(
         journal: where progress is kept; None: beside `out_dir`, as `NAME.journal`.
         progress: called after each bucket with the files made in this run so far, those to make, and the seconds of
             audio made.
+        engine: "local": this process; "ray": a Ray cluster, see `tts_infer.ray_engine`. A batch begun by one may be
+            continued by the other.
+        ray_address: of a running cluster; None: the one this process is connected to, else one on this machine.
 
     Raises:
-        FileError, InputError: bad names (before any work); a journal of other settings or in use; a full disk, with
-            what was done kept.
+        FileError, InputError: bad names, or no such engine here (before any work); a journal of other settings or in
+            use; a full disk, with what was done kept.
     """
+    run = _engine(engine, ray_address)
     root = Path(out_dir)
     items = list_items(inputs, root, container)
     settings = {
@@ -94,7 +92,19 @@ def synthesize_batch(
     for item in items:
         check_writable(root / item.output, sample_format)
     with Journal(Path(journal) if journal else root.with_name(f"{root.name}.journal"), settings) as kept:
-        return _Job(vocoder, root, sample_format, kept, progress).run(items)
+        return _Job(vocoder, root, sample_format, kept, progress).run(items, run)
+
+
+def _engine(name: EngineName, ray_address: str | None) -> Engine:
+    if name not in get_args(EngineName):
+        raise InputError(f"engine is {name!r}; allowed: {', '.join(get_args(EngineName))}")
+    if name == "local":
+        if ray_address is not None:
+            raise InputError("a Ray address is given, but the engine is 'local'; use engine 'ray'")
+        return run_here
+    from tts_infer.ray_engine import run as run_on_ray
+
+    return partial(run_on_ray, address=ray_address)
 
 
 def _fingerprint(source: Path) -> str:
@@ -106,32 +116,6 @@ def _fingerprint(source: Path) -> str:
     return f"{source}:{stat.st_size}:{stat.st_mtime_ns}"
 
 
-def _frames(source: Path, vocoder: Vocoder) -> int:
-    """About how many frames an input has, from its header where that says so. Decides on company, not on content."""
-    if source.suffix.lower() not in FEATURE_SUFFIXES:
-        try:
-            info = soundfile.info(source)
-        except (soundfile.LibsndfileError, OSError):
-            return 0  # reading it will say why
-        return int(info.frames / info.samplerate * vocoder.sample_rate / vocoder.hop_length)
-    try:
-        if source.suffix.lower() == ".npy":
-            return int(np.load(source, mmap_mode="r").shape[-1])
-        return int(read_features(source).shape[-1])
-    except (TTSInferError, OSError, ValueError, IndexError):
-        return 0
-
-
-def _buckets(sizes: dict[str, int], first: int) -> Iterator[tuple[str, int]]:
-    """Give each output name a bucket: neighbours in length, as many as are decoded at once."""
-    bucket, longest, count = first, 0, 0
-    for output, frames in sorted(sizes.items(), key=lambda pair: (pair[1], pair[0])):
-        if count and max(longest, frames) * (count + 1) > PIECE_FRAMES:
-            bucket, longest, count = bucket + 1, 0, 0
-        longest, count = max(longest, frames), count + 1
-        yield output, bucket
-
-
 @dataclass
 class _Job:
     vocoder: Vocoder
@@ -141,28 +125,23 @@ class _Job:
     progress: Progress | None
     to_make: int = 0
 
-    def run(self, items: Sequence[Item]) -> BatchReport:
+    def run(self, items: Sequence[Item], engine: Engine) -> BatchReport:
         start = time.perf_counter()
         report = BatchReport()
         entries = self._plan(items)
-        sources = {str(item.output): item.source for item in items}
-        _remove_parts(self.root, sources)
-        ordered = sorted((entries[output] for output in sources), key=lambda e: e.bucket)
-        waiting = [list(group) for _, group in groupby(ordered, key=lambda e: e.bucket)]
-        waiting = [bucket for bucket in waiting if not all(map(self._is_settled, bucket))]
+        targets = [self.root / item.output for item in items]
+        _remove_parts(targets)
+        waiting = self._waiting(items, entries)
         self.to_make = sum(map(len, waiting))
-        with ThreadPoolExecutor(_THREADS) as readers, ThreadPoolExecutor(_THREADS) as writers:
-            pending: deque[tuple[list[Entry], list[Future[int]]]] = deque()
-            try:
-                for bucket, contents in _ahead(readers, lambda b: self._read(b, sources), waiting):
-                    pending.append(self._decode(bucket, contents, writers))
-                    if len(pending) > _AHEAD:
-                        self._finish(*pending.popleft(), report)
-            finally:  # also when a disk is full: what is being written is still recorded, if it can be
-                while pending:
-                    self._finish(*pending.popleft(), report)
-        entries.update(self.journal.entries())
-        for output in sources:
+        refusals: list[str] = []
+        try:
+            for outcomes in engine(self.vocoder, waiting, self.sample_format):
+                refusals += self._finish(outcomes, entries, report)
+        finally:
+            _remove_parts(targets)  # of machines that died
+        if refusals:
+            raise FileError(refusals[0])
+        for output in (str(item.output) for item in items):
             entry = entries[output]
             if entry.error is not None:
                 report.failed[output] = entry.error
@@ -176,76 +155,49 @@ class _Job:
         known = self.journal.entries()
         current = {str(item.output): _fingerprint(item.source) for item in items}
         new = {
-            str(item.output): _frames(item.source, self.vocoder)
+            str(item.output): frames_of(item.source, self.vocoder.mel_config)
             for item in items
             if (entry := known.get(str(item.output))) is None or entry.fingerprint != current[entry.output]
         }
         first = 1 + max((entry.bucket for entry in known.values()), default=0)
-        planned = [Entry(output, current[output], bucket) for output, bucket in _buckets(new, first)]
+        planned = [Entry(output, current[output], bucket) for output, bucket in group(new, first, PIECE_FRAMES)]
         self.journal.record(planned)
         return known | {entry.output: entry for entry in planned}
+
+    def _waiting(self, items: Sequence[Item], entries: dict[str, Entry]) -> list[Bucket]:
+        """The buckets that hold something to do, whole."""
+        sources = {str(item.output): item.source for item in items}
+        ordered = sorted((entries[output] for output in sources), key=lambda e: e.bucket)
+        buckets = [list(group) for _, group in groupby(ordered, key=lambda e: e.bucket)]
+        return [
+            [Task(entry.output, sources[entry.output], self.root / entry.output) for entry in bucket]
+            for bucket in buckets
+            if not all(map(self._is_settled, bucket))
+        ]
 
     def _is_settled(self, entry: Entry) -> bool:
         return entry.error is not None or (entry.seconds is not None and (self.root / entry.output).is_file())
 
-    def _read(self, bucket: list[Entry], sources: dict[str, Path]) -> list[Tensor | str]:
-        """The mel (n_mels, L) of each item, or why there is none."""
-        return [_read_item(sources[entry.output], self.vocoder) for entry in bucket]
-
-    def _decode(
-        self, bucket: list[Entry], contents: list[Tensor | str], writers: ThreadPoolExecutor
-    ) -> tuple[list[Entry], list[Future[int]]]:
-        """Decode a bucket and begin to write it. Entries come back as they will be once that is done."""
-        mels = [content for content in contents if isinstance(content, Tensor)]
-        audios = iter(self.vocoder.decode(mels) if mels else [])
-        done, futures = [], []
-        for entry, content in zip(bucket, contents, strict=True):
-            if isinstance(content, str):
-                done.append(replace(entry, seconds=None, error=content))
-                continue
-            audio, rate = next(audios), self.vocoder.sample_rate
-            done.append(replace(entry, seconds=audio.shape[0] / rate, error=None))
-            futures.append(writers.submit(write_audio, self.root / entry.output, audio, rate, self.sample_format))
-        return done, futures
-
-    def _finish(self, done: list[Entry], futures: list[Future[int]], report: BatchReport) -> None:
-        """Wait for a bucket's files, and only then say that they are there."""
-        report.clipped_samples += sum(future.result() for future in futures)
-        self.journal.record(done)
-        report.made += len(futures)
-        report.seconds += sum(entry.seconds or 0.0 for entry in done)
+    def _finish(self, outcomes: list[Outcome], entries: dict[str, Entry], report: BatchReport) -> list[str]:
+        """Note what is there, and return why the rest could not be written."""
+        done = [outcome for outcome in outcomes if outcome.unwritten is None]
+        for outcome in done:
+            entries[outcome.name] = replace(entries[outcome.name], seconds=outcome.seconds, error=outcome.error)
+        self.journal.record(entries[outcome.name] for outcome in done)
+        report.clipped_samples += sum(outcome.clipped_samples for outcome in done)
+        report.made += sum(outcome.error is None for outcome in done)
+        report.seconds += sum(outcome.seconds or 0.0 for outcome in done)
         if self.progress is not None:
             self.progress(report.made, self.to_make, report.seconds)
+        return [outcome.unwritten for outcome in outcomes if outcome.unwritten is not None]
 
 
-def _read_item(source: Path, vocoder: Vocoder) -> Tensor | str:
-    try:
-        if source.suffix.lower() not in FEATURE_SUFFIXES:
-            return vocoder.mel(read_audio(source, vocoder.sample_rate).samples)[0]
-        features = as_features(read_features(source), vocoder.n_mels)
-        if features.shape[0] != 1:
-            raise InputError(f"{source} holds a batch of {features.shape[0]}; expected one mel a file")
-        return features[0]
-    except TTSInferError as error:
-        return str(error)
-
-
-def _remove_parts(root: Path, outputs: Iterable[str]) -> None:
+def _remove_parts(targets: Iterable[Path]) -> None:
     """Remove what a killed run left half written."""
-    for output in outputs:
-        path = root / output
-        for part in path.parent.glob(f".{glob_escape(path.name)}.*.part"):
-            part.unlink(missing_ok=True)
-
-
-def _ahead(
-    readers: ThreadPoolExecutor, read: Callable[[list[Entry]], list[Tensor | str]], buckets: list[list[Entry]]
-) -> Iterator[tuple[list[Entry], list[Tensor | str]]]:
-    """Each bucket with its contents, read while those before it are worked on."""
-    rest = iter(buckets)
-    queue = deque((bucket, readers.submit(read, bucket)) for bucket in islice(rest, _AHEAD))
-    while queue:
-        bucket, future = queue.popleft()
-        for following in islice(rest, 1):
-            queue.append((following, readers.submit(read, following)))
-        yield bucket, future.result()
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    for folder, mine in names.items():
+        for part in folder.glob(".*.part"):
+            if part.name[1:].rsplit(".", 2)[0] in mine:
+                part.unlink(missing_ok=True)

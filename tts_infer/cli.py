@@ -77,6 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--out", metavar="DIR", required=True, help="folder of the outputs")
     batch.add_argument("--container", choices=get_args(tts_infer.Container), default="wav", help="default: wav")
     batch.add_argument("--journal", metavar="FILE", help="where progress is kept (default: DIR.journal)")
+    batch.add_argument("--engine", choices=get_args(tts_infer.EngineName), default="local", help="default: local")
+    batch.add_argument("--ray-address", metavar="A", help="of a running Ray cluster (default: one on this machine)")
     add_vocoder_arguments(batch)
     _add_output_arguments(batch)
     batch.set_defaults(run=_batch)
@@ -250,7 +252,7 @@ def _as_text(report: dict[str, Any]) -> str:
 
 def _batch(args: argparse.Namespace) -> int:
     vocoder = load_from(args)
-    with tqdm(unit=" files", disable=args.json, leave=False) as bar:
+    with tqdm(unit=" files", disable=args.json or None, leave=False) as bar:  # None: only on a terminal
 
         def progress(files: int, to_make: int, seconds: float) -> None:
             bar.total = to_make
@@ -266,6 +268,8 @@ def _batch(args: argparse.Namespace) -> int:
             sample_format=args.sample_format,
             journal=args.journal,
             progress=progress,
+            engine=args.engine,
+            ray_address=args.ray_address,
         )
     if args.json:
         print(json.dumps(dataclasses.asdict(report) | {"xrt": report.xrt}))

@@ -98,6 +98,11 @@ class Vocoder:
         return self.mel_config.n_mels
 
     @property
+    def model(self) -> Vocos:
+        """The modules as they were loaded; their stages may run by other code, see `placement`."""
+        return self._pipeline.model
+
+    @property
     def backbone(self) -> VocosBackbone:
         return self._pipeline.model.backbone
 

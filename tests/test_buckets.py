@@ -1,0 +1,77 @@
+"""Buckets: who is decoded with whom, and what each step makes of broken input and a disk that refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import tts_infer
+from tts_infer import buckets
+from tts_infer.buckets import Outcome, Task
+
+CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
+
+
+def test_neighbours_in_length_share_a_bucket() -> None:
+    sizes = {f"{i}": frames for i, frames in enumerate([10, 2000, 2100, 9000, 12, 11])}
+    grouped: dict[int, set[str]] = {}
+    for name, bucket in buckets.group(sizes, first=5, limit=4096):
+        grouped.setdefault(bucket, set()).add(name)
+    assert grouped == {5: {"0", "4", "5"}, 6: {"1"}, 7: {"2"}, 8: {"3"}}
+
+
+def test_frames_come_from_headers(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    config = vocoder.mel_config
+    soundfile.write(tmp_path / "a.wav", np.zeros(48000), 48000)
+    np.save(tmp_path / "a.npy", np.zeros((100, 7), dtype=np.float32))
+    torch.save(torch.zeros(1, 100, 9), tmp_path / "a.pt")
+    (tmp_path / "b.wav").write_text("no audio")
+    (tmp_path / "b.npy").write_text("no array")
+    names = ("a.wav", "a.npy", "a.pt", "b.wav", "b.npy", "missing.wav", "missing.npy")
+    # 24000 samples after resampling are 93.75 hops
+    assert [buckets.frames_of(tmp_path / name, config) for name in names] == [93, 7, 9, 0, 0, 0, 0]
+
+
+def test_the_steps_of_a_bucket(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    np.save(tmp_path / "mel.npy", vocoder.mel(tts_infer.read_audio(CLIP).samples[:9000]).numpy())
+    (tmp_path / "text.wav").write_text("no audio")
+    soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 24000, subtype="FLOAT")
+    sources = (CLIP, tmp_path / "mel.npy", tmp_path / "text.wav", tmp_path / "nan.wav")
+    tasks = [Task(f"{i}.wav", source, tmp_path / f"{i}.wav") for i, source in enumerate(sources)]
+    contents = [buckets.read(task, vocoder.mel_config) for task in tasks]
+    mels = [buckets.to_mel(content, vocoder) for content in contents]
+    audios = buckets.decode(mels, vocoder)
+    outcomes = [buckets.write(t, audio, 24000, "pcm16") for t, audio in zip(tasks, audios, strict=True)]
+    seconds = [soundfile.info(tmp_path / name).duration for name in ("0.wav", "1.wav")]
+    assert outcomes[:2] == [Outcome("0.wav", seconds[0]), Outcome("1.wav", seconds[1])]
+    assert "cannot read" in str(outcomes[2].error) and "NaN" in str(outcomes[3].error)
+    assert not (tmp_path / "2.wav").exists() and not (tmp_path / "3.wav").exists()
+
+
+def test_what_the_system_refuses_to_write(tmp_path: Path) -> None:
+    task = Task("gone/a.wav", CLIP, tmp_path / "gone" / "a.wav")
+    outcome = buckets.write(task, torch.zeros(9), 24000, "pcm16")
+    assert outcome.error is None and outcome.seconds is None and "no such folder" in str(outcome.unwritten)
+
+
+def test_nothing_to_decode_is_no_error(vocoder: tts_infer.Vocoder) -> None:
+    assert buckets.decode(["a reason"], vocoder) == ["a reason"]
+    assert buckets.to_mel("a reason", vocoder) == "a reason"
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_engines_are_of_one_type(engine: str) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'tts-infer[ray]'")
+        from tts_infer import ray_engine
+
+        chosen: buckets.Engine = ray_engine.run
+    else:
+        from tts_infer import local_engine
+
+        chosen = local_engine.run
+    assert list(chosen(tts_infer.load_vocoder(device="cpu"), [], "pcm16")) == []
