@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import app
 from tests.page import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, message, open_tab, synthesize, upload
+from tests.test_listen import tiled
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
 STYLES = {"light": DESKTOP, "dark": DESKTOP | DARK, "phone": PHONE, "phone-dark": PHONE | DARK}
@@ -62,10 +63,22 @@ def take_all(browser: Browser, url: str, folder: Path) -> None:
             page.locator("button#batch").click()
             expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
             save(page, folder / f"{style}-batch.png")
+            open_tab(page, "Device")
+            expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)
+            save(page, folder / f"{style}-device.png")
             open_tab(page, "API")
             save(page, folder / f"{style}-api.png")
             open_tab(page, "Decode")
-            page.locator("#input-audio").get_by_role("button", name="Clear").click()
+            clear = page.locator("#input-audio").get_by_role("button", name="Clear")
+            clear.click()
+            upload(page, "#input-audio", tiled(Path(temporary) / "long.wav", 600))
+            expect(page.locator("#input-audio")).to_contain_text("10:00", timeout=PATIENCE_MS)
+            page.locator("#listen").click()
+            expect(page.locator("#player")).to_contain_text("0:01", timeout=PATIENCE_MS)
+            page.screenshot(path=folder / f"{style}-listening.png")
+            expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
+            save(page, folder / f"{style}-listened.png")
+            clear.click()
             upload(page, "#input-audio", broken)
             page.locator("#synthesize").click()
             expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)

@@ -226,10 +226,11 @@ def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
             expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)
         page.wait_for_timeout(300)  # Gradio lays a tab out when it is shown
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        # Gradio cuts off what is too wide, so nothing may reach beyond the edge either
+        # Gradio cuts off what is too wide, so nothing may reach beyond the edge either; the audit scrolls by itself
         beyond = page.evaluate(
             """[...document.querySelectorAll('main *')]
-                .filter(e => e.offsetParent && e.getBoundingClientRect().right > window.innerWidth + 1)
+                .filter(e => e.offsetParent && !e.closest('#audit table'))
+                .filter(e => e.getBoundingClientRect().right > window.innerWidth + 1)
                 .map(e => e.outerHTML.slice(0, 100))"""
         )
         assert beyond == []

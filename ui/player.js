@@ -57,7 +57,8 @@ async function schedule(bytes, piece, mine) {
 
 watch("value", () => {
   const piece = props.value;
-  if (piece?.file === undefined) stop(); // a new signal, or none
+  const waiting = piece && piece.file === undefined;
+  if (!piece || waiting) stop(); // no signal, or a new one
   else if (piece.index === expected) {
     expected++;
     const bytes = fetch(piece.file.url).then((response) => response.arrayBuffer());
@@ -65,6 +66,7 @@ watch("value", () => {
     pieces = pieces.then(() => schedule(bytes, piece, mine)).catch((error) => mine === run && console.error(error));
   }
   show();
+  if (waiting) element.scrollIntoView({ block: "nearest", behavior: "smooth" }); // on a phone it is far below
 });
 
 element.addEventListener("click", (event) => {

@@ -138,7 +138,6 @@ CHINESE = {
     "Version": "版本号",
     "Weights": "权重",
     "Reason": "原因",
-    "Right": "正确",
     "Error": "误差",
     "Allowed": "允许",
     "Faults": "问题",
