@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 
+from tts_infer import audio
 from tts_infer.audio import AudioClip, read_audio, resample, to_int16, whole_file, write_audio
 from tts_infer.errors import FileError, InputError
 
@@ -118,3 +119,60 @@ def test_what_cannot_be_written(tmp_path: Path, name: str, sample_format: str, m
 def test_a_system_that_refuses_is_reported() -> None:
     with pytest.raises(FileError, match="cannot write /proc/out.wav"):
         write_audio("/proc/out.wav", torch.zeros(100), 24000)
+
+
+@pytest.mark.parametrize("rate", [24000, 44100, 16000])
+def test_blocks_join_to_the_whole(rate: int, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=(5 * rate + 7, 2)) * 0.1
+    soundfile.write(tmp_path / "a.wav", noise, rate)
+    for seconds in (0.37, 1.0, 60.0):
+        blocks = list(audio.read_blocks(tmp_path / "a.wav", 24000, seconds))
+        assert np.array_equal(np.concatenate(blocks), audio.read_audio(tmp_path / "a.wav", 24000).samples)
+    with pytest.raises(FileError, match="no such file"):
+        next(audio.read_blocks(tmp_path / "b.wav", 24000))
+
+
+@pytest.mark.parametrize(("name", "sample_format"), [("a.wav", "pcm16"), ("a.wav", "float32"), ("a.flac", "pcm16")])
+def test_pieces_make_the_file_of_the_whole(name: str, sample_format: audio.SampleFormat, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(size=70_001).astype(np.float32) * 0.3
+    with audio.audio_writer(tmp_path / name, 24000, sample_format) as writer:
+        for piece in np.split(noise, [0, 1, 1000, 40_000]):
+            writer.write(piece)
+        assert not (tmp_path / name).exists()
+    clipped = audio.write_audio(tmp_path / f"whole-{name}", noise, 24000, sample_format)
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert (writer.samples, writer.clipped_samples) == (70_001, clipped) and (clipped > 0) == (sample_format == "pcm16")
+    samples = soundfile.read(tmp_path / name, dtype="float32")[0]
+    assert np.abs(samples - np.clip(noise, -1, 1)).max() <= 1 / 32768 or np.array_equal(samples, noise)
+    if name == "a.wav" and sample_format == "pcm16":  # and the file that everyone writes
+        soundfile.write(tmp_path / "theirs.wav", audio.to_int16(noise)[0], 24000, subtype="PCM_16")
+        assert (tmp_path / "theirs.wav").read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_float_files_hold_no_time_of_day(tmp_path: Path) -> None:
+    """libsndfile puts one into a PEAK chunk: the same batch would give other bytes a second later."""
+    audio.write_audio(tmp_path / "a.wav", np.ones(9, dtype=np.float32), 24000, "float32")
+    content = (tmp_path / "a.wav").read_bytes()
+    assert b"PEAK" not in content and soundfile.info(tmp_path / "a.wav").subtype == "FLOAT"
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_what_fails_midway_leaves_nothing(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def write(error: Exception, samples: int) -> None:
+        with audio.audio_writer(tmp_path / name, 24000) as writer:
+            writer.write(np.zeros(samples, dtype=np.float32))
+            raise error
+
+    with pytest.raises(KeyError):
+        write(KeyError("of whoever makes the samples"), 99_999)
+    with pytest.raises(OSError, match="^of the source"):
+        write(OSError("of the source"), 0)
+    assert not list(tmp_path.iterdir())
+    assert capfd.readouterr() == ("", "")  # no word from callbacks
+
+
+def test_a_wav_has_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_MAX_WAV_BYTES", 1000)
+    with pytest.raises(FileError, match="4 GiB"):
+        audio.write_audio(tmp_path / "a.wav", np.zeros(501, dtype=np.float32), 24000)
+    assert not list(tmp_path.iterdir())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import os
 import secrets
+import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import soundfile
@@ -18,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import exclusive
-from tts_infer.errors import FileError, InputError
+from tts_infer.errors import FileError, InputError, TTSInferError
 
 SampleFormat = Literal["pcm16", "float32"]
-_CONTAINERS = {".wav": "WAV", ".flac": "FLAC"}
+_CONTAINERS = (".wav", ".flac")
+_MAX_WAV_BYTES = 2**32 - 1024  # its sizes are of 32 bits
 _SUBTYPES = {"pcm16": "PCM_16", "float32": "FLOAT"}
 INT16_SCALE = 32768  # what soundfile divides by on reading, so that PCM16 passes unchanged
 
@@ -48,19 +50,55 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int | None = None) -> 
     Raises:
         FileError: the file is missing, is no audio, or holds no samples.
     """
+    with _opened(path) as sound:
+        samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate
+    if len(samples) == 0:
+        raise FileError(f"{os.fspath(path)} holds no samples")
+    return resample(AudioClip(_mono(samples), rate), sample_rate or rate)
+
+
+def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float = 30.0) -> Iterator[NDArray[np.float32]]:
+    """Read an audio file as `read_audio` does, block by block; the blocks join to what that would give.
+
+    Args:
+        path, sample_rate: as for `read_audio`.
+        seconds: length of a block.
+
+    Shape: blocks of (T,), T >= 0
+    Raises:
+        FileError: see `read_audio`.
+    """
+    with _opened(path) as sound:
+        rate, ended = sound.samplerate, False
+        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
+        size = max(1, round(seconds * rate))
+        if not sound.frames:
+            raise FileError(f"{os.fspath(path)} holds no samples")
+        while not ended:
+            samples = _mono(sound.read(size, dtype="float32", always_2d=True))
+            ended = len(samples) < size
+            yield resampler.resample_chunk(samples, last=ended) if resampler else samples
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
     if not os.path.isfile(path):
         raise FileError(f"no such file: {os.fspath(path)}")
     try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+        with soundfile.SoundFile(path) as sound:
+            yield sound
     except (soundfile.LibsndfileError, OSError) as error:
+        if isinstance(error, TTSInferError):
+            raise
         reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise FileError(
             f"cannot read {os.fspath(path)} as audio: {reason.strip().rstrip('.')}; give a WAV, FLAC, OGG or MP3 file"
         ) from None
-    if len(samples) == 0:
-        raise FileError(f"{os.fspath(path)} holds no samples")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    return resample(AudioClip(mono, rate), sample_rate or rate)
+
+
+def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shape: (T, channels) -> (T,)"""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
 
 
 def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
@@ -141,21 +179,172 @@ def write_audio(
         FileError: see `check_writable`; or the system refuses to write.
         InputError: audio is not of one dimension.
     """
+    with audio_writer(path, sample_rate, sample_format) as writer:
+        writer.write(audio)
+    return writer.clipped_samples
+
+
+class AudioWriter:
+    """What `audio_writer` gives."""
+
+    def __init__(self, path: Path, encoder: _Wav | _Flac, sample_format: SampleFormat) -> None:
+        self._path, self._encoder, self._sample_format = path, encoder, sample_format
+        self.samples = 0
+        self.clipped_samples = 0  # to full scale, so far
+
+    def write(self, audio: Tensor | NDArray[np.floating]) -> None:
+        """Add samples.
+
+        Shape: (T,)
+        Raises:
+            FileError: the system refuses to write.
+            InputError: audio is not of one dimension.
+        """
+        if audio.ndim != 1:
+            raise InputError(f"audio to write has shape {tuple(audio.shape)}; expected (T,)")
+        samples = _as_numpy(audio)
+        encoded, clipped = to_int16(samples) if self._sample_format == "pcm16" else (samples.astype(np.float32), 0)
+        self.samples += len(encoded)
+        self.clipped_samples += clipped
+        with _refusals(self._path):
+            self._encoder.write(encoded)
+
+
+@contextmanager
+def audio_writer(
+    path: str | os.PathLike[str], sample_rate: int, sample_format: SampleFormat = "pcm16"
+) -> Iterator[AudioWriter]:
+    """Write mono audio as it is made, whole or not at all: `with audio_writer(...) as writer: writer.write(piece)`.
+
+    The file has its name once the body has ended without an error. What it holds depends on the samples alone.
+
+    Args:
+        path, sample_rate, sample_format: as for `write_audio`.
+
+    Raises:
+        FileError: see `check_writable`; or the system refuses to write.
+    """
     check_writable(path, sample_format)
-    if audio.ndim != 1:
-        raise InputError(f"audio to write has shape {tuple(audio.shape)}; expected (T,)")
-    samples = _as_numpy(audio)
-    pcm, clipped = to_int16(samples) if sample_format == "pcm16" else (samples.astype(np.float32), 0)
-    container = _CONTAINERS[Path(path).suffix.lower()]
+    path = Path(path)
+    with ExitStack() as stack:
+        with _refusals(path):
+            part = stack.enter_context(whole_file(path))
+            file = open(part, "wb")  # noqa: SIM115  closed below, where a refusal is told
+            stack.callback(_close_unheard, file)
+            encoder = (_Wav if path.suffix.lower() == ".wav" else _Flac)(file, sample_rate, sample_format)
+            stack.callback(encoder.abandon)
+        yield AudioWriter(path, encoder, sample_format)
+        with _refusals(path):
+            encoder.finish()
+            file.close()
+            stack.close()
+
+
+def _close_unheard(file: BinaryIO) -> None:
+    """To close is to write what was buffered, and to be refused once more."""
+    with suppress(OSError):
+        file.close()
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
     try:
-        # encoded in memory: what the system says of a full disk would be lost inside libsndfile
-        encoded = io.BytesIO()
-        soundfile.write(encoded, pcm, sample_rate, subtype=_SUBTYPES[sample_format], format=container)
-        with whole_file(path) as part:
-            part.write_bytes(encoded.getbuffer())
+        yield
     except (soundfile.LibsndfileError, OSError) as error:
-        raise FileError(f"cannot write {os.fspath(path)}: {getattr(error, 'strerror', None) or error}") from None
-    return clipped
+        raise FileError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+class _Wav:
+    """Header and samples by our own hands: libsndfile would put the time of day into float files."""
+
+    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
+        self._file, self._sample_rate, self._sample_format = file, sample_rate, sample_format
+        self._data_bytes = 0
+        file.write(self._header())
+
+    def write(self, samples: NDArray[Any]) -> None:
+        self._data_bytes += samples.nbytes
+        if self._data_bytes > _MAX_WAV_BYTES:
+            raise OSError(errno.EFBIG, "a WAV file holds at most 4 GiB; use .flac")
+        self._file.write(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).data)
+
+    def finish(self) -> None:
+        self._file.seek(0)
+        self._file.write(self._header())
+
+    def abandon(self) -> None:
+        """Nothing is held."""
+
+    def _header(self) -> bytes:
+        kind, width = (1, 2) if self._sample_format == "pcm16" else (3, 4)
+        rate = self._sample_rate
+        chunks = b"fmt " + struct.pack("<IHHIIHH", 16, kind, 1, rate, rate * width, width, 8 * width)
+        if kind == 3:  # formats that are not PCM say how many samples they hold
+            chunks += b"fact" + struct.pack("<II", 4, self._data_bytes // width)
+        chunks += b"data" + struct.pack("<I", self._data_bytes)
+        return b"RIFF" + struct.pack("<I", 4 + len(chunks) + self._data_bytes) + b"WAVE" + chunks
+
+
+class _Flac:
+    """libsndfile's encoder."""
+
+    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
+        self._sink = _Sink(file)
+        self._sound = soundfile.SoundFile(self._sink, "w", sample_rate, 1, _SUBTYPES[sample_format], format="FLAC")
+
+    def write(self, samples: NDArray[Any]) -> None:
+        with self._sink.honest():
+            self._sound.write(samples)
+
+    def finish(self) -> None:
+        with self._sink.honest():
+            self._sound.close()
+
+    def abandon(self) -> None:
+        self._sink.closed = True
+        with suppress(soundfile.LibsndfileError):
+            self._sound.close()
+
+
+class _Sink:
+    """The file as libsndfile sees it. What the system says is kept, because libsndfile forgets it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._refusal: OSError | None = None
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        if self.closed or self._refusal is not None:
+            return 0
+        try:
+            return self._file.write(data)
+        except OSError as refusal:
+            self._refusal = refusal
+            return 0
+
+    def read(self, size: int) -> bytes:
+        return b""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        try:
+            return 0 if self.closed else self._file.seek(offset, whence)
+        except OSError as refusal:  # what was buffered is written first
+            self._refusal = self._refusal or refusal
+            return 0
+
+    def tell(self) -> int:
+        return 0 if self.closed else self._file.tell()
+
+    @contextmanager
+    def honest(self) -> Iterator[None]:
+        """Raise what the system said instead of what became of it: an assertion, an unknown error, or nothing."""
+        try:
+            yield
+        except (AssertionError, soundfile.LibsndfileError) as error:
+            raise self._refusal or OSError(errno.EIO, f"the encoder failed: {error}") from None
+        if self._refusal is not None:
+            raise self._refusal
 
 
 @contextmanager
