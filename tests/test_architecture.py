@@ -30,7 +30,7 @@ LEVELS = [
     {"streaming"},
     {"journal", "manifest"},
     {"vocoder"},
-    {"buckets"},
+    {"buckets", "files"},
     {"local_engine", "ray_engine"},
     {"batch"},
     {"pictures", "doctor"},

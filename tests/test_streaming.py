@@ -128,3 +128,39 @@ def test_mistakes(vocoder: tts_infer.Vocoder) -> None:
     with pytest.raises(InputError, match="a batch of 2, but 1 were pushed"):
         stream.push(torch.zeros(1, 100, 3))
     assert stream.flush().shape == (2, 512)
+
+
+@pytest.mark.parametrize("padding", ["center", "same"])
+@pytest.mark.parametrize("step", [1, 255, 256, 1000, 30_000])
+def test_mels_of_pieces_join_to_the_whole(speech: torch.Tensor, step: int, padding: str) -> None:
+    audio = torch.cat([speech, 0.5 * speech.flip(1)])[:, : 3003 if step == 1 else 40_000]
+    vocoder = small_vocoder(padding)
+    expected = vocoder.mel(audio)
+    stream = vocoder.mel_stream(timed=True)
+    pieces = [stream.push(piece) for piece in audio.split(step, dim=1)]
+    pieces.append(stream.flush())
+    joined = torch.cat(pieces, dim=-1)
+    assert joined.shape == expected.shape
+    # FFTs of other numbers of frames; near the floor of 1e-7 a logarithm multiplies their last digits
+    assert (joined.exp() - expected.exp()).abs().max() <= 1e-5 * expected.exp().max()
+    assert [row["stage"] for row in stream.stages] == ["mel"] and stream.stages[0]["ms"] > 0
+
+
+def test_mistakes_with_streams_of_audio(vocoder: tts_infer.Vocoder) -> None:
+    stream = vocoder.mel_stream()
+    with pytest.raises(tts_infer.InputError, match="nothing was pushed"):
+        stream.flush()
+    stream.push(torch.zeros(2, 9))
+    with pytest.raises(tts_infer.InputError, match="batch of 2, got 1"):
+        stream.push(torch.zeros(9))
+    assert stream.stages == []
+
+
+def test_a_timed_stream_reports_its_stages(vocoder: tts_infer.Vocoder, speech: torch.Tensor) -> None:
+    mel = vocoder.mel(speech)
+    stream = vocoder.stream(timed=True)
+    assert stream.stages == []
+    for _ in stream.decode(mel.split(50, dim=-1)):
+        pass
+    assert [row["stage"] for row in stream.stages] == ["backbone", "head", "istft"]
+    assert all(row["ms"] > 0 for row in stream.stages) and vocoder.stream().stages == []

@@ -22,13 +22,14 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluate import log_mel_error_db
+from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
 from tts_infer.manifest import Container
 from tts_infer.mel import LogMel
 from tts_infer.parity import STAGES, StageCheck
 from tts_infer.placement import MethodChoice, Placement, StagePlacement, forget_checks, make_placement, named_placements
 from tts_infer.spectral import ISTFT, STFT
-from tts_infer.streaming import StreamingDecoder
+from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "DTypeName",
     "EngineName",
     "FileError",
+    "FileSynthesis",
     "InputError",
     "InputTypeError",
     "KnownVocoder",
@@ -57,6 +59,7 @@ __all__ = [
     "StageCheck",
     "StagePlacement",
     "StreamingDecoder",
+    "StreamingMel",
     "Synthesis",
     "TTSInferError",
     "Vocoder",
@@ -76,6 +79,7 @@ __all__ = [
     "read_features",
     "resample",
     "synthesize_batch",
+    "synthesize_file",
     "to_int16",
     "write_audio",
 ]

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import tts_infer
-from tts_infer import AudioClip, Synthesis, Vocoder
+from tts_infer import AudioClip, Vocoder
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -151,19 +151,12 @@ def _decode(args: argparse.Namespace) -> int:
 
 def _decode_to_file(args: argparse.Namespace) -> int:
     tts_infer.check_writable(args.output, args.sample_format)
-    if os.path.exists(args.output) and os.path.exists(args.input) and os.path.samefile(args.input, args.output):
-        raise tts_infer.FileError(f"output {args.output} is the input itself; give another name")
-    content = _read(args.input)
+    if not os.path.isfile(args.input):  # before a vocoder is fetched
+        raise tts_infer.FileError(f"no such file: {args.input}")
     vocoder = load_from(args)
-    if isinstance(content, AudioClip):
-        result = vocoder.synthesize(audio=tts_infer.resample(content, vocoder.sample_rate).samples)
-    else:
-        result = vocoder.synthesize(content)
-    _require_one(result.audio, args.input)
-    clipped = tts_infer.write_audio(args.output, result.audio[0], result.sample_rate, args.sample_format)
-    report = _report(args, vocoder, result, clipped)
-    if isinstance(content, AudioClip):
-        report["log_mel_error_db"] = _copy_error_db(vocoder, result)
+    made = tts_infer.synthesize_file(vocoder, args.input, args.output, sample_format=args.sample_format)
+    names = {"input": args.input, "output": args.output, "vocoder": vocoder.name}
+    report = names | dataclasses.asdict(made) | {"seconds": made.seconds, "xrt": made.xrt}
     print(json.dumps(report) if args.json else _as_text(report))
     return 0
 
@@ -210,28 +203,6 @@ def _whole_number(option: str, text: str | int, least: int) -> int:
     if number < least:
         raise tts_infer.InputError(f"{option} is {text}; it must be a whole number of at least {least}")
     return number
-
-
-def _report(args: argparse.Namespace, vocoder: Vocoder, result: Synthesis, clipped: int) -> dict[str, Any]:
-    return {
-        "input": args.input,
-        "output": args.output,
-        "vocoder": vocoder.name,
-        "sample_rate": result.sample_rate,
-        "seconds": result.seconds,
-        "frames": result.features.shape[-1],
-        "clipped_samples": clipped,
-        "stages": result.stages,
-        "total_ms": result.total_ms,
-        "xrt": result.xrt,
-    }
-
-
-def _copy_error_db(vocoder: Vocoder, result: Synthesis) -> float | None:
-    """How far the copy's log-mel is from the input's; None for a copy too short to have one."""
-    if result.audio.shape[-1] == 0:
-        return None
-    return tts_infer.log_mel_error_db(result.features, vocoder.mel(result.audio), vocoder.mel_config)
 
 
 def _as_text(report: dict[str, Any]) -> str:

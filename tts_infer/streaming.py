@@ -1,8 +1,9 @@
-"""Decoding as frames arrive: exact, incremental, with the state in one's hand."""
+"""Decoding as frames arrive, and mels as samples arrive: exact, with the state in one's hand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 
 from tts_infer.devices import CPU, exclusive
 from tts_infer.errors import InputError
-from tts_infer.inputs import as_features
+from tts_infer.inputs import as_audio, as_features
 from tts_infer.pipeline import DecodeState, Pipeline
-from tts_infer.timing import StageTimer
+from tts_infer.timing import StageRecord, StageTimer, add_up
 
 Lookahead = int | Literal["full"]
 
@@ -28,18 +29,19 @@ class StreamingDecoder:
         pipeline: the vocoder's stages.
         lookahead: frames that must have arrived after a frame before it is decoded. "full" (the network's reach) is
             exact; less comes earlier and is approximate, and costs one more pass over the last `reach` frames a push.
+        timed: keep the stage report of all pushes.
 
     Raises:
         InputError: lookahead is neither "full" nor between 0 and the network's reach.
     """
 
-    def __init__(self, pipeline: Pipeline, lookahead: Lookahead = "full") -> None:
+    def __init__(self, pipeline: Pipeline, lookahead: Lookahead = "full", timed: bool = False) -> None:
         reach = pipeline.model.backbone.reach
         frames = reach if lookahead == "full" else lookahead
         if not isinstance(frames, int) or not 0 <= frames <= reach:
             raise InputError(f"lookahead is {lookahead!r}; allowed: 'full', or 0 to {reach} frames")
         self._pipeline, self._lookahead = pipeline, frames
-        self._timer = StageTimer(enabled=False)
+        self._reports = _Reports(timed)
         self.reset()
 
     @property
@@ -49,6 +51,11 @@ class StreamingDecoder:
         A frame's samples are complete once the frames whose windows overlap them have been decoded.
         """
         return self._lookahead + self._pipeline.model.head.istft.overlap // 2
+
+    @property
+    def stages(self) -> list[StageRecord]:
+        """The stage report of everything pushed so far, resets notwithstanding; empty if it is not `timed`."""
+        return self._reports.total()
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""
@@ -68,7 +75,7 @@ class StreamingDecoder:
             features = as_features(mel, self._pipeline.model.config.mel.n_mels)
         if self._batch not in (None, features.shape[0]):
             raise InputError(f"this stream has a batch of {self._batch}, but {features.shape[0]} were pushed")
-        self._batch = features.shape[0]
+        self._batch, self._device = features.shape[0], features.device
         return self._decode(features, final=False)
 
     @torch.inference_mode()
@@ -81,9 +88,8 @@ class StreamingDecoder:
         """
         if self._batch is None:
             raise InputError("nothing was pushed, so there is nothing to flush")
-        device = self._pipeline.placement.backbone.device
-        with exclusive(device):
-            nothing = torch.zeros(self._batch, self._pipeline.model.config.mel.n_mels, 0, device=device)
+        with exclusive(self._device):
+            nothing = torch.zeros(self._batch, self._pipeline.model.config.mel.n_mels, 0, device=self._device)
         audio = self._decode(nothing, final=True)
         self._state = None
         return audio
@@ -103,4 +109,91 @@ class StreamingDecoder:
     def _decode(self, features: Tensor, final: bool) -> Tensor:
         if self._state is None:
             raise InputError("this stream was flushed; call reset() before the next signal")
-        return self._pipeline.decode_piece(features, self._state, self._timer, final)
+        with self._reports.one() as timer:
+            return self._pipeline.decode_piece(features, self._state, timer, final)
+
+
+class StreamingMel:
+    """The log-mel of audio that arrives in pieces; the pieces of mel join to what `Vocoder.mel` gives of the whole.
+
+    Frames depend on nothing but their own samples, so a piece is computed together with the samples before it that
+    its first frames, and the padding of its end, need; frames that this gives twice are dropped.
+
+    Args:
+        pipeline: the vocoder's stages.
+        timed: keep the stage report of all pushes.
+    """
+
+    def __init__(self, pipeline: Pipeline, timed: bool = False) -> None:
+        self._pipeline, self._reports = pipeline, _Reports(timed)
+        self._stft = pipeline.model.feature_extractor.stft
+        self._kept: Tensor | None = None
+        self._first = 0  # frames before the samples that are kept
+        self._done = 0  # frames that were returned
+
+    @property
+    def stages(self) -> list[StageRecord]:
+        """The stage report of everything pushed so far; empty if it is not `timed`."""
+        return self._reports.total()
+
+    def push(self, audio: Tensor | NDArray[Any]) -> Tensor:
+        """Add samples, and return the frames that no later sample can change: possibly none yet.
+
+        Shape: (B, T) or (T,) -> (B, n_mels, L), L >= 0; B is that of the first push
+        Raises:
+            InputError, InputTypeError: see `as_audio`; or another batch size than before.
+        """
+        with exclusive(audio.device if isinstance(audio, Tensor) else CPU):
+            samples = as_audio(audio)
+            if self._kept is not None and self._kept.shape[0] != samples.shape[0]:
+                raise InputError(f"this stream has a batch of {self._kept.shape[0]}, got {samples.shape[0]}")
+            self._kept = samples if self._kept is None else torch.cat([self._kept, samples.to(self._kept.device)], 1)
+        stft, here = self._stft, self._kept.shape[1]
+        ready = (here + stft.pad[0] - stft.n_fft) // stft.hop_length + 1  # whose windows end within the samples
+        if self._first + ready <= self._done:
+            return self._no_frames(self._kept)
+        return self._frames(self._first + ready, self._kept)
+
+    def flush(self) -> Tensor:
+        """End the signal, and return the frames that are left.
+
+        Shape: (B, n_mels, L), L >= 0
+        Raises:
+            InputError: nothing was pushed, or too little for one frame.
+        """
+        if self._kept is None:
+            raise InputError("nothing was pushed, so there is nothing to flush")
+        stop = self._first + self._stft.n_frames(self._kept.shape[1])
+        return self._no_frames(self._kept) if 0 < stop == self._done else self._frames(stop, self._kept)
+
+    def _no_frames(self, kept: Tensor) -> Tensor:
+        return kept.new_zeros(kept.shape[0], self._pipeline.model.config.mel.n_mels, 0)
+
+    @torch.inference_mode()
+    def _frames(self, stop: int, kept: Tensor) -> Tensor:
+        """Frames that were not returned yet, to `stop`."""
+        with self._reports.one() as timer:
+            mel = self._pipeline.mel(kept, timer)[..., self._done - self._first : stop - self._first]
+        stft = self._stft
+        # a window, and one frame more: as many samples as padding mirrors
+        first = max(self._first, stop - -(-stft.n_fft // stft.hop_length) - 1)
+        self._kept = kept[:, (first - self._first) * stft.hop_length :].clone()
+        self._first, self._done = first, stop
+        return mel
+
+
+class _Reports:
+    """The stage reports of many pushes, as one."""
+
+    def __init__(self, enabled: bool) -> None:
+        self._enabled = enabled
+        self._total: list[StageRecord] = []
+
+    @contextmanager
+    def one(self) -> Iterator[StageTimer]:
+        timer = StageTimer(self._enabled)
+        yield timer
+        self._total = add_up([self._total, timer.records]) if self._total else timer.records
+
+    def total(self) -> list[StageRecord]:
+        return [record.copy() for record in self._total]

@@ -20,7 +20,7 @@ from tts_infer.inputs import as_audio, as_features, as_ragged
 from tts_infer.model import ISTFTHead, Vocos, VocosBackbone
 from tts_infer.pipeline import DecodeState, Pipeline
 from tts_infer.placement import MethodChoice, Placement, PlacementSpec, make_placement
-from tts_infer.streaming import Lookahead, StreamingDecoder
+from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
 from tts_infer.timing import StageRecord, StageTimer, add_up
 
 Features = Tensor | NDArray[Any]
@@ -193,13 +193,17 @@ class Vocoder:
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
 
-    def stream(self, lookahead: Lookahead = "full") -> StreamingDecoder:
+    def stream(self, lookahead: Lookahead = "full", *, timed: bool = False) -> StreamingDecoder:
         """Begin a signal that arrives in pieces, see `StreamingDecoder`.
 
         Raises:
             InputError: a lookahead that this vocoder does not have.
         """
-        return StreamingDecoder(self._pipeline, lookahead)
+        return StreamingDecoder(self._pipeline, lookahead, timed)
+
+    def mel_stream(self, *, timed: bool = False) -> StreamingMel:
+        """Begin the mel of audio that arrives in pieces, see `StreamingMel`."""
+        return StreamingMel(self._pipeline, timed)
 
     def to(self, device: str | torch.device) -> Vocoder:
         """Move every stage to one device, each with the method that suits it there; returns itself, as `nn.Module.to`.

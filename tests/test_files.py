@@ -1,0 +1,153 @@
+"""From disk to disk: what memory would give, without the memory."""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import tts_infer
+from tts_infer.vocoder import PIECE_FRAMES
+
+ROOT = Path(__file__).parent.parent
+CLIP = ROOT / "examples" / "english.wav"
+LONG = 2 * PIECE_FRAMES + 777
+PEAK = """
+import json, resource, sys, tts_infer
+vocoder = tts_infer.load_vocoder(device="cpu")
+made = tts_infer.synthesize_file(vocoder, sys.argv[1], sys.argv[2])
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, made.frames]))
+"""
+
+
+@pytest.fixture(scope="module")
+def mel(vocoder: tts_infer.Vocoder) -> np.ndarray:
+    """Speech over and over. Shape: (n_mels, LONG)"""
+    speech = vocoder.mel(tts_infer.read_audio(CLIP).samples)[0].numpy()
+    return np.tile(speech, -(-LONG // speech.shape[1]))[:, :LONG].copy()
+
+
+@pytest.mark.parametrize("kind", ["short.npy", "long.npy", "half.npy", "turned.npy", "long.pt", "batch_of_one.npz"])
+def test_features_as_from_memory(kind: str, mel: np.ndarray, tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    given = mel[:, :700] if kind == "short.npy" else mel
+    path, out = tmp_path / kind, tmp_path / "out.wav"
+    if kind == "half.npy":
+        given = given.astype(np.float16)
+    if kind == "turned.npy":  # the same array, stored column by column
+        np.save(path, np.asfortranarray(given))
+    elif path.suffix == ".npy":
+        np.save(path, given)
+    elif path.suffix == ".npz":
+        np.savez(path, mel=given[None])
+    else:
+        torch.save(torch.from_numpy(given), path)
+    made = tts_infer.synthesize_file(vocoder, path, out)
+    whole = vocoder.synthesize(given.astype(np.float32))
+    expected, clipped = tts_infer.to_int16(whole.audio[0])
+    samples = soundfile.read(out, dtype="int16")[0]
+    # pieces equal the whole to float32's last digits, which a rounding to 16 bits may turn into one step
+    assert samples.shape == expected.shape and np.abs(samples.astype(int) - expected).max() <= 1
+    assert (made.samples, made.frames, made.clipped_samples) == (len(expected), given.shape[1], clipped)
+    assert made.seconds == len(expected) / 24000 and made.log_mel_error_db is None
+    rows = [(row["stage"], row["device"], row["method"]) for row in made.stages]
+    assert rows == [(row["stage"], row["device"], row["method"]) for row in whole.stages]
+    # the report is of the whole call: its stages sum to its time, within the 5 % that DESIGN allows and 5 ms of noise
+    total = sum(row["ms"] for row in made.stages)
+    assert 0.95 * made.total_ms - 5 <= total <= made.total_ms
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(24000, 3.0), (24000, 95.0), (16000, 95.0)])
+def test_audio_as_from_memory(rate: int, seconds: float, tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    clip = tts_infer.resample(tts_infer.read_audio(CLIP), rate).samples
+    stereo = np.tile(clip, 30)[: int(seconds * rate) + 5, None] * np.array([0.6, 0.4])
+    soundfile.write(tmp_path / "in.wav", stereo, rate)
+    made = tts_infer.synthesize_file(vocoder, tmp_path / "in.wav", tmp_path / "out.wav", sample_format="float32")
+    whole = vocoder.synthesize(audio=tts_infer.read_audio(tmp_path / "in.wav", 24000).samples)
+    samples = soundfile.read(tmp_path / "out.wav", dtype="float32")[0]
+    assert samples.shape == (whole.audio.shape[1],) and made.frames == whole.features.shape[2]
+    # FFTs of another number of frames, and what the network makes of their last digits
+    assert np.abs(samples - whole.audio[0].numpy()).max() <= 5e-5 * np.abs(samples).max()
+    error = tts_infer.log_mel_error_db(whole.features, vocoder.mel(whole.audio), vocoder.mel_config)
+    assert made.log_mel_error_db == pytest.approx(error, rel=1e-4)
+    assert [row["stage"] for row in made.stages] == list(tts_infer.STAGES)
+
+
+@pytest.mark.parametrize("kind", ["mel.npy", "speech.wav"])
+def test_memory_does_not_grow_with_length(kind: str, mel: np.ndarray, tmp_path: Path) -> None:
+    """Peaks of processes of their own: a peak cannot be reset."""
+    peaks, frames = [], []
+    for name, times in (("short", 2), ("long", 12)):
+        path = tmp_path / f"{name}{Path(kind).suffix}"
+        if path.suffix == ".npy":
+            np.save(path, np.tile(mel, times))
+        else:
+            clip = tts_infer.read_audio(CLIP).samples
+            soundfile.write(path, np.tile(clip, times * LONG * 256 // len(clip)), 24000)
+        command = [sys.executable, "-c", PEAK, str(path), str(tmp_path / f"{name}.flac")]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        peak, count = json.loads(done.stdout)
+        peaks.append(peak)
+        frames.append(count)
+    assert frames[1] > 5 * frames[0]
+    # 90,000 frames more: in memory 36 MB of mel and 92 MB of audio, at least; allocators keep some for themselves
+    assert peaks[1] - peaks[0] < 40
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+def test_a_full_disk_is_one_line(suffix: str, mel: np.ndarray, tmp_path: Path) -> None:
+    """A limit on the size of files stands in for the disk."""
+    np.save(tmp_path / "mel.npy", mel)
+    command = [
+        sys.executable,
+        "-m",
+        "tts_infer",
+        "decode",
+        str(tmp_path / "mel.npy"),
+        "-o",
+        str(tmp_path / "o") + suffix,
+    ]
+
+    def shrink() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=shrink)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mel.npy"]
+
+
+def test_a_mistake_late_in_the_file_leaves_nothing(mel: np.ndarray, tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    broken = mel.copy()
+    broken[5, -5] = np.nan
+    np.save(tmp_path / "mel.npy", broken)
+    (tmp_path / "out.wav").write_bytes(b"before")
+    with pytest.raises(tts_infer.InputError, match="holds 1 NaN"):
+        tts_infer.synthesize_file(vocoder, tmp_path / "mel.npy", tmp_path / "out.wav")
+    assert (tmp_path / "out.wav").read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 2
+    with pytest.raises(tts_infer.FileError, match="is the input itself"):
+        tts_infer.synthesize_file(vocoder, tmp_path / "out.wav", tmp_path / "out.wav")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 100, 9000), dtype=np.float32), "holds a batch of 2; decode writes one file"),
+        (np.zeros((9000, 100), dtype=np.float32), "transpose its last two axes"),
+        (np.zeros((80, 9000), dtype=np.float32), "use one trained on the convention of this mel"),
+        (np.zeros((100, 9000), dtype=np.int32), "has dtype torch.int32"),
+        (np.float32(1), "expected (B, 100, L) or (100, L)"),
+        (np.zeros((100, 0), dtype=np.float32), "mel is empty"),
+    ],
+)
+def test_what_is_no_mel(array: np.ndarray, message: str, tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    np.save(tmp_path / "mel.npy", array)
+    with pytest.raises((tts_infer.InputError, tts_infer.InputTypeError), match=re.escape(message)):
+        tts_infer.synthesize_file(vocoder, tmp_path / "mel.npy", tmp_path / "out.wav")
+    assert not (tmp_path / "out.wav").exists()

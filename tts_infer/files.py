@@ -1,0 +1,204 @@
+"""From disk to disk: one file in, one file out, in memory that does not grow with their length."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tts_infer.audio import AudioWriter, SampleFormat, audio_writer, check_writable, read_audio, read_blocks
+from tts_infer.config import MelConfig
+from tts_infer.errors import FileError, InputError
+from tts_infer.evaluate import log_mel_error_db
+from tts_infer.inputs import FEATURE_SUFFIXES, read_features
+from tts_infer.timing import StageRecord
+from tts_infer.vocoder import PIECE_FRAMES, Vocoder
+
+# Frames of audio that are read at once. The mel of more would take more memory than decoding it.
+_BLOCK_FRAMES = 1024
+
+
+@dataclass(frozen=True)
+class FileSynthesis:
+    """What `synthesize_file` did."""
+
+    sample_rate: int
+    samples: int
+    frames: int
+    clipped_samples: int
+    stages: list[StageRecord]
+    total_ms: float  # of computing: reading and writing not included
+    log_mel_error_db: float | None  # of a copy from its input; None for features, and a copy too short to have one
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio."""
+        return self.samples / self.sample_rate
+
+    @property
+    def xrt(self) -> float:
+        """Seconds of audio per second of compute."""
+        return self.seconds / (self.total_ms / 1e3)
+
+
+def synthesize_file(
+    vocoder: Vocoder,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    sample_format: SampleFormat = "pcm16",
+) -> FileSynthesis:
+    """Decode a file of features, or copy a file of audio, into a file that is written whole or not at all.
+
+    What is long is read, decoded and written in pieces: audio of every kind, and features in .npy files. Features of
+    other kinds are read at once, and written in pieces.
+
+    Args:
+        vocoder: what decodes.
+        source: audio, or one mel (.npy, .npz, .safetensors, .pt).
+        target: .wav or .flac.
+        sample_format: how samples are stored.
+
+    Raises:
+        FileError: a file that cannot be read or written, or `target` is `source`.
+        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; or `source` holds a batch.
+    """
+    source, target = Path(source), Path(target)
+    check_writable(target, sample_format)
+    if target.exists() and source.exists() and os.path.samefile(source, target):
+        raise FileError(f"output {target} is the input itself; give another name")
+    run = _decode if source.suffix.lower() in FEATURE_SUFFIXES else _copy
+    with audio_writer(target, vocoder.sample_rate, sample_format) as writer:
+        return run(vocoder, source, writer)
+
+
+def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
+    mapped = source.suffix.lower() == ".npy"
+    features = _mapped(source) if mapped else read_features(source).numpy(force=True)
+    if features.ndim == 3 and features.shape[0] != 1:
+        raise InputError(f"{source} holds a batch of {features.shape[0]}; decode writes one file")
+    frames = features.shape[-1] if features.ndim else 0
+    if frames <= PIECE_FRAMES:
+        result = vocoder.synthesize(np.array(features))
+        writer.write(result.audio[0])
+        return _report(vocoder, writer, frames, result.stages, result.total_ms)
+    stream, clock = vocoder.stream(timed=True), _Clock()
+    for start in range(0, frames, PIECE_FRAMES):
+        piece = np.array(features[..., start : start + PIECE_FRAMES], order="C")
+        if mapped:  # anew: what was read counts as memory of this process until it is unmapped
+            features = _mapped(source)
+        with clock:
+            audio = stream.push(piece)
+        writer.write(audio[0])
+    with clock:
+        audio = stream.flush()
+    writer.write(audio[0])
+    return _report(vocoder, writer, frames, stream.stages, clock.ms)
+
+
+def _mapped(source: Path) -> NDArray[Any]:
+    try:
+        mapped: NDArray[Any] = np.load(source, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return read_features(source).numpy()  # it is empty, or this says why it cannot be read
+    return mapped
+
+
+def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
+    config = vocoder.mel_config
+    if _is_short(source, config):
+        result = vocoder.synthesize(audio=read_audio(source, config.sample_rate).samples)
+        writer.write(result.audio[0])
+        error = None
+        if result.audio.shape[-1]:
+            error = log_mel_error_db(result.features, vocoder.mel(result.audio), config)
+        return _report(vocoder, writer, result.features.shape[-1], result.stages, result.total_ms, error)
+    mels, stream, clock = vocoder.mel_stream(timed=True), vocoder.stream(timed=True), _Clock()
+    check, error_db = vocoder.mel_stream(), _MeanError(config)
+    for samples in _blocks(source, config):
+        with clock:
+            mel = mels.flush() if samples is None else mels.push(samples)
+            audio = stream.push(mel) if mel.shape[-1] else None
+            if samples is None:
+                rest = stream.flush()
+                audio = rest if audio is None else torch.cat([audio, rest], 1)
+        error_db.add(0, mel)
+        if audio is not None and audio.shape[-1]:
+            writer.write(audio[0])
+            error_db.add(1, check.push(audio))
+    error_db.add(1, check.flush())
+    return _report(vocoder, writer, error_db.frames, mels.stages + stream.stages, clock.ms, error_db.mean)
+
+
+def _is_short(source: Path, config: MelConfig) -> bool:
+    try:
+        info = soundfile.info(source)
+    except (soundfile.LibsndfileError, OSError):
+        return True  # reading it will say why
+    return bool(info.frames / info.samplerate * config.sample_rate <= PIECE_FRAMES * config.hop_length)
+
+
+def _blocks(source: Path, config: MelConfig) -> Iterator[NDArray[np.float32] | None]:
+    """Blocks of samples, and None at the end."""
+    seconds = _BLOCK_FRAMES * config.hop_length / config.sample_rate
+    yield from (block for block in read_blocks(source, config.sample_rate, seconds) if len(block))
+    yield None
+
+
+class _MeanError:
+    """`log_mel_error_db` of two log-mels that arrive in pieces, not at the same time."""
+
+    def __init__(self, config: MelConfig) -> None:
+        self.frames = 0  # of the first
+        self._config = config
+        self._waiting: list[Tensor | None] = [None, None]
+        self._sum, self._common = 0.0, 0
+
+    def add(self, which: int, mel: Tensor) -> None:
+        self.frames += 0 if which else mel.shape[-1]
+        before = self._waiting[which]
+        self._waiting[which] = mel if before is None else torch.cat([before, mel], -1)
+        first, second = self._waiting
+        common = 0 if first is None or second is None else min(first.shape[-1], second.shape[-1])
+        if first is not None and second is not None and common:
+            self._sum += common * log_mel_error_db(first[..., :common], second[..., :common], self._config)
+            self._common += common
+            self._waiting = [first[..., common:], second[..., common:]]
+
+    @property
+    def mean(self) -> float | None:
+        return self._sum / self._common if self._common else None
+
+
+class _Clock:
+    """Adds up the time of its bodies."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.ms += (time.perf_counter() - self._start) * 1e3
+
+
+def _report(
+    vocoder: Vocoder,
+    writer: AudioWriter,
+    frames: int,
+    stages: list[StageRecord],
+    total_ms: float,
+    error_db: float | None = None,
+) -> FileSynthesis:
+    rate = vocoder.sample_rate
+    return FileSynthesis(rate, writer.samples, frames, writer.clipped_samples, stages, total_ms, error_db)
