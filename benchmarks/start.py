@@ -22,11 +22,11 @@ audio = vocoder.decode(mel)
 """
 OFFICIAL = """
 import torch
-from tts_infer.official import OfficialVocos, import_vocos; vocos = import_vocos()
-import tts_infer; from tts_infer.config import read_vocoder_config as read; from tts_infer.checkpoint import resolve
-mel = torch.zeros(1, 100, 938); vocoder = OfficialVocos(read(resolve("vocos-mini-24khz").config)).eval()
-with torch.inference_mode(): audio = vocoder(mel)
-with torch.inference_mode(): audio = vocoder(mel)
+from tts_infer.official import import_vocos; vocos = import_vocos()
+vocoder = vocos.Vocos.from_hparams("tts_infer/assets/vocos-mini-24khz/config.yaml").eval()
+mel = torch.zeros(1, 100, 938)
+with torch.inference_mode(): audio = vocoder.decode(mel)
+with torch.inference_mode(): audio = vocoder.decode(mel)
 """
 NAMES = ("import torch", "import", "load", None, "first decode of 10 s", "second decode of 10 s")
 RUNNER = """

@@ -18,9 +18,9 @@ _SLANEY_CORNER_HZ = 1000.0
 _SLANEY_CORNER_MEL = _SLANEY_CORNER_HZ / _SLANEY_HZ_PER_MEL
 _SLANEY_LOG_STEP = math.log(6.4) / 27
 
-# A longer spectrogram is computed in pieces, so that memory does not grow with its length. Frames depend on nothing
-# but their own samples, so the pieces are exact.
-MAX_FRAMES = 4096
+# A longer spectrogram is computed in pieces, which fit a processor's cache, and whose memory does not grow with its
+# length. Frames depend on nothing but their own samples, so the pieces are exact.
+MAX_FRAMES = 1024
 
 
 def hz_to_mel(hz: float, scale: MelScale) -> float:
