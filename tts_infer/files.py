@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tts_infer.audio import AudioWriter, SampleFormat, audio_writer, check_writable, read_audio, read_blocks
 from tts_infer.config import MelConfig
+from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
 from tts_infer.evaluate import log_mel_error_db
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
@@ -127,12 +128,11 @@ def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
     for samples in _blocks(source, config):
         with clock:
             mel = mels.flush() if samples is None else mels.push(samples)
-            audio = stream.push(mel) if mel.shape[-1] else None
+            audios = [stream.push(mel)] if mel.shape[-1] else []
             if samples is None:
-                rest = stream.flush()
-                audio = rest if audio is None else torch.cat([audio, rest], 1)
+                audios.append(stream.flush())
         error_db.add(0, mel)
-        if audio is not None and audio.shape[-1]:
+        for audio in (audio for audio in audios if audio.shape[-1]):
             writer.write(audio[0])
             error_db.add(1, check.push(audio))
     error_db.add(1, check.flush())
@@ -165,9 +165,12 @@ class _MeanError:
 
     def add(self, which: int, mel: Tensor) -> None:
         self.frames += 0 if which else mel.shape[-1]
-        before = self._waiting[which]
-        self._waiting[which] = mel if before is None else torch.cat([before, mel], -1)
-        first, second = self._waiting
+        with exclusive(mel.device):
+            before = self._waiting[which]
+            self._waiting[which] = mel if before is None else torch.cat([before, mel], -1)
+            self._compare(*self._waiting)
+
+    def _compare(self, first: Tensor | None, second: Tensor | None) -> None:
         common = 0 if first is None or second is None else min(first.shape[-1], second.shape[-1])
         if first is not None and second is not None and common:
             self._sum += common * log_mel_error_db(first[..., :common], second[..., :common], self._config)

@@ -167,7 +167,9 @@ class StreamingMel:
         return self._no_frames(self._kept) if 0 < stop == self._done else self._frames(stop, self._kept)
 
     def _no_frames(self, kept: Tensor) -> Tensor:
-        return kept.new_zeros(kept.shape[0], self._pipeline.model.config.mel.n_mels, 0)
+        place = self._pipeline.placement.mel
+        with exclusive(place.device):
+            return torch.zeros(kept.shape[0], self._pipeline.model.config.mel.n_mels, 0, device=place.device)
 
     @torch.inference_mode()
     def _frames(self, stop: int, kept: Tensor) -> Tensor:
@@ -177,7 +179,8 @@ class StreamingMel:
         stft = self._stft
         # a window, and one frame more: as many samples as padding mirrors
         first = max(self._first, stop - -(-stft.n_fft // stft.hop_length) - 1)
-        self._kept = kept[:, (first - self._first) * stft.hop_length :].clone()
+        with exclusive(kept.device):
+            self._kept = kept[:, (first - self._first) * stft.hop_length :].clone()
         self._first, self._done = first, stop
         return mel
 
