@@ -61,8 +61,9 @@ def test_features_as_from_memory(kind: str, mel: np.ndarray, tmp_path: Path, voc
     assert made.seconds == len(expected) / 24000 and made.log_mel_error_db is None
     rows = [(row["stage"], row["device"], row["method"]) for row in made.stages]
     assert rows == [(row["stage"], row["device"], row["method"]) for row in whole.stages]
-    # of all pieces; how much of a call is stages depends on what else this machine does
-    assert 0.5 * made.total_ms <= sum(row["ms"] for row in made.stages) <= made.total_ms
+    # of all pieces; a short one takes so little that whatever else the machine does shows
+    share = sum(row["ms"] for row in made.stages) / made.total_ms
+    assert (0.8 if kind == "short.npy" else 0.95) <= share <= 1.0
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(24000, 3.0), (24000, 95.0), (16000, 95.0)])
