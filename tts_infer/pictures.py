@@ -40,7 +40,7 @@ _DEVICE_COLOURS = {"cpu": "#0072b2", "cuda": "#e69f00", "mps": "#cc79a7"}
 _OTHER_COLOUR = "#009e73"
 
 STYLE = """
-.tts-mels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(290px, 100%), 1fr)); gap: 12px 20px; }
+.tts-mels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(220px, 100%), 1fr)); gap: 12px 20px; }
 .tts-mels figure { min-width: 0; margin: 0; }
 .tts-mels figcaption { font-weight: 600; margin-bottom: 4px; }
 .tts-plot { display: grid; grid-template: 190px auto / auto 1fr; font-size: 11px; line-height: 1; }

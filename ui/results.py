@@ -21,7 +21,7 @@ STYLE = (
 .tts-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(100px, 1fr)); gap: 8px; margin: 8px 0 16px; }
 .tts-tiles div { padding: 8px 10px; border: 1px solid #8884; border-radius: 6px; }
 .tts-tiles dt { font-size: 12px; opacity: .8; }
-.tts-tiles dd { margin: 0; font-size: 18px; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tts-tiles dd { margin: 0; white-space: nowrap; font-size: 17px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tts-table .remark { white-space: normal; }
 .tts-wrap .tts-table :is(th, td) { white-space: normal; }
 ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
