@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,7 +158,10 @@ def test_a_machine_dies(
     at_work: list[str] = []
 
     def remove() -> None:
-        at_work.extend(decoder["node"] for decoder in two_nodes.decoders())
+        deadline = time.monotonic() + 30  # the actor there may still be loading its vocoder
+        while two_nodes.second.node_id not in at_work and time.monotonic() < deadline:
+            at_work[:] = [decoder["node"] for decoder in two_nodes.decoders()]
+            time.sleep(0.02)
         two_nodes.cluster.remove_node(two_nodes.second, allow_graceful=False)
 
     report = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", progress=once(remove, 5), engine="ray")
