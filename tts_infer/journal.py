@@ -31,10 +31,6 @@ class Entry:
     seconds: float | None = None  # of audio made; None until done
     error: str | None = None  # why it failed; None if it did not
 
-    @property
-    def finished(self) -> bool:
-        return self.seconds is not None or self.error is not None
-
 
 class Journal:
     """Use as a context manager.
