@@ -5,6 +5,7 @@ audio = vocoder.decode(mel)
 """
 
 import tts_infer.doctor as doctor
+import tts_infer.evaluate_command as evaluate_command
 import tts_infer.pictures as pictures
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
 from tts_infer.batch import BatchReport, EngineName, synthesize_batch
@@ -17,17 +18,20 @@ from tts_infer.errors import (
     FileError,
     InputError,
     InputTypeError,
+    MissingPackageError,
     PlacementError,
     TTSInferError,
     VocoderNotFoundError,
 )
-from tts_infer.evaluate import log_mel_error_db
+from tts_infer.evaluate import Candidate, Evaluation, evaluate
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
 from tts_infer.manifest import Container
 from tts_infer.mel import LogMel
+from tts_infer.metrics import log_mel_error_db
 from tts_infer.parity import STAGES, StageCheck
 from tts_infer.placement import MethodChoice, Placement, StagePlacement, forget_checks, make_placement, named_placements
+from tts_infer.report import write_report
 from tts_infer.spectral import ISTFT, STFT
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
@@ -40,11 +44,13 @@ __all__ = [
     "STFT",
     "AudioClip",
     "BatchReport",
+    "Candidate",
     "CheckpointError",
     "ConfigError",
     "Container",
     "DTypeName",
     "EngineName",
+    "Evaluation",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -53,6 +59,7 @@ __all__ = [
     "LogMel",
     "MelConfig",
     "MethodChoice",
+    "MissingPackageError",
     "Placement",
     "PlacementError",
     "SampleFormat",
@@ -67,6 +74,8 @@ __all__ = [
     "available_devices",
     "check_writable",
     "doctor",
+    "evaluate",
+    "evaluate_command",
     "exclusive",
     "forget_checks",
     "known_vocoders",
@@ -82,4 +91,5 @@ __all__ = [
     "synthesize_file",
     "to_int16",
     "write_audio",
+    "write_report",
 ]

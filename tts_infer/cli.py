@@ -83,20 +83,27 @@ def _parser() -> argparse.ArgumentParser:
     _add_output_arguments(batch)
     batch.set_defaults(run=_batch)
 
+    evaluate = commands.add_parser("evaluate", help="copy files, and measure how close the copies are")
+    tts_infer.evaluate_command.add_arguments(evaluate)
+    add_vocoder_arguments(evaluate, several=True)
+    evaluate.set_defaults(run=_evaluate)
+
     vocoders = commands.add_parser("vocoders", help="list the known vocoders")
     vocoders.add_argument("--json", action="store_true", help="print one JSON document on stdout")
     vocoders.set_defaults(run=_vocoders)
     return parser
 
 
-def add_vocoder_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that say which vocoder runs where: one per argument of `load_vocoder`."""
+def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The options that say which vocoder, or which several ones, run where: one per argument of `load_vocoder`."""
     group = parser.add_argument_group("vocoder")
     group.add_argument(
         "--vocoder",
-        default=tts_infer.DEFAULT_VOCODER,
+        default=None if several else tts_infer.DEFAULT_VOCODER,
+        action="append" if several else "store",
         metavar="V",
-        help="known name, local directory or Hub id (default: %(default)s)",
+        help=f"known name, local directory or Hub id (default: {tts_infer.DEFAULT_VOCODER})"
+        + ("; repeatable" if several else ""),
     )
     group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
@@ -130,10 +137,10 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
-def load_from(args: argparse.Namespace) -> Vocoder:
-    """The vocoder that `add_vocoder_arguments` describes."""
+def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
+    """The vocoder that `add_vocoder_arguments` describes; of several, the one of that name."""
     return tts_infer.load_vocoder(
-        args.vocoder,
+        name or args.vocoder,
         device=args.device,
         placement=args.placement,
         mel=args.mel,
@@ -254,6 +261,13 @@ def _batch(args: argparse.Namespace) -> int:
         for output, reason in report.failed.items():
             print(f"  {output}: {reason}")
     return 1 if report.failed else 0
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
+    if args.revision is not None and len(names) > 1:
+        raise tts_infer.InputError(f"--revision goes with one --vocoder; there are {len(names)}")
+    return tts_infer.evaluate_command.run(args, lambda: [load_from(args, name) for name in names])
 
 
 def _vocoders(args: argparse.Namespace) -> int:

@@ -36,3 +36,7 @@ class FileError(TTSInferError, OSError):
 
 class PlacementError(TTSInferError, ValueError):
     """A device, method or dtype that is unknown or cannot be used here."""
+
+
+class MissingPackageError(TTSInferError, ImportError):
+    """A package that only one command needs, and that is not installed."""

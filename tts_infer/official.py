@@ -1,7 +1,8 @@
 """The official `vocos` package, for comparison: nothing that decodes needs it.
 
 vocos 0.1.0 imports torchaudio, whose native library often does not load beside a torch of another build (a CPU-only
-torch, a newer release). What vocos uses of torchaudio is plain Python, so that library is left out where it fails.
+torch, a newer release). What vocos and torchcrepe use of torchaudio is plain Python, so that library is left out where
+it fails.
 """
 
 from __future__ import annotations
@@ -26,15 +27,24 @@ def import_vocos() -> ModuleType:
     Raises:
         ModuleNotFoundError: vocos, or something that it imports, is not installed.
     """
+    return without_native_torchaudio("vocos")
+
+
+def without_native_torchaudio(package: str) -> ModuleType:
+    """Import a package that imports torchaudio, without torchaudio's native library where that does not load.
+
+    Raises:
+        ModuleNotFoundError: the package, or something that it imports, is not installed.
+    """
     try:
-        return importlib.import_module("vocos")
+        return importlib.import_module(package)
     except ModuleNotFoundError:
         raise
     except (ImportError, OSError, RuntimeError):  # what a native library that does not fit raises
-        for name in [name for name in sys.modules if name.split(".")[0] in ("torchaudio", "vocos")]:
+        for name in [name for name in sys.modules if name.split(".")[0] in ("torchaudio", package)]:
             del sys.modules[name]
         sys.modules[_EXTENSION] = _extension_stub()
-        return importlib.import_module("vocos")
+        return importlib.import_module(package)
 
 
 def _extension_stub() -> ModuleType:

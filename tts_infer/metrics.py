@@ -1,0 +1,230 @@
+"""How close a copy is to its original: the measures between two waveforms, or two log-mels, that are aligned already.
+
+A measure that is not defined for what it is given - too short, silent - is NaN. One whose package is not installed
+raises `MissingPackageError`. No measure moves or scales either signal to make them fit.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import warnings
+from functools import lru_cache
+from types import ModuleType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tts_infer.config import MelConfig
+from tts_infer.errors import InputError, MissingPackageError
+from tts_infer.mel import LogMel
+
+Samples = NDArray[np.float32]
+
+DB_PER_NEPER = 20 / math.log(10)
+PERCEPTUAL_RATE = 16000  # of PESQ wide band, STOI, cepstra and pitch
+
+_RESOLUTIONS = (512, 1024, 2048)
+_MAGNITUDE_FLOOR = 1e-3  # -60 dB: what lies below both is not heard, and would count as much as speech
+_SHORT_S = 128 / 24000
+_PULSE_BAND_HZ = (1500.0, 4000.0)
+_PULSE_FRAME_S = 0.02
+_PULSE_LOUD = 0.125  # frames above this part of the loudest count
+_CEPSTRA = 13
+_CEPSTRAL_MEL = MelConfig(PERCEPTUAL_RATE, n_fft=1024, hop_length=256, n_mels=80, log_floor=1e-5)
+
+
+def require(package: str) -> ModuleType:
+    """Import a package that only the evaluation needs.
+
+    Raises:
+        MissingPackageError: it is not installed, or cannot be loaded.
+    """
+    try:
+        return importlib.import_module(package)
+    except (ImportError, OSError) as error:
+        name = package.partition(".")[0]
+        raise MissingPackageError(f"needs {name} ({error}); pip install 'tts-infer[evaluate]'") from None
+
+
+def log_mel_error_db(reference: Tensor, output: Tensor, config: MelConfig | None = None) -> float:
+    """Mean absolute difference of two log-mel spectrograms, in dB, over the frames that both have.
+
+    Args:
+        reference, output: log-mels of one convention. The output of a copy is up to one frame shorter than its input.
+        config: that convention, whose power says how many dB a unit of log-mel is; None: magnitudes.
+
+    Shape: (B, n_mels, L) and (B, n_mels, L') -> a number
+    Raises:
+        InputError: other axes differ, or there is no common frame.
+    """
+    frames = min(reference.shape[-1], output.shape[-1])
+    if reference.shape[:-1] != output.shape[:-1] or frames == 0:
+        raise InputError(f"cannot compare log-mels of shape {tuple(reference.shape)} and {tuple(output.shape)}")
+    difference = reference[..., :frames] - output[..., :frames].to(reference.device)
+    return float(difference.abs().mean()) * (config or MelConfig()).db_per_unit
+
+
+def mr_stft_db(reference: Samples, output: Samples) -> float:
+    """Multi-resolution STFT distance: mean absolute difference of magnitudes in dB.
+
+    mean over n_fft in (512, 1024, 2048) of mean |20 log10 max(|X|, 1e-3) - 20 log10 max(|Y|, 1e-3)|, with periodic Hann
+    windows of n_fft, hop n_fft / 4, centred frames. Magnitudes are those of the plain sum: full scale is n_fft / 4.
+
+    Returns:
+        dB, 0 for equal magnitudes; NaN below 2048 samples.
+
+    Shape: (T,) and (T,)
+    Source: the log-magnitude term of Yamamoto et al., arXiv 1910.11480, in dB and with a floor; the spectral
+        convergence term is left out, because it has no unit.
+    """
+    if len(reference) < max(_RESOLUTIONS):
+        return math.nan
+    return float(np.mean([_stft_db(reference, output, n_fft) for n_fft in _RESOLUTIONS]))
+
+
+def short_stft_db(reference: Samples, output: Samples, sample_rate: int) -> float:
+    """`mr_stft_db` with the one window of 5.3 ms: where in a pitch period the energy is, which long windows do not see.
+
+    Returns:
+        dB; NaN below 2048 samples. The window is 128 samples at 24 kHz, and as long in time at other rates.
+    """
+    if len(reference) < max(_RESOLUTIONS):
+        return math.nan
+    return _stft_db(reference, output, 4 * round(_SHORT_S * sample_rate / 4))
+
+
+def _stft_db(reference: Samples, output: Samples, n_fft: int) -> float:
+    window = torch.hann_window(n_fft)
+    levels = []
+    for samples in (reference, output):
+        spectrum = torch.stft(torch.from_numpy(samples), n_fft, n_fft // 4, window=window, return_complex=True)
+        levels.append(20 * torch.log10(spectrum.abs().clamp_min_(_MAGNITUDE_FLOOR)))
+    return float((levels[0] - levels[1]).abs().mean())
+
+
+def mel_cepstral_distortion_db(reference: Samples, output: Samples) -> float:
+    """MCD-13 of signals at 16 kHz: cepstra from the log-mel by a cosine transform, without c0, without time warping.
+
+    ln mel_m = c_0 + sum_k c_k cos(pi k (m + 1/2) / M), so c_k = 2 / M sum_m ln mel_m cos(pi k (m + 1/2) / M);
+    MCD = mean over frames of 10 / ln 10 sqrt(2 sum_{k=1..13} (c_k - c'_k)^2), which is the root mean square, over the
+    bands, of the difference in dB of the two smoothed spectra. Of 80 HTK bands, 0 to 8 kHz, n_fft 1024, hop 256,
+    magnitudes of at least 1e-5.
+
+    Returns:
+        dB, 0 for equal spectra at whatever level; NaN where there is no frame.
+
+    Shape: (T,) and (T,)
+    Source: Kubichek 1993. Figures from other cepstra (WORLD and SPTK, MFCC of powers) differ by a factor.
+    """
+    if not len(reference):
+        return math.nan
+    log_mel = _cepstral_mel()
+    with torch.inference_mode():
+        pair = torch.from_numpy(np.stack([reference, output]))
+        difference = log_mel(pair).diff(dim=0)[0].numpy().astype(np.float64)  # (M, L)
+    bands = _CEPSTRAL_MEL.n_mels
+    basis = np.cos(np.pi * np.outer(np.arange(1, _CEPSTRA + 1), np.arange(bands) + 0.5) / bands)
+    cepstra = 2 / bands * basis @ difference
+    return float(np.mean(DB_PER_NEPER / 2 * np.sqrt(2 * np.sum(cepstra**2, axis=0))))
+
+
+@lru_cache(maxsize=1)
+def _cepstral_mel() -> LogMel:
+    return LogMel(_CEPSTRAL_MEL, "fft")
+
+
+def pulse_ratio(reference: Samples, output: Samples, sample_rate: int) -> float:
+    """How peaky the glottal pulses are, against the original: 1 as peaky, less where phases are smeared.
+
+    The envelope e of the 1.5 to 4 kHz band (Butterworth of order 4, magnitude of the analytic signal) is cut into
+    frames of 20 ms; peakiness is the mean of std(e) / mean(e) over the frames whose mean is above 1/8 of the
+    original's loudest. The result is the output's peakiness divided by the original's.
+
+    Returns:
+        A ratio; NaN for a silent original, one shorter than a frame, or a rate of 8 kHz or less.
+
+    Shape: (T,) and (T,)
+    Raises:
+        MissingPackageError: no scipy.
+    """
+    frame = round(_PULSE_FRAME_S * sample_rate)
+    if len(reference) < frame or sample_rate <= 2 * _PULSE_BAND_HZ[1]:
+        return math.nan
+    loud = (first := _envelope_frames(reference, sample_rate, frame)).mean(axis=1)
+    counted = loud > _PULSE_LOUD * loud.max()
+    peakiness = _peakiness(first, counted)
+    if not peakiness:
+        return math.nan
+    return _peakiness(_envelope_frames(output, sample_rate, frame), counted) / peakiness
+
+
+def _envelope_frames(samples: Samples, sample_rate: int, frame: int) -> NDArray[np.float64]:
+    """Shape: (T,) -> (T // frame, frame)"""
+    signal = require("scipy.signal")
+    band = signal.butter(4, _PULSE_BAND_HZ, "bandpass", fs=sample_rate, output="sos")
+    envelope = np.abs(signal.hilbert(signal.sosfilt(band, samples.astype(np.float64))))
+    return envelope[: len(envelope) // frame * frame].reshape(-1, frame)
+
+
+def _peakiness(frames: NDArray[np.float64], counted: NDArray[np.bool_]) -> float:
+    if not counted.any():
+        return 0.0
+    return float((frames.std(axis=1) / (frames.mean(axis=1) + 1e-6))[counted].mean())
+
+
+def level_difference_db(reference: Samples, output: Samples) -> float:
+    """20 log10 of the ratio of the root mean squares, output to original.
+
+    Returns:
+        dB, 0 for equal levels, positive where the output is louder; NaN where either is digital silence.
+
+    Shape: (T,) and (T,)
+    """
+    powers = [
+        float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.0 for samples in (reference, output)
+    ]
+    return 10 * math.log10(powers[1] / powers[0]) if all(powers) else math.nan
+
+
+def pesq_wb(reference: Samples, output: Samples) -> float:
+    """PESQ, wide band (ITU-T P.862.2), of signals at 16 kHz, by the `pesq` package.
+
+    Returns:
+        MOS-LQO from 1.0 to 4.64; NaN below 0.25 s, and where no utterance is found.
+
+    Shape: (T,) and (T,)
+    Raises:
+        MissingPackageError: no pesq.
+    """
+    package = require("pesq")
+    if not (np.any(reference) and np.any(output)):
+        return math.nan  # it would divide by the peak of both
+    try:
+        return float(package.pesq(PERCEPTUAL_RATE, reference, output, "wb"))
+    except package.PesqError:
+        return math.nan
+
+
+def stoi(reference: Samples, output: Samples) -> float:
+    """Short-time objective intelligibility of signals at 16 kHz, by the `pystoi` package (which resamples to 10 kHz).
+
+    Returns:
+        A correlation, at most 1; NaN below 0.3 s, and where less than 0.4 s is left without its silences.
+
+    Shape: (T,) and (T,)
+    Raises:
+        MissingPackageError: no pystoi.
+    Source: Taal et al. 2011; the classic measure, not the extended one.
+    """
+    package = require("pystoi")
+    if len(reference) < 0.3 * PERCEPTUAL_RATE or not np.any(reference):
+        return math.nan
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        try:
+            return float(package.stoi(reference, output, PERCEPTUAL_RATE))
+        except RuntimeWarning:  # too few frames: it would return 1e-5
+            return math.nan
