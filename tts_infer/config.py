@@ -236,6 +236,8 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     """`value` as `hint` says, or a ConfigError. Integers pass as floats; nothing else is converted."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
+    if get_origin(hint) is dict:
+        return {key: _typed(v, get_args(hint)[1], f"{where}.{key}") for key, v in _mapping(value, where).items()}
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if get_origin(option) is Literal and any(value == a and type(value) is type(a) for a in get_args(option)):

@@ -1,0 +1,1 @@
+"""How the embedded vocoder is trained: data, losses, discriminators, the loop, the export. Not part of the package."""

@@ -1,0 +1,52 @@
+"""Trained weights -> a directory in the layout of the official checkpoints, which vocos and tts-infer load strictly."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from training.generator import Generator
+from tts_infer.checkpoint import CONFIG_FILE, STORED_CONSTANTS, WEIGHT_FILES
+from tts_infer.config import VocoderConfig
+from tts_infer.model import Vocos
+
+
+def export(generator: Generator, config: VocoderConfig, directory: Path) -> None:
+    """Write config.yaml and model.safetensors: weights in float16 (0.004 dB, half the size), constants in float32.
+
+    Each file is replaced whole.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    vocos = Vocos(config)
+    vocos.backbone.load_state_dict(generator.backbone.state_dict())
+    vocos.head.out.load_state_dict(generator.head.out.state_dict())
+    weights = {name: value.half().contiguous() for name, value in vocos.state_dict().items()}
+    weights |= {name: vocos.get_buffer(ours).float().contiguous() for name, ours in STORED_CONSTANTS.items()}
+    partial = directory / "weights.partial"
+    save_file(weights, partial, metadata={"format": "pt"})
+    os.replace(partial, directory / WEIGHT_FILES[0])
+    partial.write_text(yaml.safe_dump(official_config(config), sort_keys=False))
+    os.replace(partial, directory / CONFIG_FILE)
+
+
+def official_config(config: VocoderConfig) -> dict[str, object]:
+    """The document that `tts_infer.config.read_vocoder_config` and `vocos.Vocos.from_hparams` read."""
+    mel, backbone, head = config.mel, config.backbone, config.head
+    return {
+        "feature_extractor": {
+            "class_path": "vocos.feature_extractors.MelSpectrogramFeatures",
+            "init_args": {k: getattr(mel, k) for k in ("sample_rate", "n_fft", "hop_length", "n_mels", "padding")},
+        },
+        "backbone": {
+            "class_path": "vocos.models.VocosBackbone",
+            "init_args": {k: getattr(backbone, k) for k in ("input_channels", "dim", "intermediate_dim", "num_layers")},
+        },
+        "head": {
+            "class_path": "vocos.heads.ISTFTHead",
+            "init_args": {k: getattr(head, k) for k in ("dim", "n_fft", "hop_length", "padding")},
+        },
+    }

@@ -1,0 +1,61 @@
+"""The vocoder as it is trained: the product's own modules, computed in the layout that trains fastest.
+
+Everything stays (B, L, H), with channels last; the depthwise convolution runs as a channels-last Conv2d, which has a fast
+backward on CPUs where Conv1d has none (2.4 times slower). The parameters are those of `tts_infer.model`, so what
+is trained is what ships.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tts_infer.config import VocoderConfig
+from tts_infer.model import KERNEL_SIZE, MAX_MAGNITUDE, REACH, ConvNeXtBlock, ISTFTHead, VocosBackbone
+
+
+class Generator(nn.Module):
+    """Log-mel to waveform, and the predicted phase for the loss that looks at it.
+
+    Shape: (B, L, n_mels) -> audio (B, T), T as in `ISTFT`, and phase (B, L, N)
+    """
+
+    def __init__(self, config: VocoderConfig) -> None:
+        super().__init__()
+        self.backbone = VocosBackbone(config.backbone)
+        self.head = ISTFTHead(config.head, "fft")
+        for module in self.modules():
+            if isinstance(module, nn.Conv1d | nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, log_mel: Tensor, bfloat16: bool = False) -> tuple[Tensor, Tensor]:
+        with torch.autocast(log_mel.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            backbone = self.backbone
+            x = backbone.norm(_embed(backbone.embed, log_mel).float())
+            for block in backbone.convnext:
+                x = _block(block, x)
+            out = self.head.out(backbone.final_layer_norm(x))
+        log_magnitude, phase = out.float().chunk(2, dim=-1)
+        magnitude = log_magnitude.exp().clamp_max(MAX_MAGNITUDE)
+        real, imag = magnitude * phase.cos(), magnitude * phase.sin()
+        audio: Tensor = self.head.istft(real.transpose(1, 2), imag.transpose(1, 2))
+        return audio, phase
+
+
+def _embed(embed: nn.Conv1d, log_mel: Tensor) -> Tensor:
+    """The embedding convolution as one matrix product over its unfolded input."""
+    batch, frames, channels = log_mel.shape
+    taps = F.pad(log_mel, (0, 0, REACH, REACH)).unfold(1, KERNEL_SIZE, 1).reshape(batch, frames, channels * KERNEL_SIZE)
+    return F.linear(taps, embed.weight.flatten(1), embed.bias)
+
+
+def _block(block: nn.Module, x: Tensor) -> Tensor:
+    assert isinstance(block, ConvNeXtBlock)
+    conv = block.dwconv
+    with torch.autocast(x.device.type, enabled=False):
+        image = x.transpose(1, 2).unsqueeze(2)
+        convolved = F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, padding=(0, REACH), groups=conv.groups)
+    frames = block.norm(convolved.squeeze(2).transpose(1, 2))
+    return x + block.gamma * block.pwconv2(block.act(block.pwconv1(frames)))

@@ -1,0 +1,106 @@
+"""A recipe: everything that decides what training makes, read strictly from YAML."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tts_infer.config import VocoderConfig, build, load_yaml
+from tts_infer.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of audio files, and how often segments come from it, relative to the other sources."""
+
+    folder: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Phase:
+    """So many steps at a learning rate that falls from one value to another along half a cosine."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    final_learning_rate: float
+    adversarial: bool = False
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What each loss counts."""
+
+    mel: float = 45.0
+    other_mels: float = 5.0
+    convergence: float = 2.0
+    log_magnitude: float = 2.0
+    phase: float = 2.0
+    adversarial: float = 2.0
+    features: float = 2.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained, on what, for how long.
+
+    Args:
+        vocoder: sizes and mel convention, as in an official config.yaml.
+        start: a directory in the official layout to go on from; None: from nothing.
+        sources: by name.
+        phases: in order, by name.
+        segment: samples.
+        judged: samples of each segment that the discriminators see, the costliest part of a step.
+        discriminator_width: channels; 32 suits a CPU, 64 and more a GPU.
+        discriminator_rate: the discriminators' learning rate, relative to the generator's.
+        warm_up: steps over which the learning rate of each phase rises.
+        ema: decay per step of the averaged weights, which are what is exported.
+        bfloat16: autocast of the networks; spectra are always float32.
+        save_minutes: between states; what is lost by a kill at most.
+    """
+
+    sources: dict[str, Source]
+    phases: dict[str, Phase]
+    vocoder: VocoderConfig = field(default_factory=VocoderConfig)
+    start: str | None = None
+    segment: int = 16384
+    judged: int = 8192
+    seed: int = 0
+    weights: Weights = field(default_factory=Weights)
+    discriminator_width: int = 32
+    discriminator_rate: float = 1.0
+    warm_up: int = 300
+    ema: float = 0.999
+    bfloat16: bool = True
+    save_minutes: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name in ("sources", "phases"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty; name at least one")
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases.values())
+
+    def at(self, step: int) -> tuple[Phase, float]:
+        """The phase of a step (the last one for any step beyond), and the learning rate there."""
+        phase = next(iter(self.phases.values()))
+        for phase in self.phases.values():
+            if step < phase.steps:
+                break
+            step -= phase.steps
+        falling = 0.5 * (1 + math.cos(math.pi * min(1, step / phase.steps)))
+        rate = phase.final_learning_rate + (phase.learning_rate - phase.final_learning_rate) * falling
+        return phase, rate * min(1, (step + 1) / self.warm_up)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        ConfigError: no such file, an unknown or missing key, a wrong type, no source, no phase.
+    """
+    return build(Recipe, load_yaml(path), str(path))

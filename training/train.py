@@ -1,0 +1,235 @@
+"""Train a vocoder: `python -m training.train --config training/configs/mini.yaml`.
+
+The same command goes on after an interruption, kill -9 included, with the same result: the state on disk is replaced
+whole, and every batch depends on its step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.data import Pool, Segments
+from training.discriminators import Discriminators
+from training.export import export
+from training.generator import Generator
+from training.losses import (
+    OWN,
+    Analysis,
+    Judgement,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+    phase_loss,
+    spectral_losses,
+)
+from training.plot import plot
+from training.prepare import prepare
+from training.recipe import Recipe, read_recipe
+from tts_infer.checkpoint import load_model, resolve
+from tts_infer.errors import TTSInferError
+
+LOG_EVERY = 100  # steps
+
+
+class Trainer:
+    """The networks, their optimisers, and one step of training."""
+
+    def __init__(self, recipe: Recipe, segments: Segments, device: str = "cpu") -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.segments, self.device = recipe, segments, device
+        self.generator = Generator(recipe.vocoder).to(device)
+        if recipe.start is not None:
+            _start_from(Path(recipe.start), self.generator)
+        self.average = Generator(recipe.vocoder).to(device).requires_grad_(False)
+        self.average.load_state_dict(self.generator.state_dict())
+        self.discriminators = Discriminators(recipe.discriminator_width).to(device)
+        self.analysis = Analysis(recipe.vocoder.mel).to(device)
+        self.optimiser = _optimiser(self.generator)
+        self.discriminators_optimiser = _optimiser(self.discriminators)
+        self.step = 0
+
+    def state(self) -> dict[str, Any]:
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return {"step": self.step, **parts}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+        self.step = state["step"]
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("generator", "average", "discriminators", "optimiser", "discriminators_optimiser")
+        return {name: getattr(self, name) for name in names}
+
+    def train_step(self) -> dict[str, float]:
+        """One step of both sides. Returns the value of each loss."""
+        recipe = self.recipe
+        phase, rate = recipe.at(self.step)
+        real = self.segments.batch(self.step, phase.batch).to(self.device)
+        with torch.no_grad():
+            wanted = self.analysis(real)
+        audio, phases = self.generator(wanted[OWN].log_mel, recipe.bfloat16)
+        terms = spectral_losses(self.analysis(audio), wanted)
+        terms["phase"] = phase_loss(phases, wanted[OWN])
+        values = {}
+        if phase.adversarial:
+            judged = self.segments.part(self.step, recipe.judged)
+            audio = audio[:, judged]
+            values["discriminators"], of_real = self._train_discriminators(real[:, judged], audio.detach(), rate)
+            self.discriminators.requires_grad_(False)
+            of_audio = self.discriminators(audio, recipe.bfloat16)
+            self.discriminators.requires_grad_(True)
+            terms["adversarial"] = adversarial_loss(of_audio)
+            terms["features"] = feature_loss(of_real, of_audio)
+        loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
+        values["gradient"] = _descend(self.optimiser, self.generator, loss, rate, 20.0)
+        _follow(self.average, self.generator, recipe.ema)
+        self.step += 1
+        return values | {name: float(term.detach()) for name, term in terms.items()}
+
+    def _train_discriminators(self, real: Tensor, generated: Tensor, rate: float) -> tuple[float, Judgement]:
+        """Returns the loss, and the judgement of the real batch, which the generator is compared with."""
+        both = self.discriminators(torch.cat([real, generated]), self.recipe.bfloat16)
+        split = [(score.chunk(2), [f.chunk(2) for f in features]) for score, features in both]
+        of_real, of_generated = ([(s[i], [f[i] for f in fs]) for s, fs in split] for i in (0, 1))
+        loss = discriminator_loss(of_real, of_generated)
+        rate *= self.recipe.discriminator_rate
+        _descend(self.discriminators_optimiser, self.discriminators, loss, rate, 50.0)
+        return float(loss.detach()), of_real
+
+
+def _optimiser(network: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.8, 0.9), weight_decay=0.01, fused=True)
+
+
+def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float, limit: float) -> float:
+    """One step of an optimiser, left out if a gradient is not finite. Returns the gradient's norm."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), limit))
+    if norm < float("inf"):
+        optimiser.step()
+    return norm
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * network"""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+
+
+def _start_from(directory: Path, generator: Generator) -> None:
+    """Take the weights of a checkpoint in the official layout. Its window and filterbank are our own anyway."""
+    model = load_model(resolve(directory))
+    generator.backbone.load_state_dict(model.backbone.state_dict())
+    generator.head.out.load_state_dict(model.head.out.state_dict())
+
+
+class Run:
+    """A trainer, and its folder: `state.pt`, `log.jsonl`, `loss.png`, `export/` and the pools of its sources.
+
+    Args:
+        recipe: what to do.
+        folder: where it is kept; what is there already is gone on with.
+        device: of the networks.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, device: str) -> None:
+        self.recipe, self.folder = recipe, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.trainer = Trainer(recipe, self._segments(), device)
+        if self.state_file.is_file():
+            self.trainer.load_state(torch.load(self.state_file, map_location=device, weights_only=True))
+            self._forget_after(self.trainer.step)
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "state.pt"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def _segments(self) -> Segments:
+        """The pools of the recipe's sources, made where they are missing."""
+        recipe, sample_rate, pools = self.recipe, self.recipe.vocoder.mel.sample_rate, {}
+        for name, source in recipe.sources.items():
+            path = self.folder / "pools" / name
+            if not path.with_suffix(".npy").is_file():
+                prepare(Path(source.folder), path, sample_rate, recipe.segment)
+            pools[name] = Pool.open(path)
+        shares = {name: source.share for name, source in recipe.sources.items()}
+        return Segments(pools, shares, recipe.segment, sample_rate, recipe.seed)
+
+    def go(self, minutes: float) -> None:
+        """Train to the end of the recipe, or for so many minutes, and save and export at the end of either."""
+        start = saved = last = time.monotonic()
+        sums: dict[str, float] = defaultdict(float)
+        done = 0
+        while self.trainer.step < self.recipe.steps and time.monotonic() - start < 60 * minutes:
+            for name, value in self.trainer.train_step().items():
+                sums[name] += value
+            done += 1
+            if self.trainer.step % LOG_EVERY == 0:
+                now = time.monotonic()
+                self._log({name: total / done for name, total in sums.items()}, done / (now - last))
+                sums.clear()
+                last, done = now, 0
+            if time.monotonic() - saved > 60 * self.recipe.save_minutes:
+                self.save()
+                saved = time.monotonic()
+        self.save()
+        plot(self.log_file, self.folder / "loss.png")
+        export(self.trainer.average, self.recipe.vocoder, self.folder / "export")
+
+    def save(self) -> None:
+        """Replace the state on disk, whole."""
+        partial = self.state_file.with_suffix(".partial")
+        torch.save(self.trainer.state(), partial)
+        os.replace(partial, self.state_file)
+
+    def _log(self, means: dict[str, float], rate: float) -> None:
+        step = self.trainer.step
+        line = {"step": step, "steps_per_s": rate, "learning_rate": self.recipe.at(step - 1)[1], **means}
+        with self.log_file.open("a") as log:
+            log.write(json.dumps({name: round(value, 6) for name, value in line.items()}) + "\n")
+        print(f"{step}/{self.recipe.steps}  " + "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k != "step"), flush=True)
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the lines of the log that the interrupted run wrote after its last state."""
+        if self.log_file.is_file():
+            lines = [line for line in self.log_file.read_text().splitlines() if json.loads(line)["step"] <= step]
+            self.log_file.write_text("".join(line + "\n" for line in lines))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--config", type=Path, required=True, help="a recipe, see training/configs")
+    parser.add_argument("--run", type=Path, help="folder of the run; default: training/runs/NAME OF THE RECIPE")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; go on with the same command")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    folder = args.run or Path(__file__).parent / "runs" / args.config.stem
+    torch.set_flush_denormal(True)
+    try:
+        Run(read_recipe(args.config), folder, args.device).go(args.minutes)
+    except TTSInferError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
