@@ -1,25 +1,127 @@
-"""Measures of closeness, on differences that are known."""
+"""Files in, figures out: with copiers whose faults are known."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
-from tts_infer import InputError, MelConfig, log_mel_error_db
+import tts_infer
+from tests.test_candidates import echo
+from tts_infer.candidates import Candidate
+from tts_infer.evaluate import find_audio
+
+GAIN_DB = 6.0206
 
 
-def test_known_differences() -> None:
-    mel = torch.randn(1, 100, 9, generator=torch.Generator().manual_seed(0))
-    assert log_mel_error_db(mel, mel) == 0.0
-    # half the magnitude is 6.02 dB less; half the power 3.01 dB
-    assert log_mel_error_db(mel, mel - torch.log(torch.tensor(2.0))) == pytest.approx(6.0206, abs=1e-3)
-    power = MelConfig(power=2)
-    assert log_mel_error_db(mel, mel - torch.log(torch.tensor(2.0)), power) == pytest.approx(3.0103, abs=1e-3)
-    assert log_mel_error_db(mel, mel[..., :5]) == 0.0
+def twice(label: str = "twice") -> Candidate:
+    return replace(echo(label=label), decode=lambda mel: 2 * mel[:, 0])
 
 
-def test_what_cannot_be_compared() -> None:
-    with pytest.raises(InputError, match=r"shape \(1, 100, 9\) and \(1, 80, 9\)"):
-        log_mel_error_db(torch.zeros(1, 100, 9), torch.zeros(1, 80, 9))
-    with pytest.raises(InputError, match="cannot compare"):
-        log_mel_error_db(torch.zeros(1, 100, 9), torch.zeros(1, 100, 0))
+@pytest.fixture
+def folder(tmp_path: Path, speech: torch.Tensor) -> Path:
+    """Two recordings of a second in folders of their own, and a file that is no audio."""
+    for number, name in enumerate(("one/b.wav", "two/a.flac")):
+        (tmp_path / name).parent.mkdir()
+        piece = speech[0, 24000 * number + 12000 : 24000 * number + 36000]
+        tts_infer.write_audio(tmp_path / name, piece, 24000)
+    (tmp_path / "two" / "notes.txt").write_text("no audio")
+    return tmp_path
+
+
+def test_known_faults(folder: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    found = tts_infer.evaluate(
+        [folder],
+        [echo(), twice()],
+        baseline=False,
+        pitch_tracker="crepe-tiny",
+        progress=lambda *counts: seen.append(counts),
+    )
+    assert found.candidates == ("echo", "twice") and not found.failed and not found.missing
+    files = [str(folder / "one/b.wav"), str(folder / "two/a.flac")]
+    assert [(row.file, row.candidate) for row in found.rows] == [(f, c) for f in files for c in found.candidates]
+    assert all(row.seconds == 1.0 and row.xrt > 0 for row in found.rows)
+    same, loud = found.means["echo"], found.means["twice"]
+    for key, best in (("level_db", 0), ("mcd_db", 0), ("vuv_f1", 1), ("periodicity_error", 0), ("pesq_wb", 4.644)):
+        interval = same[key]
+        assert interval is not None and interval.count == 2, key
+        assert (interval.mean, interval.half_width) == pytest.approx((best, 0), abs=1e-3), key
+    for interval in (loud["level_db"], found.differences["twice"]["level_db"]):
+        assert interval is not None and (interval.mean, interval.half_width) == pytest.approx((GAIN_DB, 0), abs=1e-4)
+    assert list(found.differences) == ["twice"] and seen == [(1, 2), (2, 2)]
+    assert found.pitch_tracker == "CREPE tiny (torchcrepe), Viterbi"
+
+
+def test_it_is_strict_json(folder: Path) -> None:
+    silence = folder / "silence.wav"
+    tts_infer.write_audio(silence, np.zeros(24000, np.float32), 24000)
+    found = tts_infer.evaluate([folder], [echo()], baseline=False, pitch_tracker="none")
+    document = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    (row,) = (row for row in document["rows"] if row["file"] == str(silence))
+    assert row["measures"]["pesq_wb"] is None and row["measures"]["mr_stft_db"] == 0.0
+    assert document["means"]["echo"]["pesq_wb"]["count"] == 2  # of three files
+    assert document["means"]["echo"]["vuv_f1"] is None and document["missing"]["vuv_f1"]
+    assert document["confidence"] == 0.95 and document["measures"]["stoi"]["best"] == "high"
+
+
+def test_broken_files_are_recorded_and_the_others_go_on(folder: Path, vocoder: tts_infer.Vocoder) -> None:
+    (folder / "broken.wav").write_text("no audio")
+    tts_infer.write_audio(folder / "nan.wav", np.full(9000, np.nan, np.float32), 24000, "float32")
+    found = tts_infer.evaluate([folder], [vocoder], baseline=False, pitch_tracker="none")
+    assert set(found.failed) == {str(folder / "broken.wav"), str(folder / "nan.wav")}
+    assert "as audio" in found.failed[str(folder / "broken.wav")]
+    assert "NaN" in found.failed[str(folder / "nan.wav")]
+    assert len(found.rows) == 2
+
+
+def test_a_file_that_one_candidate_cannot_copy_counts_for_none(folder: Path) -> None:
+    def refuse(mel: torch.Tensor) -> torch.Tensor:
+        raise tts_infer.InputError("not this one")
+
+    found = tts_infer.evaluate(
+        [folder / "one"], [echo(), replace(twice(), decode=refuse)], baseline=False, pitch_tracker="none"
+    )
+    assert not found.rows and list(found.failed.values()) == ["not this one"]
+    assert set(found.means["echo"].values()) == {None} and found.xrt("echo") is None
+
+
+def test_what_is_long_and_what_is_short(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    tts_infer.write_audio(tmp_path / "long.wav", np.zeros(8000 * 31, np.float32), 8000)
+    tts_infer.write_audio(tmp_path / "short.wav", np.full(100, 0.1, np.float32), 24000)
+    found = tts_infer.evaluate([tmp_path], [echo()], baseline=False, pitch_tracker="none")
+    assert found.shortened == (str(tmp_path / "long.wav"),) and found.rows[0].seconds == 30.0
+    found = tts_infer.evaluate([tmp_path / "short.wav"], [vocoder])
+    assert [set(row.measures.values()) for row in found.rows] == [{None}, {None}]  # one frame, decoded to nothing
+    assert found.pitch_tracker == "CREPE full (torchcrepe), Viterbi"  # the paper's, unless another is asked for
+
+
+def test_finding_audio(folder: Path) -> None:
+    for name in ("c.WAV", "d.mp3", ".part"):
+        (folder / "one" / name).write_bytes(b"")
+    names = [path.name for path in find_audio([folder])]
+    assert names == ["b.wav", "c.WAV", "d.mp3", "a.flac"]
+    assert [path.name for path in find_audio([folder], limit=1)] == ["b.wav", "a.flac"]
+    assert [path.name for path in find_audio([folder / "two" / "notes.txt", folder / "two", folder / "two"])] == [
+        "notes.txt",
+        "a.flac",
+    ]
+
+
+def test_mistakes(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(tts_infer.FileError, match=r"no such file: nowhere"):
+        tts_infer.evaluate(["nowhere"], [echo()])
+    with pytest.raises(tts_infer.FileError, match=r"holds no audio; wanted: .wav, .flac, .ogg, .mp3"):
+        tts_infer.evaluate([tmp_path / "empty"], [echo()])
+    with pytest.raises(tts_infer.InputError, match="limit is 0; it must be a whole number of at least 1"):
+        tts_infer.evaluate([folder], [echo()], limit=0)
+    for files, copiers in (([], [echo()]), ([folder], [])):
+        with pytest.raises(tts_infer.InputError, match="give at least one file and one vocoder"):
+            tts_infer.evaluate(files, copiers)
+    with pytest.raises(tts_infer.InputError, match="pitch tracker is 'swipe'; allowed: crepe, crepe-tiny, pyin, none"):
+        tts_infer.evaluate([folder], [echo()], pitch_tracker="swipe")  # type: ignore[arg-type]

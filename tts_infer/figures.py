@@ -24,11 +24,12 @@ FIGURE_STYLE = """
 .dots figure { margin: 0; min-width: 0; }
 .dots figcaption { font-weight: 600; }
 .dots figcaption small { font-weight: 400; }
-.row { position: relative; height: 20px; margin: 3px 8px 0; background: #8881; }
+.row { position: relative; overflow: hidden; height: 20px; margin: 3px 8px 0; background: #8881; }
 .row i, .row u, .row b { position: absolute; top: 50%; transform: translate(-50%, -50%); }
-.row i { width: 5px; height: 5px; border-radius: 50%; opacity: .35; }
-.row u { height: 6px; transform: translateY(-50%); opacity: .75; min-width: 1px; }
+.row i { width: 5px; height: 5px; border-radius: 50%; opacity: .45; }
+.row u { height: 6px; transform: translateY(-50%); opacity: .4; min-width: 1px; }
 .row b { width: 12px; height: 12px; border-radius: 50%; border: 2px solid light-dark(#fff, #16181c); }
+@media (max-width: 600px) { th small { display: block; } }
 .dots .tts-ticks { height: 1.6em; margin: 0 8px; }
 """
 
@@ -99,19 +100,18 @@ def _dot_picture(evaluation: Evaluation, one: Measure) -> str:
     values = {label: _known(evaluation, label, one.key) for label in evaluation.candidates}
     means = {label: evaluation.means[label][one.key] for label in evaluation.candidates}
     everything = [value for several in values.values() for value in several]
-    for known in filter(None, means.values()):
-        everything += [at for at in (known.low, known.mean, known.high) if at is not None]
     if not everything:
         return ""
-    axis = _Axis(min(everything), max(everything))
+    axis = _Axis.around(everything, [mean for mean in means.values() if mean is not None])
     rows = []
     for i, label in enumerate(evaluation.candidates):
         interval, paint = means[label], f"background:{_colour(i)}"
-        marks = [f'<i style="left:{axis.at(value)};{paint}"></i>' for value in values[label]]
+        marks = []
         if interval is not None:
             low, high = interval.low, interval.high
             if low is not None and high is not None:
                 marks.append(f'<u style="left:{axis.at(low)};width:{axis.share(high - low)};{paint}"></u>')
+            marks += [f'<i style="left:{axis.at(value)};{paint}"></i>' for value in values[label]]
             marks.append(f'<b style="left:{axis.at(interval.mean)};{paint}"></b>')
         text = html.escape(f"{label}: {in_digits(interval, one)}")
         rows.append(f'<div class="row" role="img" title="{text}" aria-label="{text}">{"".join(marks)}</div>')
@@ -134,6 +134,15 @@ class _Axis:
     def __init__(self, low: float, high: float) -> None:
         margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.05
         self._low, self._span = low - margin, high - low + 2 * margin
+
+    @staticmethod
+    def around(values: Sequence[float], intervals: Sequence[Interval]) -> _Axis:
+        """Wide enough for all values, and for intervals unless they are far wider, as those of two files are."""
+        low, high = min(values), max(values)
+        lows = [interval.low for interval in intervals if interval.low is not None]
+        highs = [interval.high for interval in intervals if interval.high is not None]
+        reach = high - low
+        return _Axis(max(min([low, *lows]), low - reach / 2), min(max([high, *highs]), high + reach / 2))
 
     def at(self, value: float) -> str:
         return self.share(value - self._low)

@@ -60,7 +60,8 @@ def track_pitch(samples: Samples, tracker: PitchTracker = "crepe") -> PitchTrack
     Args:
         samples: full scale 1.0.
         tracker: "crepe": as in the paper; "crepe-tiny": its small model, several times quicker; "pyin": librosa's,
-            whose periodicity is its probability of voicing; "none": nothing is tracked, no frame is there.
+            whose periodicity is its probability of voicing, and whose voicing is its own decision; "none": nothing is
+            tracked, no frame is there.
 
     Shape: (T,) -> L frames, none for T < 1024
     Raises:
@@ -71,9 +72,14 @@ def track_pitch(samples: Samples, tracker: PitchTracker = "crepe") -> PitchTrack
         raise InputError(f"pitch tracker is {tracker!r}; allowed: {', '.join(get_args(PitchTracker))}")
     if tracker == "none" or len(samples) < _WINDOW:
         return PitchTrack(np.zeros(0, np.float32), np.zeros(0, np.bool_))
-    periodicity = _pyin(samples) if tracker == "pyin" else _crepe(samples, "full" if tracker == "crepe" else "tiny")
-    periodicity[_loudness_db(samples) < _SILENCE_DB] = 0.0
-    return PitchTrack(periodicity, periodicity >= _VOICED)
+    if tracker == "pyin":
+        periodicity, voiced = _pyin(samples)
+    else:
+        periodicity = _crepe(samples, "full" if tracker == "crepe" else "tiny")
+        voiced = periodicity >= _VOICED
+    silent = _loudness_db(samples) < _SILENCE_DB
+    periodicity[silent] = 0.0
+    return PitchTrack(periodicity, voiced & ~silent)
 
 
 def periodicity_error(reference: PitchTrack, output: PitchTrack) -> float:
@@ -112,14 +118,13 @@ def _loudness_db(samples: Samples) -> NDArray[np.float64]:
     return loudness
 
 
-def _pyin(samples: Samples) -> NDArray[np.float32]:
+def _pyin(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     librosa = require("librosa")
     low, high = _RANGE_HZ
-    _, _, probability = librosa.pyin(
+    _, voiced, probability = librosa.pyin(
         samples, fmin=low, fmax=high, sr=PERCEPTUAL_RATE, frame_length=_WINDOW, hop_length=_HOP, center=False
     )
-    periodicity: NDArray[np.float32] = probability.astype(np.float32)
-    return periodicity
+    return probability.astype(np.float32), voiced
 
 
 @torch.inference_mode()

@@ -25,7 +25,6 @@ from tts_infer.measures import MEASURES, Measure
 from tts_infer.metrics import Samples
 from tts_infer.pictures import STYLE, mel_pictures
 
-WORST = 2  # files of each candidate that can be heard and seen
 EXAMPLE_SECONDS = 10.0
 _STYLE = (
     STYLE
@@ -101,10 +100,11 @@ def draw(evaluation: Evaluation, candidates: Sequence[Candidate], title: str = "
     ]
     if chosen:
         sections.append("<h2>To hear and see</h2>")
+        first = evaluation.candidates[0]
         sections.append(
-            f"<p>Of {len(evaluation.of(evaluation.candidates[0]))} files, {len(chosen)}: each candidate's {WORST} with "
-            f"the worst {_ranking(evaluation).title}, and the median one of {html.escape(evaluation.candidates[0])}. "
-            f"The first {EXAMPLE_SECONDS:.0f} s, 16 bit, at the level they have.</p>"
+            f"<p>{len(chosen)} of {len(evaluation.of(first))} files: those where the {_ranking(evaluation).title} of "
+            f"each candidate is worst and second worst, and the median one of {html.escape(first)}. "
+            f"Their first {EXAMPLE_SECONDS:.0f} s, 16 bit, level as it is.</p>"
         )
         for file, reason in chosen.items():
             sections += _example(Path(file), reason, candidates, evaluation)
@@ -122,10 +122,10 @@ def choose_examples(evaluation: Evaluation) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for number, label in enumerate(evaluation.candidates):
         rows = sorted(evaluation.of(label), key=lambda row: _badness(row, ranking), reverse=True)
-        for place, row in enumerate(rows[:WORST], start=1):
-            chosen.setdefault(row.file, f"number {place} from the bottom for {label}")
+        for place, row in zip(("worst", "second worst"), rows, strict=False):
+            chosen.setdefault(row.file, f"{place} of {label}")
         if rows and not number:
-            chosen.setdefault(rows[len(rows) // 2].file, f"the median for {label}")
+            chosen.setdefault(rows[len(rows) // 2].file, f"median of {label}")
     return chosen
 
 

@@ -1,0 +1,107 @@
+"""`python -m tts_infer evaluate`, in this process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import tts_infer
+from tts_infer.cli import main
+
+QUICK = ["--pitch-tracker", "none", "--device", "cpu"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, speech: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for number in range(3):
+        (tmp_path / f"voice{number % 2}").mkdir(exist_ok=True)
+        piece = speech[0, 12000 * number : 12000 * number + 24000]
+        tts_infer.write_audio(tmp_path / f"voice{number % 2}" / f"{number}.wav", piece, 24000)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", ".", "--limit", "1", "--report", "r.html", "--pitch-tracker", "crepe-tiny"]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert [line.split()[:2] for line in lines[:5]] == [
+        ["file", "by"],
+        ["0.wav", "vocos-mini-24khz"],
+        ["0.wav", "griffin-lim"],
+        ["1.wav", "vocos-mini-24khz"],
+        ["1.wav", "griffin-lim"],
+    ]
+    pesqs = [float(line.split()[2]) for line in lines[1:5]]
+    (mean,) = (line for line in lines if line.startswith("PESQ (MOS)"))
+    words = mean.split()
+    assert float(words[2]) == pytest.approx((pesqs[0] + pesqs[2]) / 2, abs=0.011)
+    assert float(words[5]) == pytest.approx((pesqs[1] + pesqs[3]) / 2, abs=0.011)
+    assert "periodicity and V/UV by CREPE tiny (torchcrepe), Viterbi" in captured.out and captured.err == ""
+    assert (folder / "r.html").read_text(encoding="utf-8").count("<audio") == 6
+
+
+def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--vocoder", "vocos-mini-24khz", "--vocoder", "vocos-mini-24khz", "--no-baseline", "--json"]
+    assert main(["evaluate", "voice0", *arguments, *QUICK]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["candidates"] == ["vocos-mini-24khz", "vocos-mini-24khz (2)"]
+    assert [row["file"] for row in document["rows"][::2]] == ["voice0/0.wav", "voice0/2.wav"]
+    assert document["means"]["vocos-mini-24khz"]["stoi"]["count"] == 2
+    difference = document["differences"]["vocos-mini-24khz (2)"]["stoi"]
+    assert difference == {"mean": 0.0, "low": 0.0, "high": 0.0, "count": 2}
+
+
+def test_a_broken_file_is_told_and_the_others_go_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("broken.wav").write_text("no audio")
+    assert main(["evaluate", "broken.wav", "voice1", "--no-baseline", *QUICK]) == 1
+    captured = capsys.readouterr()
+    assert "failed: broken.wav: cannot read broken.wav as audio" in captured.out and "1.wav" in captured.out
+    assert captured.err == ""
+
+
+def test_missing_packages_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("pesq", "pystoi", "librosa"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert main(["evaluate", "voice1", *QUICK]) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not measured: ")]
+    assert [line.split(": ")[1] for line in told] == ["pesq_wb", "stoi", "periodicity_error", "vuv_f1", "griffin-lim"]
+    assert sum("pip install 'tts-infer[evaluate]'" in line for line in told) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "no such file: nowhere"),
+        (["empty"], "empty holds no audio; wanted: .wav, .flac, .ogg, .mp3"),
+        (["voice0", "--limit", "0"], "limit is 0; it must be a whole number of at least 1"),
+        (["voice0", "--report", "r.pdf"], "extension '.pdf'; allowed: .html"),
+        (["voice0", "--report", "no/r.html"], "no such folder: no"),
+        (["voice0", "--vocoder", "nope"], "vocoder 'nope' is neither"),
+        (["voice0", "--vocoder", "a", "--vocoder", "b", "--revision", "main"], "--revision goes with one --vocoder"),
+        (["voice0", "--refine", "-1"], "refine is -1"),
+    ],
+)
+def test_mistakes_are_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    (folder / "empty").mkdir()
+    assert main(["evaluate", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""
+    assert not list(folder.glob("r.*"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["a", "--pitch-tracker", "x"], ["a", "--limit", "x"], ["a", "--refine", "x"]]
+)
+def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", *arguments])
+    assert exit_.value.code == 2 and capsys.readouterr().err.count("\n") == 1

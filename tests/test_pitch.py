@@ -1,0 +1,93 @@
+"""Periodicity and voicing: a tone, noise, silence, and torchcrepe itself as the reference."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tts_infer import InputError, MissingPackageError, pitch, resample
+from tts_infer.audio import AudioClip
+from tts_infer.official import without_native_torchaudio
+from tts_infer.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
+
+Samples = NDArray[np.float32]
+
+
+def tone(seconds: float = 0.5, hz: float = 150.0) -> Samples:
+    """With harmonics in all of the band: a spectrum that is mostly empty counts as silent."""
+    t = np.arange(round(16000 * seconds)) / 16000
+    harmonics = np.arange(1, 51)[:, None]
+    return (0.1 / harmonics * np.sin(2 * np.pi * harmonics * hz * t)).sum(axis=0).astype(np.float32)
+
+
+def noise(samples: int = 8000) -> Samples:
+    return (0.1 * np.random.default_rng(0).standard_normal(samples)).astype(np.float32)
+
+
+@pytest.mark.parametrize("tracker", ["crepe-tiny", "pyin"])
+def test_a_tone_is_voiced_and_noise_is_not(tracker: PitchTracker) -> None:
+    voiced, unvoiced = track_pitch(tone(), tracker), track_pitch(noise(), tracker)
+    assert len(voiced.periodicity) == len(voiced.voiced) == 1 + (8000 - 1024) // 160
+    assert voiced.voiced.all() and voiced.periodicity.mean() > 0.7
+    assert unvoiced.voiced.mean() < 0.2
+    assert voicing_f1(voiced, voiced) == 1.0 and periodicity_error(voiced, voiced) == 0.0
+    assert voicing_f1(voiced, unvoiced) < 0.4 and periodicity_error(voiced, unvoiced) > 0.5
+
+
+def test_silence_is_unvoiced() -> None:
+    """Even where the network, which scales every frame, would hear a pitch."""
+    assert track_pitch(tone(), "crepe-tiny").voiced.all()
+    quiet = track_pitch(1e-5 * tone(), "crepe-tiny")
+    assert not quiet.voiced.any() and not quiet.periodicity.any()
+    assert not track_pitch(np.zeros(8000, np.float32), "crepe-tiny").voiced.any()
+
+
+@pytest.mark.parametrize("capacity", ["tiny", "full"])
+def test_the_networks_of_torchcrepe_to_the_last_digits(speech: torch.Tensor, capacity: str) -> None:
+    torchcrepe = without_native_torchaudio("torchcrepe")
+    audio = torch.from_numpy(resample(AudioClip(speech[0].numpy(), 24000), 16000).samples)[None]
+    audio = audio[:, 16000 : 16000 + (8000 if capacity == "tiny" else 2400)]
+    np.random.seed(3)
+    _, expected = torchcrepe.predict(
+        audio, 16000, fmin=50.0, fmax=550.0, model=capacity, return_periodicity=True, pad=False
+    )
+    np.random.seed(3)
+    found = pitch._crepe(audio[0].numpy(), capacity)
+    np.testing.assert_allclose(found, expected[0].numpy(), atol=2e-5)
+    drawn = np.random.random()
+    np.random.seed(3)
+    assert drawn == np.random.random()  # the dither of the pitch is not drawn from the user's numbers
+
+
+def test_figures_of_known_tracks() -> None:
+    reference = PitchTrack(np.array([1, 1, 0, 0, 1], np.float32), np.array([True, True, False, False, True]))
+    output = PitchTrack(np.array([1, 0, 0, 1], np.float32), np.array([True, False, False, True]))
+    # common frames: one right, one missed, one wrongly voiced, one rightly unvoiced
+    assert voicing_f1(reference, output) == pytest.approx(2 / (2 + 1 + 1))
+    assert periodicity_error(reference, output) == pytest.approx(math.sqrt(2 / 4))
+
+
+def test_nothing_to_compare() -> None:
+    none = track_pitch(noise(1023))
+    assert len(none.periodicity) == 0 and math.isnan(periodicity_error(none, none))
+    assert len(track_pitch(noise(), "none").periodicity) == 0
+    unvoiced = PitchTrack(np.zeros(3, np.float32), np.zeros(3, np.bool_))
+    voiced = PitchTrack(np.ones(3, np.float32), np.ones(3, np.bool_))
+    assert math.isnan(voicing_f1(unvoiced, unvoiced)) and voicing_f1(voiced, unvoiced) == 0.0
+
+
+def test_no_such_tracker() -> None:
+    with pytest.raises(InputError, match="pitch tracker is 'swipe'; allowed: crepe, crepe-tiny, pyin, none"):
+        track_pitch(noise(), "swipe")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("tracker", "package"), [("crepe", "torchcrepe"), ("pyin", "librosa")])
+def test_a_missing_package(tracker: PitchTracker, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingPackageError, match=rf"needs {package} .*; pip install 'tts-infer\[evaluate\]'"):
+        track_pitch(noise(), tracker)
