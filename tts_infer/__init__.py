@@ -9,6 +9,7 @@ import tts_infer.evaluate_command as evaluate_command
 import tts_infer.pictures as pictures
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
 from tts_infer.batch import BatchReport, EngineName, synthesize_batch
+from tts_infer.candidates import Candidate, candidates_of
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
 from tts_infer.devices import available_devices, exclusive
@@ -23,7 +24,7 @@ from tts_infer.errors import (
     TTSInferError,
     VocoderNotFoundError,
 )
-from tts_infer.evaluate import Candidate, Evaluation, evaluate
+from tts_infer.evaluate import Evaluation, evaluate
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
 from tts_infer.manifest import Container
@@ -72,6 +73,7 @@ __all__ = [
     "Vocoder",
     "VocoderNotFoundError",
     "available_devices",
+    "candidates_of",
     "check_writable",
     "doctor",
     "evaluate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace, load: Callable[[], list[Vocoder]]) -> int:
             pitch_tracker=args.pitch_tracker,
             progress=progress,
         )
-    evaluation.missing.update(missing)
+    evaluation = replace(evaluation, missing=evaluation.missing | missing)
     if args.report is not None:
         write_report(args.report, evaluation, candidates)
     print(json.dumps(evaluation.as_dict(), allow_nan=False) if args.json else as_text(evaluation))
