@@ -22,6 +22,11 @@ def test_a_mean() -> None:
     assert found.low == pytest.approx(2.0 - 2.4841, abs=1e-4) and found.high == pytest.approx(2.0 + 2.4841, abs=1e-4)
 
 
+def test_zero_is_a_value() -> None:
+    found = mean_interval([0.0, 2.0])
+    assert found is not None and (found.mean, found.count) == (1.0, 2)
+
+
 def test_one_value_and_none() -> None:
     one = mean_interval([5.0])
     assert one is not None and one.mean == 5.0 and one.low is None and one.high is None and one.half_width is None

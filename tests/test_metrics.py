@@ -130,6 +130,11 @@ def test_what_is_too_short_is_not_a_number(samples: int) -> None:
     assert samples or math.isnan(metrics.mel_cepstral_distortion_db(short, short))
 
 
+def test_the_longest_window_is_of_2048_samples() -> None:
+    assert metrics.mr_stft_db(noise(2048), 2 * noise(2048)) == pytest.approx(6.0206, abs=0.05)
+    assert metrics.short_stft_db(noise(2048), 2 * noise(2048), 24000) == pytest.approx(6.0206, abs=0.05)
+
+
 def test_silence_is_not_a_number() -> None:
     silence, tone = np.zeros(24000, np.float32), noise(24000)
     for pair in ((silence, silence), (silence, tone), (tone, silence)):

@@ -14,17 +14,18 @@ from tts_infer.timing import StageTimer
 MEL = torch.randn(2, 40, 30, generator=torch.Generator().manual_seed(0))
 
 
-def test_every_way_through_the_stages_agrees() -> None:
+@pytest.mark.parametrize("refine", [0, 2])
+def test_every_way_through_the_stages_agrees(refine: int) -> None:
     pipeline = small_vocoder()._pipeline
     with torch.inference_mode():
-        whole = pipeline.decode(MEL, StageTimer(enabled=False))
-        ragged = pipeline.decode_ragged(MEL, torch.ones(2, 30, 1), StageTimer(enabled=False))
-        state, timer = DecodeState(pipeline), StageTimer(enabled=True)
+        whole = pipeline.decode(MEL, refine, StageTimer(enabled=False))
+        ragged = pipeline.decode_ragged(MEL, torch.ones(2, 30, 1), refine, StageTimer(enabled=False))
+        state, timer = DecodeState(pipeline, refine), StageTimer(enabled=True)
         first = pipeline.decode_piece(MEL[..., :13], state, timer, final=False)
         pieces = torch.cat([first, pipeline.decode_piece(MEL[..., 13:], state, timer, final=True)], dim=1)
     for audio in (ragged, pieces):  # float32 sums in another order
         assert audio.shape == whole.shape and (audio - whole).abs().max() <= 1e-5 * whole.abs().max()
-    assert [record["stage"] for record in timer.records] == 2 * ["backbone", "head", "istft"]
+    assert [record["stage"] for record in timer.records] == 2 * ["backbone", "head", *["refine"][:refine], "istft"]
 
 
 @pytest.mark.parametrize("method", ["packed", "torch"])

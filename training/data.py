@@ -1,6 +1,7 @@
-"""Training segments out of pools: which ones, how loud, and what is done to them depends on the seed and the step alone.
+"""Training segments out of pools.
 
-So a run that was killed goes on with the very batches that it would have seen.
+Which ones, how loud, and what is done to them depends on the seed and the step alone. So a run that was killed goes
+on with the very batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Pool:
         for _ in range(100):
             clip = np.searchsorted(self.ends, rng.integers(len(self.samples)), side="right")
             start = int(rng.integers(self.starts[clip], self.ends[clip] - length + 1))
-            piece = self.samples[start : start + length].astype(np.float32) / 32768
+            piece = self.samples[start : start + length].astype(np.float32) / np.float32(32768)
             if np.abs(piece).max() > 0.02:
                 return piece
         raise InputError("the pool is silent")

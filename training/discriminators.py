@@ -5,6 +5,8 @@ Small enough for a CPU at the default sizes; `width` makes them those of the pap
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,9 +19,10 @@ LOUDNESS = 0.8  # every waveform is judged at this peak
 
 
 class ResolutionDiscriminator(nn.Module):
-    """Looks at a compressed complex STFT. After the multi-resolution discriminator of UnivNet, with strides in frequency.
+    """Looks at a compressed complex STFT.
 
-    Channels: real and imaginary part scaled to |S|^0.3, and a log magnitude.
+    After the multi-resolution discriminator of UnivNet, with strides in frequency. Channels:
+    real and imaginary part scaled to |S|^0.3, and a log magnitude.
 
     Shape: (B, T) -> scores (B, 1, L, N'), features of the layers but the first
     """
@@ -27,7 +30,12 @@ class ResolutionDiscriminator(nn.Module):
     def __init__(self, n_fft: int, width: int) -> None:
         super().__init__()
         self.register_buffer("window", torch.hann_window(n_fft))
-        shapes = [((3, 9), (1, 4), (1, 4)), ((3, 5), (1, 2), (1, 2)), ((3, 5), (1, 2), (1, 2)), ((3, 3), (1, 2), (1, 1))]
+        shapes = [
+            ((3, 9), (1, 4), (1, 4)),
+            ((3, 5), (1, 2), (1, 2)),
+            ((3, 5), (1, 2), (1, 2)),
+            ((3, 3), (1, 2), (1, 1)),
+        ]
         channels = [3] + [width] * len(shapes)
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(channels[i], channels[i + 1], kernel, stride, padding))
@@ -56,7 +64,7 @@ class PeriodDiscriminator(nn.Module):
         super().__init__()
         self.period = period
         channels = [1, width // 2, width, 2 * width, 2 * width]
-        layers = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in zip(channels, channels[1:], strict=False)]
+        layers = [nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0)) for a, b in pairwise(channels)]
         layers.append(nn.Conv2d(channels[-1], channels[-1], (5, 1), 1, (2, 0)))
         self.layers = nn.ModuleList(weight_norm(layer) for layer in layers)
         self.score = weight_norm(nn.Conv2d(channels[-1], 1, (3, 1), padding=(1, 0)))
@@ -80,11 +88,13 @@ def _through(x: Tensor, layers: nn.ModuleList, score: nn.Module) -> tuple[Tensor
 class Discriminators(nn.Module):
     """All of them. Shape: (B, T) -> `Judgement`"""
 
-    def __init__(self, width: int = 32, resolutions: tuple[int, ...] = (2048, 1024, 512), periods: tuple[int, ...] = (3, 5, 11)):
+    def __init__(
+        self, width: int = 32, resolutions: tuple[int, ...] = (2048, 1024, 512), periods: tuple[int, ...] = (3, 5, 11)
+    ):
         super().__init__()
         self.of_resolutions = nn.ModuleList(ResolutionDiscriminator(n, width) for n in resolutions)
         self.of_periods = nn.ModuleList(PeriodDiscriminator(p, width) for p in periods)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, audio: Tensor, bfloat16: bool = False) -> Judgement:
         with torch.autocast(audio.device.type, dtype=torch.bfloat16, enabled=bfloat16):

@@ -1,7 +1,7 @@
 """The vocoder as it is trained: the product's own modules, computed in the layout that trains fastest.
 
-Everything stays (B, L, H), with channels last; the depthwise convolution runs as a channels-last Conv2d, which has a fast
-backward on CPUs where Conv1d has none (2.4 times slower). The parameters are those of `tts_infer.model`, so what
+Everything stays (B, L, H), with channels last; the depthwise convolution runs as a channels-last Conv2d, which has a
+fast backward on CPUs where Conv1d has none (2.4 times slower). The parameters are those of `tts_infer.model`, so what
 is trained is what ships.
 """
 
@@ -28,7 +28,8 @@ class Generator(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, log_mel: Tensor, bfloat16: bool = False) -> tuple[Tensor, Tensor]:
         with torch.autocast(log_mel.device.type, dtype=torch.bfloat16, enabled=bfloat16):

@@ -1,4 +1,4 @@
-"""What a generated waveform is judged by: its spectra at four resolutions, its phases, and the discriminators' opinion."""
+"""What a generated waveform is judged by: its spectra at four resolutions, its phases, and by discriminators."""
 
 from __future__ import annotations
 

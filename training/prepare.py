@@ -41,7 +41,7 @@ def audio_files(folder: Path) -> list[Path]:
 
 
 def variants(path: Path, sample_rate: int, shortest: int) -> list[NDArray[np.int16]]:
-    """A recording and its variations, at most PEAK loud; the same every time: seeded by the file's name and its folder's.
+    """A recording and its variations, at most PEAK loud; seeded by the file's name and its folder's.
 
     Args:
         path: an audio file; of several channels, the first is taken.
@@ -107,7 +107,7 @@ def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes:
     end = 0
     partial = out.with_suffix(".i16.partial")
     with partial.open("wb") as pool, ProcessPoolExecutor(processes) as workers:
-        jobs = (workers.map(variants, files, *([v] * len(files) for v in (sample_rate, shortest)), chunksize=8))
+        jobs = workers.map(variants, files, *([v] * len(files) for v in (sample_rate, shortest)), chunksize=8)
         for clips in jobs:
             for clip in clips:
                 pool.write(clip.tobytes())
@@ -117,7 +117,9 @@ def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes:
     partial = out.with_suffix(".partial.npy")
     np.save(partial, np.array(index, dtype=np.int64))
     os.replace(partial, out.with_suffix(".npy"))
-    print(f"{folder}: {len(files)} files, {len(index)} clips, {end / sample_rate / 3600:.2f} h -> {out}.i16", flush=True)
+    print(
+        f"{folder}: {len(files)} files, {len(index)} clips, {end / sample_rate / 3600:.2f} h -> {out}.i16", flush=True
+    )
     return len(index)
 
 

@@ -205,7 +205,10 @@ class Run:
         line = {"step": step, "steps_per_s": rate, "learning_rate": self.recipe.at(step - 1)[1], **means}
         with self.log_file.open("a") as log:
             log.write(json.dumps({name: round(value, 6) for name, value in line.items()}) + "\n")
-        print(f"{step}/{self.recipe.steps}  " + "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k != "step"), flush=True)
+        print(
+            f"{step}/{self.recipe.steps}  " + "  ".join(f"{k} {v:.4g}" for k, v in line.items() if k != "step"),
+            flush=True,
+        )
 
     def _forget_after(self, step: int) -> None:
         """Drop the lines of the log that the interrupted run wrote after its last state."""
@@ -218,7 +221,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--config", type=Path, required=True, help="a recipe, see training/configs")
     parser.add_argument("--run", type=Path, help="folder of the run; default: training/runs/NAME OF THE RECIPE")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long; go on with the same command")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop after so long; go on with the same command"
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
     folder = args.run or Path(__file__).parent / "runs" / args.config.stem

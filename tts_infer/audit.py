@@ -22,9 +22,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tts_infer.config import SpectralMethod
+from tts_infer.incremental import BackboneStream, ISTFTStream, RefinementStream
 from tts_infer.mel import LogMel
-from tts_infer.model import BackboneStream, RaggedEdges, Vocos, make_istft
-from tts_infer.spectral import ISTFTStream
+from tts_infer.model import RaggedEdges, Vocos, make_istft
+from tts_infer.refine import Refinement, Spectrum
+
+_PASSES = 2  # of refinement: the second one has a pass before it
 
 Kind = Literal["mps", "composite", "none", "absent"]
 _KINDS: dict[str, Kind] = {"m": "mps", "c": "composite", "n": "none", "a": "absent"}
@@ -186,20 +189,29 @@ class StageAudit:
 
 
 def our_paths(model: Vocos) -> dict[str, list[Step]]:
-    """Every way through the four stages, by name. Each step takes what the one before it gives, the first one audio.
+    """Every way through the stages, refinement included, by name.
+
+    Each step takes what the one before it gives, the first one audio.
 
     Those that begin with "matmul" are what an accelerator runs unless told otherwise.
     """
     istfts = {method: make_istft(model.config.head, method) for method in get_args(SpectralMethod)}
+    refinement = Refinement(model.config.mel, istfts["matmul"])
 
     def path(method: SpectralMethod) -> list[Step]:
-        mel = LogMel(model.config.mel, method)
+        refine = Refinement(model.config.mel, istfts[method])
         return [
-            ("mel", mel),
+            ("mel", LogMel(model.config.mel, method)),
             ("backbone", model.backbone),
             ("head", model.head),
+            ("refine", lambda spectrum: refine(spectrum, some_mel(spectrum), _PASSES)),
             ("istft", lambda spectrum: istfts[method](*spectrum)),
         ]
+
+    def some_mel(spectrum: Spectrum) -> Tensor:
+        """A mel to refine towards; its values do not matter to the operators. Shape: 2 x (B, N, L) -> (B, n_mels, L)"""
+        batch, _, frames = spectrum[0].shape
+        return spectrum[0].new_zeros(batch, model.config.mel.n_mels, frames)
 
     def valid(frames: Tensor) -> Tensor:
         """Marks all frames but the last of the last item. Shape: (B, _, L) -> (B, L, 1)"""
@@ -211,7 +223,11 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
         stream, half = BackboneStream(model.backbone, model.backbone.reach), mel.shape[2] // 2
         return [stream.push(mel[..., :half]), stream.push(mel[..., half:], final=True)]
 
-    def push_spectra(spectra: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    def push_to_refine(spectra: list[Spectrum]) -> list[Spectrum]:
+        stream = RefinementStream(refinement, _PASSES)
+        return [stream.push(spectrum, some_mel(spectrum), spectrum is spectra[-1]) for spectrum in spectra]
+
+    def push_spectra(spectra: list[Spectrum]) -> list[Tensor]:
         stream = ISTFTStream(istfts["matmul"])
         return [stream.push(*spectrum, final=spectrum is spectra[-1]) for spectrum in spectra]
 
@@ -219,11 +235,13 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
     ragged: list[Step] = [
         ("backbone", lambda mel: model.backbone(mel, edges=RaggedEdges(valid(mel)))),
         ("head", model.head),
+        ("refine", lambda s: refinement(s, some_mel(s), _PASSES, valid(s[0]))),
         ("istft", lambda spectrum: istfts["matmul"](*spectrum, valid=valid(spectrum[0]))),
     ]
     pieces: list[Step] = [
         ("backbone", push_features),
         ("head", lambda hidden: [model.head(piece) for piece in hidden]),
+        ("refine", push_to_refine),
         ("istft", push_spectra),
     ]
     return {

@@ -81,6 +81,7 @@ def synthesize_batch(
         "vocoder": vocoder.name,
         "placement": str(vocoder.placement),
         "dtype": vocoder.dtype,
+        "refine": str(vocoder.refine),
         "sample_format": sample_format,
     }
     try:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -79,10 +80,12 @@ def candidates_of(
 
 
 def _decoder(vocoder: Vocoder, refine: int | None) -> Callable[[Tensor], Tensor]:
-    """Decode with that many steps of refinement; None: the vocoder's own default. The one place that knows of them."""
-    if refine is not None:
-        raise InputError(f"refine is {refine}; this version decodes without refinement, leave it out")
-    return vocoder.decode
+    """Decode with that many passes of refinement; None: the vocoder's own default."""
+    if refine is None:
+        return vocoder.decode
+    if refine < 0:  # before any work
+        raise InputError(f"refine is {refine}; allowed: a number of passes, 0 or more")
+    return partial(vocoder.decode, refine=refine)
 
 
 def _told_apart(candidates: Sequence[Candidate]) -> list[Candidate]:

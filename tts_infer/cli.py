@@ -125,6 +125,14 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         default="float32",
         help="of the matrix products in backbone and head (default: %(default)s)",
     )
+    group.add_argument(
+        "--refine",
+        type=int,
+        action="append" if several else "store",
+        metavar="N",
+        help="passes that pull the audio's mel to the given one (default: what suits the vocoder)"
+        + ("; repeatable" if several else ""),
+    )
 
 
 def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -146,6 +154,7 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
         mel=args.mel,
         istft=args.istft,
         dtype=args.dtype,
+        refine=None if name else args.refine,
         revision=args.revision,
     )
 

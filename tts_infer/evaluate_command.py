@@ -26,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, metavar="N", help="at most N files of each folder, in order of their names"
     )
-    parser.add_argument("--refine", type=int, action="append", metavar="N", help="steps of refinement; repeatable")
     parser.add_argument("--no-baseline", action="store_true", help="leave Griffin-Lim out")
     parser.add_argument(
         "--pitch-tracker",

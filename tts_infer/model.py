@@ -6,8 +6,6 @@ each can run on its own device.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -137,62 +135,6 @@ class VocosBackbone(nn.Module):
         for layer, block in enumerate(self.convnext, start=1):
             x = block(edges(layer, x))
         hidden: Tensor = self.final_layer_norm(x)
-        return hidden
-
-
-class Backbone(Protocol):
-    """What a stream needs of a backbone: `VocosBackbone`, or what computes the same by other means."""
-
-    @property
-    def reach(self) -> int: ...
-
-    @property
-    def hidden_size(self) -> int: ...
-
-    def __call__(self, features: Tensor, edges: Edges | None = None) -> Tensor: ...
-
-
-class BackboneStream:
-    """A backbone whose features arrive in pieces; the pieces of hidden frames join to what the whole would give.
-
-    No frame is computed twice: each convolution keeps its last 2 REACH inputs. With less than full `lookahead`, frames
-    come earlier and are approximate: at every push, the end of the signal is computed as if nothing followed it.
-
-    Args:
-        backbone: the modules.
-        lookahead: frames to wait for, from 0 to `backbone.reach`; the latter is exact.
-    """
-
-    def __init__(self, backbone: Backbone, lookahead: int) -> None:
-        self.backbone, self.lookahead = backbone, lookahead
-        self.edges = StreamEdges()
-        self.given = 0  # frames returned so far
-
-    def push(self, features: Tensor, final: bool = False) -> Tensor:
-        """Add frames, and return the hidden frames that are due.
-
-        Args:
-            features: the next frames, possibly none.
-            final: these are the last; returns everything that is left.
-
-        Shape: (B, C, L) -> (B, L', H), L' >= 0
-        """
-        batch, channels, frames = features.shape
-        if not (frames or final):
-            return features.new_zeros(batch, 0, self.backbone.hidden_size)
-        edges, reach = self.edges, self.backbone.reach
-        begin, end = edges.first - reach, edges.first + frames  # `begin` of what the backbone answers with
-        due = end if final else end - self.lookahead
-        if final:
-            edges.length = end
-            features = F.pad(features, (0, reach))
-        hidden = self.backbone(features, edges)
-        edges.first = end
-        if due > begin + hidden.shape[1]:
-            ending = self.backbone(features.new_zeros(batch, channels, reach), edges.ended())
-            hidden = torch.cat([hidden, ending], dim=1)
-        hidden = hidden[:, max(0, self.given - begin) : max(0, due - begin)]
-        self.given = max(self.given, due)
         return hidden
 
 

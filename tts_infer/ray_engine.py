@@ -118,7 +118,7 @@ class _Decode:
     def __init__(self, recipe: ray.ObjectRef[_Recipe]) -> None:
         made = ray.get(recipe)
         torch.set_num_threads(made.threads)
-        self._vocoder = Vocoder(made.model, made.placement, made.name, made.dtype)
+        self._vocoder = Vocoder(made.model, made.placement, made.name, made.dtype, made.refine)
 
     def __call__(self, row: Row) -> Row:
         tasks: list[Task]
@@ -156,6 +156,7 @@ class _Recipe:
     placement: Placement
     name: str
     dtype: DTypeName
+    refine: int
     threads: int
 
 
@@ -163,7 +164,8 @@ def _recipe(vocoder: Vocoder) -> _Recipe:
     devices = _accelerators(vocoder.placement)
     with exclusive(*devices):
         model = copy.deepcopy(vocoder.model).to(CPU)
-    return _Recipe(model, _as_seen_there(vocoder.placement), vocoder.name, vocoder.dtype, torch.get_num_threads())
+    placement = _as_seen_there(vocoder.placement)
+    return _Recipe(model, placement, vocoder.name, vocoder.dtype, vocoder.refine, torch.get_num_threads())
 
 
 def _accelerators(placement: Placement) -> list[torch.device]:

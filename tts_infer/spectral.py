@@ -271,15 +271,21 @@ class ISTFT(_Spectral):
 
         Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
         """
-        frames, length = self.frames(real, imag), real.shape[2]
+        rows, left = self.rows(real, imag, valid), self.pad[0]
+        return rows.reshape(rows.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
+
+    def rows(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The signal with the samples that padding added, in rows of hop_length: frame l begins with row l.
+
+        Shape: as `forward` -> (B, L + R - 1, hop_length)
+        """
+        frames = self.frames(real, imag)
         if valid is None:
-            rows = self.normalise(overlap_add(frames, self.hop_length), 0, length)
-        else:
-            rows = overlap_add(frames * valid, self.hop_length)
-            envelope = overlap_add(self.window.square() * valid, self.hop_length)
-            rows /= envelope.clamp_min(ENVELOPE_FLOOR)
-        left = self.pad[0]
-        return rows.reshape(rows.shape[0], -1)[:, left : left + self.n_samples(length)]
+            return self.normalise(overlap_add(frames, self.hop_length), 0, real.shape[2])
+        rows = overlap_add(frames * valid, self.hop_length)
+        envelope = overlap_add(self.window.square() * valid, self.hop_length)
+        rows /= envelope.clamp_min(ENVELOPE_FLOOR)
+        return rows
 
     def frames(self, real: Tensor, imag: Tensor) -> Tensor:
         """Windowed frames, before they are added up. Shape: real, imag of (B, N, L) -> (B, L, n_fft)"""
@@ -334,42 +340,3 @@ class ISTFT(_Spectral):
                 f"win_length={self.win_length}, padding={self.padding!r} is zero somewhere, so the STFT cannot be "
                 "inverted; use a smaller hop_length or a larger win_length"
             )
-
-
-class ISTFTStream:
-    """An `ISTFT` whose frames arrive in pieces; the pieces of audio join to what the whole would give.
-
-    Between pieces it keeps the R - 1 rows that further frames will still add to.
-    """
-
-    def __init__(self, istft: ISTFT) -> None:
-        self.istft = istft
-        self.seen = 0  # frames so far
-        self.tail: Tensor | None = None
-
-    def push(self, real: Tensor, imag: Tensor, final: bool = False) -> Tensor:
-        """Add frames, and return the samples that no later frame can change.
-
-        Args:
-            real, imag: the next frames, possibly none.
-            final: these are the last; returns everything that is left.
-
-        Shape: real, imag of (B, N, L) -> (B, T), T >= 0
-        """
-        istft, pieces = self.istft, real.shape[2]
-        # an FFT of no frames is an error
-        frames = istft.frames(real, imag) if pieces else real.new_zeros(real.shape[0], 0, istft.n_fft)
-        rows = overlap_add(frames, istft.hop_length)
-        if self.tail is not None:
-            rows[:, : self.tail.shape[1]] += self.tail
-        first, self.seen = self.seen, self.seen + pieces
-        if final:
-            length = self.seen
-        else:
-            length = self.seen + istft.overlap  # any length beyond these rows: the closing edge is not among them
-            rows, self.tail = rows[:, :pieces], rows[:, pieces:].clone()
-        rows = istft.normalise(rows, first, length)
-        left = istft.pad[0]
-        start = min(rows.shape[1] * istft.hop_length, max(0, left - first * istft.hop_length))
-        stop = max(0, left + istft.n_samples(length) - first * istft.hop_length) if final else None
-        return rows.reshape(rows.shape[0], -1)[:, start:stop]

@@ -27,6 +27,7 @@ class StreamingDecoder:
 
     Args:
         pipeline: the vocoder's stages.
+        refine: passes of refinement; each comes n_fft / hop_length - 1 frames later.
         lookahead: frames that must have arrived after a frame before it is decoded. "full" (the network's reach) is
             exact; less comes earlier and is approximate, and costs one more pass over the last `reach` frames a push.
         timed: keep the stage report of all pushes.
@@ -35,22 +36,19 @@ class StreamingDecoder:
         InputError: lookahead is neither "full" nor between 0 and the network's reach.
     """
 
-    def __init__(self, pipeline: Pipeline, lookahead: Lookahead = "full", timed: bool = False) -> None:
+    def __init__(self, pipeline: Pipeline, refine: int = 0, lookahead: Lookahead = "full", timed: bool = False) -> None:
         reach = pipeline.model.backbone.reach
         frames = reach if lookahead == "full" else lookahead
         if not isinstance(frames, int) or not 0 <= frames <= reach:
             raise InputError(f"lookahead is {lookahead!r}; allowed: 'full', or 0 to {reach} frames")
-        self._pipeline, self._lookahead = pipeline, frames
+        self._pipeline, self._refine, self._lookahead = pipeline, refine, frames
         self._reports = _Reports(timed)
         self.reset()
 
     @property
     def delay_frames(self) -> int:
-        """Frames by which audio is later than the mel: lookahead, and what later windows still add to.
-
-        A frame's samples are complete once the frames whose windows overlap them have been decoded.
-        """
-        return self._lookahead + self._pipeline.model.head.istft.overlap // 2
+        """Frames by which audio is later than the mel, see `DecodeState`."""
+        return DecodeState(self._pipeline, self._refine, self._lookahead).delay_frames
 
     @property
     def stages(self) -> list[StageRecord]:
@@ -59,7 +57,7 @@ class StreamingDecoder:
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""
-        self._state: DecodeState | None = DecodeState(self._pipeline, self._lookahead)
+        self._state: DecodeState | None = DecodeState(self._pipeline, self._refine, self._lookahead)
         self._batch: int | None = None
 
     @torch.inference_mode()

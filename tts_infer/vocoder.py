@@ -64,12 +64,19 @@ class Vocoder:
     Stands in for `vocos.Vocos`: `decode(mel)` is its decode and calling it with audio copies that audio. One vocoder
     may be used from several threads.
 
+    Attributes:
+        name: what it was loaded by.
+        refine: passes of mel-consistent refinement that a decode makes unless it says otherwise, see `Refinement`.
+
     Raises:
         PlacementError: a dtype that the devices of backbone and head cannot use well.
+        InputError: a number of passes that there is not.
     """
 
-    def __init__(self, model: Vocos, placement: Placement, name: str, dtype: DTypeName = "float32") -> None:
-        self.name = name
+    def __init__(
+        self, model: Vocos, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
+    ) -> None:
+        self.name, self.refine = name, _checked_passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
 
     @property
@@ -125,14 +132,18 @@ class Vocoder:
         return self._pipeline.mel(_checked_audio(audio), StageTimer(enabled=False))
 
     @overload
-    def decode(self, features: Features, lengths: None = None) -> Tensor: ...
+    def decode(self, features: Features, lengths: None = None, *, refine: int | None = None) -> Tensor: ...
     @overload
-    def decode(self, features: Features, lengths: Lengths) -> list[Tensor]: ...
+    def decode(self, features: Features, lengths: Lengths, *, refine: int | None = None) -> list[Tensor]: ...
     @overload
-    def decode(self, features: Sequence[Features], lengths: None = None) -> list[Tensor]: ...
+    def decode(
+        self, features: Sequence[Features], lengths: None = None, *, refine: int | None = None
+    ) -> list[Tensor]: ...
 
     @torch.inference_mode()
-    def decode(self, features: Features | Sequence[Features], lengths: Lengths | None = None) -> Tensor | list[Tensor]:
+    def decode(
+        self, features: Features | Sequence[Features], lengths: Lengths | None = None, *, refine: int | None = None
+    ) -> Tensor | list[Tensor]:
         """Turn log-mel spectrograms into audio.
 
         However long, they are decoded in bounded memory; of whatever lengths in one batch, each as if it were alone.
@@ -140,6 +151,8 @@ class Vocoder:
         Args:
             features: floating point, in this vocoder's convention, on any device; or a list of (n_mels, L) ones.
             lengths: valid frames of each item of a padded batch, whatever the padding holds.
+            refine: passes that pull the audio's mel to the given one; None: as many as `self.refine`. With 0 the
+                output is the network's own, as the official package gives it.
 
         Returns:
             Audio on the device of the last stage: one tensor for a batch of one length; for several lengths a list
@@ -149,57 +162,66 @@ class Vocoder:
             (B, n_mels, L) or (n_mels, L) -> (B, T); T = (L - 1) * hop_length for padding "center" (one frame gives
             an empty waveform), L * hop_length for "same".
         Raises:
-            InputError, InputTypeError: see `as_features`, `as_ragged`.
+            InputError, InputTypeError: see `as_features`, `as_ragged`; or a number of passes that there is not.
         Source: vocos/pretrained.py Vocos.decode, which fails on one frame with padding "center".
         """
-        timer = StageTimer(enabled=False)
+        timer, passes = StageTimer(enabled=False), self._passes(refine)
         if isinstance(features, Sequence) or lengths is not None:
             given = features if isinstance(features, Sequence) else [features]
             with exclusive(*map(_device_of, given)):
                 padded, counts = as_ragged(features, lengths, self.n_mels)
-            return self._decode_ragged(padded, counts, timer)
-        return self._decode(self._checked_features(features), timer)
+            return self._decode_ragged(padded, counts, passes, timer)
+        return self._decode(self._checked_features(features), passes, timer)
 
     @torch.inference_mode()
-    def __call__(self, audio: Waveform) -> Tensor:
+    def __call__(self, audio: Waveform, *, refine: int | None = None) -> Tensor:
         """Copy audio: its mel, decoded.
+
+        Args:
+            audio: as for `mel`.
+            refine: as for `decode`.
 
         Shape: (B, T) or (T,) -> (B, T'), T rounded down to a multiple of hop_length
         Raises:
             InputError, InputTypeError: see `mel`.
         """
-        return self._decode(self.mel(audio), StageTimer(enabled=False))
+        return self._decode(self.mel(audio), self._passes(refine), StageTimer(enabled=False))
 
     @torch.inference_mode()
-    def synthesize(self, features: Features | None = None, *, audio: Waveform | None = None) -> Synthesis:
+    def synthesize(
+        self, features: Features | None = None, *, audio: Waveform | None = None, refine: int | None = None
+    ) -> Synthesis:
         """Decode features, or copy audio, and report where the time went.
 
         Args:
             features: as for `decode`, of one length; or
             audio: as for `__call__`.
+            refine: as for `decode`.
 
         Raises:
             InputError, InputTypeError: see `decode` and `mel`; or not exactly one of the two was given.
         """
         start = time.perf_counter()
-        timer = StageTimer(enabled=True)
+        timer, passes = StageTimer(enabled=True), self._passes(refine)
         if features is not None and audio is None:
             mel = self._checked_features(features)
         elif audio is not None and features is None:
             mel = self._pipeline.mel(_checked_audio(audio), timer)
         else:
             raise InputError("give either features or audio=..., not both and not neither")
-        decoded = self._decode(mel, timer)
+        decoded = self._decode(mel, passes, timer)
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
 
-    def stream(self, lookahead: Lookahead = "full", *, timed: bool = False) -> StreamingDecoder:
+    def stream(
+        self, lookahead: Lookahead = "full", *, refine: int | None = None, timed: bool = False
+    ) -> StreamingDecoder:
         """Begin a signal that arrives in pieces, see `StreamingDecoder`.
 
         Raises:
-            InputError: a lookahead that this vocoder does not have.
+            InputError: a lookahead that this vocoder does not have, or a number of passes that there is not.
         """
-        return StreamingDecoder(self._pipeline, lookahead, timed)
+        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed)
 
     def mel_stream(self, *, timed: bool = False) -> StreamingMel:
         """Begin the mel of audio that arrives in pieces, see `StreamingMel`."""
@@ -224,13 +246,16 @@ class Vocoder:
         with exclusive(_device_of(features)):
             return as_features(features, self.n_mels)
 
-    def _decode(self, features: Tensor, timer: StageTimer) -> Tensor:
+    def _passes(self, refine: int | None) -> int:
+        return self.refine if refine is None else _checked_passes(refine)
+
+    def _decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode at once what is short, and in pieces what is long."""
         batch, _, frames = features.shape
         piece = max(1, PIECE_FRAMES // batch)
         if frames <= piece:
-            return self._pipeline.decode(features, timer)
-        state = DecodeState(self._pipeline)
+            return self._pipeline.decode(features, refine, timer)
+        state = DecodeState(self._pipeline, refine)
         samples = self.head.istft.n_samples(frames)
         device, done = self.placement.istft.device, 0
         with exclusive(device):
@@ -249,14 +274,20 @@ class Vocoder:
             self._pipeline.release_memory()
         return audio
 
-    def _decode_ragged(self, features: Tensor, lengths: list[int], timer: StageTimer) -> list[Tensor]:
+    def _decode_ragged(self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer) -> list[Tensor]:
         """Decode items of several lengths, together if they are short."""
         if features.shape[0] * features.shape[2] > PIECE_FRAMES:
-            return [self._decode(features[i : i + 1, :, :n], timer)[0] for i, n in enumerate(lengths)]
+            return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
         positions = torch.arange(features.shape[2])
         valid = (positions[None, :] < torch.tensor(lengths)[:, None]).float().unsqueeze(2)
-        audio = self._pipeline.decode_ragged(features, valid, timer)
+        audio = self._pipeline.decode_ragged(features, valid, refine, timer)
         return [item[: self.head.istft.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
+
+
+def _checked_passes(refine: int) -> int:
+    if not isinstance(refine, int) or refine < 0:
+        raise InputError(f"refine is {refine!r}; allowed: a number of passes, 0 or more")
+    return refine
 
 
 def _checked_audio(audio: Waveform) -> Tensor:
@@ -276,6 +307,7 @@ def load_vocoder(
     mel: MethodChoice = "auto",
     istft: MethodChoice = "auto",
     dtype: DTypeName = "float32",
+    refine: int | None = None,
     revision: str | None = None,
     check: bool = True,
 ) -> Vocoder:
@@ -288,6 +320,8 @@ def load_vocoder(
         placement: devices of single stages, see `tts_infer.placement`; stages it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in backbone and head.
+        refine: passes of refinement that a decode makes unless it says otherwise; None: what `configs/vocoders` says
+            of this vocoder, else 0.
         revision: of a Hub repository.
         check: prove and time the stages whose device or method is left to choose, see `make_placement`.
 
@@ -295,8 +329,11 @@ def load_vocoder(
         VocoderNotFoundError: nothing of that name, here or on the Hub.
         ConfigError, CheckpointError: its files cannot be used.
         PlacementError: a device, method or dtype that is unknown or not available here.
+        InputError: a number of passes that there is not.
     """
     # refuse a wrong device before anything is downloaded
     placed = make_placement(placement, device, mel, istft, dtype, check)
     files = resolve(name, revision)
-    return Vocoder(load_model(files), placed, files.name, dtype)
+    if refine is None:
+        refine = files.known.refine if files.known else 0
+    return Vocoder(load_model(files), placed, files.name, dtype, refine)

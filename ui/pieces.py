@@ -53,7 +53,8 @@ def in_pieces(
     """
     hop, borders = model.hop_length, _borders(model)
     hops = hops_of(model, audio=audio, mel=mel)
-    reach = model.backbone.reach + 2 * model.mel_config.n_fft // hop
+    # what a stream waits for after a frame, the frame depends on, before as after; and mels depend on their windows
+    reach = model.stream().delay_frames + 2 * model.mel_config.n_fft // hop
     for start, stop in spans(hops):
         left, right = max(0, start - reach), min(hops, stop + reach)
         if audio is not None:

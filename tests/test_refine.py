@@ -1,0 +1,148 @@
+"""Refinement is what its docstring says, reaches the wanted mel, and is the same whole, ragged, streamed and moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import tts_infer
+from tests.test_streaming import SPLITS, cut
+from tests.test_vocoder import small_vocoder
+from tts_infer.config import MelConfig
+from tts_infer.errors import InputError
+from tts_infer.mel import LogMel, mel_filterbank
+from tts_infer.refine import Refinement, Spectrum
+from tts_infer.spectral import ISTFT, STFT
+
+PASSES = 4
+
+
+def made(power: int = 1, method: str = "fft", hop_length: int = 256) -> Refinement:
+    mel = MelConfig(power=power, hop_length=hop_length)  # type: ignore[arg-type]
+    return Refinement(mel, ISTFT(mel.n_fft, mel.hop_length, method=method))  # type: ignore[arg-type]
+
+
+def by_the_formula(spectrum: Spectrum, log_mel: Tensor, passes: int) -> NDArray[np.complex128]:
+    """The three steps of a pass, in complex float64 and loops. Shape: (N, L)"""
+    n_fft, hop = 1024, 256
+    filters = mel_filterbank(MelConfig())
+    total = filters.sum(1, keepdims=True)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    s = spectrum[0][0].double().numpy() + 1j * spectrum[1][0].double().numpy()
+    wanted, before = np.exp(log_mel[0].double().numpy()), None
+    for _ in range(passes):
+        signal, weight = np.zeros((2, n_fft + hop * (s.shape[1] - 1)))
+        for start, column in zip(range(0, len(signal), hop), s.T, strict=False):
+            signal[start : start + n_fft] += np.fft.irfft(column) * window
+            weight[start : start + n_fft] += window**2
+        signal /= np.maximum(weight, 1e-11)
+        frames = [signal[hop * i : hop * i + n_fft] * window for i in range(s.shape[1])]
+        r = np.stack([np.fft.rfft(f) for f in frames], axis=1)
+        t = r if before is None else r + 0.9 * (r - before)
+        before, size = r, np.abs(r)
+        for _ in range(3):
+            ratio = np.clip(wanted / np.maximum(filters.T @ size, 1e-7), 1 / 20, 20)
+            spread = np.divide(filters @ ratio, total, out=np.ones_like(size), where=total > 0)
+            size = size * spread
+        s = size * t / np.abs(t)
+    return s
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+@pytest.mark.parametrize("passes", [1, 2, 5])
+def test_a_pass_is_the_formula(vocoder: tts_infer.Vocoder, speech: Tensor, method: str, passes: int) -> None:
+    mel = vocoder.mel(speech)[..., 40:70]
+    with torch.inference_mode():
+        spectrum = vocoder.head(vocoder.backbone(mel))
+        real, imag = made(method=method)(spectrum, mel, passes)
+    expected = by_the_formula(spectrum, mel, passes)
+    # float32 sums of 1024 products; bins 60 dB down divide by their own rounding, pass after pass
+    error = np.abs(real[0].numpy() + 1j * imag[0].numpy() - expected).max()
+    assert error <= 2e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_stft_of_a_signal_with_its_own_mel_stays(speech: Tensor, power: int) -> None:
+    refinement = made(power)
+    spectrum = STFT(1024, 256, method="fft")(speech)
+    refined = refinement(spectrum, LogMel(refinement.config)(speech), PASSES)
+    for before, after in zip(spectrum, refined, strict=True):  # float32 rounding
+        assert (after - before).abs().max() <= 2e-5 * before.abs().max()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_a_wrong_level_is_put_right(speech: Tensor, power: int) -> None:
+    """Every ratio is 2, so one correction is enough: all but DC and Nyquist, which no filter sees, are doubled."""
+    refinement = made(power)
+    real, imag = STFT(1024, 256, method="fft")(speech)
+    refined = refinement((real / 2, imag / 2), LogMel(refinement.config)(speech), 1)
+    for before, after in zip((real, imag), refined, strict=True):
+        seen = slice(1, -1)
+        # where the mel is near its floor, the floor counts instead of the signal
+        assert (after - before)[:, seen].abs().max() <= 1e-4 * before.abs().max()
+
+
+def test_more_passes_come_closer_to_the_mel(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
+    mel = vocoder.mel(speech)
+    errors = [
+        tts_infer.log_mel_error_db(mel, vocoder.mel(vocoder.decode(mel, refine=passes))) for passes in (0, 1, 2, 4, 8)
+    ]
+    assert errors == sorted(errors, reverse=True)
+    assert errors[-1] < 0.6 * errors[0]  # measured 0.4
+
+
+@pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)
+@pytest.mark.parametrize(("padding", "method"), [("center", "fft"), ("same", "matmul")])
+@pytest.mark.parametrize("frames", [61, 1, 2, 10])
+def test_streams_equal_the_whole(sizes: list[int], padding: str, method: str, frames: int) -> None:
+    vocoder = small_vocoder(padding, method)
+    mel = torch.randn(2, 40, frames, generator=torch.Generator().manual_seed(frames))
+    whole = vocoder.decode(mel, refine=PASSES)
+    stream = vocoder.stream(refine=PASSES)
+    joined = torch.cat(list(stream.decode(cut(mel, sizes))), dim=1)
+    assert stream.delay_frames == vocoder.stream(refine=0).delay_frames + 3 * PASSES
+    assert joined.shape == whole.shape
+    if whole.numel():  # as in test_streaming, four times over
+        assert (joined - whole).abs().max() <= 2e-5 * whole.abs().max()
+
+
+def test_audio_comes_as_early_as_it_can(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
+    stream = vocoder.stream(refine=2)
+    mel = vocoder.mel(speech)
+    given = sum(stream.push(piece).shape[1] for piece in mel.split(10, dim=2))
+    assert given == (mel.shape[2] - stream.delay_frames) * vocoder.hop_length
+
+
+def test_ragged_batches_and_pieces_equal_single_decodes(
+    vocoder: tts_infer.Vocoder, speech: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mel = vocoder.mel(speech)
+    items = [mel[0, :, :frames] for frames in (1, 2, 3, 40, mel.shape[2])]
+    singles = [vocoder.decode(item, refine=PASSES)[0] for item in items]
+    for item, single in zip(vocoder.decode(items, refine=PASSES), singles, strict=True):
+        assert item.shape == single.shape
+        if single.numel():  # the same sums in matrices of other sizes
+            assert (item - single).abs().max() <= 1e-5 * single.abs().max()
+    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 64)
+    in_pieces = vocoder.decode(mel, refine=PASSES)[0]
+    assert (in_pieces - singles[-1]).abs().max() <= 1e-5 * singles[-1].abs().max()
+
+
+def test_a_stage_of_its_own(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
+    stages = [record["stage"] for record in vocoder.synthesize(audio=speech, refine=1).stages]
+    assert stages == ["mel", "backbone", "head", "refine", "istft"]
+    assert "refine" not in [record["stage"] for record in vocoder.synthesize(audio=speech, refine=0).stages]
+
+
+def test_what_cannot_be_refined(vocoder: tts_infer.Vocoder) -> None:
+    mel = torch.zeros(1, 100, 5)
+    for passes in (-1, 1.5, "2"):
+        with pytest.raises(InputError, match=r"refine is .*; allowed: a number of passes, 0 or more"):
+            vocoder.decode(mel, refine=passes)  # type: ignore[arg-type]
+        with pytest.raises(InputError, match="refine is"):
+            tts_infer.load_vocoder(device="cpu", refine=passes)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"\(1024, 256, 1024\), the spectrum's \(2048, 256, 2048\); leave refine at 0"):
+        Refinement(MelConfig(), ISTFT(2048, 256))

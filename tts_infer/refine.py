@@ -1,0 +1,128 @@
+"""Mel-consistent refinement: passes that pull a spectrum towards the mel that it was made for.
+
+What a network predicts is not quite the STFT of any signal, and the audio's mel is not quite the one that was asked
+for. Each pass goes to the nearest signal and back, and corrects the magnitudes by what the mel says.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tts_infer.config import MelConfig
+from tts_infer.errors import InputError
+from tts_infer.mel import mel_filterbank
+from tts_infer.spectral import ISTFT, STFT
+
+Spectrum = tuple[Tensor, Tensor]
+
+# How far a pass goes beyond the signal's own STFT, in the direction in which the last one moved. 0: Griffin-Lim.
+MOMENTUM = 0.9
+# Corrections of the magnitudes within a pass: neighbouring filters overlap, so one does not reach the wanted mel.
+CORRECTIONS = 3
+# No correction is larger, or smaller than its inverse: what is nearly silent says little about its ratio.
+LARGEST_CORRECTION = 20.0
+
+
+class Refinement(nn.Module):
+    """Refines spectra so that their audio has the wanted mel.
+
+    With S the spectrum and M the wanted mel, a pass is
+
+        R  = STFT(ISTFT(S))                  the STFT of the audio that S stands for
+        T  = R + MOMENTUM (R - R')           R' is that of the pass before; in the first pass T = R
+        S <- g |R| T / |T|                   g spreads the ratio of M to the mel of |R| over the bins
+
+    Between the two transforms nothing is trimmed or mirrored. So a frame depends on `reach` neighbours per pass, and
+    on nothing else: that makes it the same in batches and in pieces.
+
+    Args:
+        mel: the convention of the mels.
+        istft: the inverse transform; the forward one is computed by its method, so all is real-valued with "matmul".
+
+    Raises:
+        InputError: the mel's STFT is not that of the spectrum, so that magnitudes of one say nothing about the other.
+    Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851), whose
+        magnitudes are known; here only their mels are, and the network's own are the beginning.
+    """
+
+    filterbank: Tensor
+    spread: Tensor
+    unfiltered: Tensor
+
+    def __init__(self, mel: MelConfig, istft: ISTFT) -> None:
+        super().__init__()
+        sizes = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft)
+        if sizes != (istft.n_fft, istft.hop_length, istft.win_length):
+            raise InputError(
+                f"refine needs a mel of the spectrum's own STFT; its n_fft, hop_length and win_length are {sizes}, "
+                f"the spectrum's {(istft.n_fft, istft.hop_length, istft.win_length)}; leave refine at 0"
+            )
+        self.config, self.istft = mel, istft
+        self.stft = STFT(istft.n_fft, istft.hop_length, istft.win_length, istft.padding, istft.method)
+        filters = mel_filterbank(mel)
+        total = filters.sum(1, keepdims=True)
+        spread = np.divide(filters, total, out=np.zeros_like(filters), where=total > 0)
+        for name, values in (("filterbank", filters), ("spread", spread.T), ("unfiltered", total[:, 0] <= 0)):
+            buffer = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+            self.register_buffer(name, buffer, persistent=False)
+
+    @property
+    def reach(self) -> int:
+        """Frames on each side that one frame depends on, per pass."""
+        return self.istft.overlap - 1
+
+    def forward(self, spectrum: Spectrum, log_mel: Tensor, passes: int, valid: Tensor | None = None) -> Spectrum:
+        """Refine whole signals.
+
+        Args:
+            spectrum: real and imaginary part.
+            log_mel: the mel wanted.
+            passes: how many.
+            valid: see `ISTFT.forward`.
+
+        Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
+        """
+        wanted = self.wanted(log_mel)
+        before: Spectrum | None = None
+        for _ in range(passes):
+            consistent = self.transform(self.istft.rows(*spectrum, valid))
+            spectrum = self.pull(consistent, before, wanted)
+            before = consistent
+        return spectrum
+
+    def wanted(self, log_mel: Tensor) -> Tensor:
+        """The mel without the logarithm, frame by frame. Shape: (B, n_mels, L) -> (B, L, n_mels)"""
+        return log_mel.exp().transpose(1, 2)
+
+    def transform(self, rows: Tensor) -> Spectrum:
+        """The STFT of a signal as `ISTFT.rows` has it. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
+        return self.stft.transform(rows.flatten(1))
+
+    def pull(self, consistent: Spectrum, before: Spectrum | None, wanted: Tensor) -> Spectrum:
+        """The last two steps of a pass. Shape: 2 x (B, N, L), the same or None, (B, L, n_mels) -> 2 x (B, N, L)"""
+        real, imag = (part.transpose(1, 2) for part in consistent)
+        power = real.square() + imag.square()
+        scale = self._gain(power, wanted)
+        if before is not None:
+            real, imag = (
+                now + MOMENTUM * (now - then.transpose(1, 2)) for now, then in zip((real, imag), before, strict=True)
+            )
+            moved = real.square() + imag.square()
+            # the quotient of the roots; 0 / 0 is 0
+            scale = scale * (power / moved.clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
+        return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
+
+    def _gain(self, power: Tensor, wanted: Tensor) -> Tensor:
+        """What magnitudes must be multiplied by. Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)"""
+        size = power.sqrt() if self.config.power == 1 else power
+        gain: Tensor | None = None
+        for _ in range(CORRECTIONS):
+            mel = torch.matmul(size, self.filterbank).clamp_min(self.config.log_floor)
+            ratio = (wanted / mel).clamp(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
+            step = torch.matmul(ratio, self.spread) + self.unfiltered
+            gain = step if gain is None else gain * step
+            size = size * step
+        assert gain is not None
+        return gain if self.config.power == 1 else gain.sqrt()
