@@ -29,7 +29,7 @@ $(VENV)/app.installed: requirements.txt
 	$(BIN)/python -m pip install -r requirements.txt
 	touch $@
 
-$(VENV)/test.installed: requirements.txt requirements-ray.txt requirements-evaluate.txt requirements-test.txt
+$(VENV)/test.installed: requirements.txt requirements-ray.txt requirements-evaluate.txt requirements-test.txt training/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -r requirements-test.txt
 	touch $@

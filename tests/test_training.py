@@ -1,0 +1,273 @@
+"""Training: its parts by what they promise, and a run that is killed ends as one that is not."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+import tts_infer
+from tests.conftest import ROOT
+from training.data import Pool, Segments, tones
+from training.discriminators import Discriminators
+from training.export import export
+from training.generator import Generator
+from training.losses import (
+    OWN,
+    Analysis,
+    adversarial_loss,
+    discriminator_loss,
+    feature_loss,
+    phase_loss,
+    spectral_losses,
+    stft,
+)
+from training.prepare import PEAK, SPEED_BANDS, prepare
+from training.recipe import Phase, Recipe, Source, read_recipe
+from training.train import Trainer, main
+from tts_infer.config import BackboneConfig, HeadConfig, MelConfig, VocoderConfig
+from tts_infer.errors import ConfigError, InputError
+
+SMALL = VocoderConfig(
+    backbone=BackboneConfig(dim=16, intermediate_dim=32, num_layers=2), head=HeadConfig(16, padding="center")
+)
+SEGMENT = 8192
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    path = tmp_path_factory.mktemp("pools") / "examples"
+    prepare(ROOT / "examples", path, 24000, SEGMENT)
+    return Pool.open(path)
+
+
+@pytest.fixture
+def segments(pool: Pool) -> Segments:
+    return Segments({"examples": pool}, {"examples": 1.0}, SEGMENT, 24000, seed=5)
+
+
+def test_a_pool_holds_every_file_in_every_band(pool: Pool) -> None:
+    files = [p for p in (ROOT / "examples").iterdir() if p.suffix in (".wav", ".flac")]
+    assert len(pool.starts) == len(files) * (1 + len(SPEED_BANDS))
+    assert pool.starts[0] == 0 and pool.ends[-1] == len(pool.samples)
+    np.testing.assert_array_equal(pool.starts[1:], pool.ends[:-1])
+    for start, end in zip(pool.starts, pool.ends, strict=True):
+        assert end - start >= SEGMENT
+        assert abs(np.abs(pool.samples[start:end]).max() - PEAK * 32767) <= 1
+
+
+def test_batches_depend_on_seed_and_step_alone(pool: Pool, segments: Segments) -> None:
+    batch = segments.batch(7, 4)
+    assert batch.shape == (4, SEGMENT) and batch.dtype == torch.float32
+    assert torch.equal(segments.batch(7, 4), batch)
+    assert not torch.equal(segments.batch(8, 4), batch)
+    other = Segments({"examples": pool}, {"examples": 1.0}, SEGMENT, 24000, seed=6)
+    assert not torch.equal(other.batch(7, 4), batch)
+    assert float(torch.cat([segments.batch(step, 8) for step in range(10)]).abs().max()) <= 1.2  # equal rooms may add
+
+
+def test_tones_are_in_band_and_at_their_level() -> None:
+    for seed in range(20):
+        signal_ = tones(24000, 24000, np.random.default_rng(seed))
+        assert abs(np.abs(signal_).max() - 0.95) < 1e-6
+        spectrum = np.abs(np.fft.rfft(signal_ * np.hanning(len(signal_)))) ** 2
+        assert spectrum[:11500].sum() > 0.999 * spectrum.sum()
+
+
+def test_stft_and_its_gradient_are_those_of_torch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    window = torch.hann_window(256, dtype=torch.float64)
+    audio = torch.randn(2, 1000, dtype=torch.float64, generator=generator, requires_grad=True)
+    weights = torch.randn(2, 1000 // 64 + 1, 129, dtype=torch.complex128, generator=generator)
+    ours = stft(audio, window, 64)
+    official = torch.stft(audio, 256, 64, window=window, return_complex=True).transpose(1, 2)
+    torch.testing.assert_close(ours, official)
+    gradients = [torch.autograd.grad((s * weights).real.sum(), audio)[0] for s in (ours, official)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_a_copy_has_no_spectral_loss_and_a_quiet_one_what_it_should(speech: Tensor) -> None:
+    analysis = Analysis(MelConfig())
+    wanted = analysis(speech)
+    assert all(float(term) == 0 for term in spectral_losses(wanted, wanted).values())
+    half = spectral_losses(analysis(speech / 2), wanted)
+    assert float(half["convergence"]) == pytest.approx(4 * 0.5, rel=1e-3)  # four resolutions
+    assert float(half["mel"]) == pytest.approx(math.log(2), rel=1e-2)  # some bins are at the floor
+    assert wanted[OWN].log_mel.shape[2] == 100
+    # the input of the generator is the product's mel
+    mel = tts_infer.LogMel(MelConfig(), "fft")(speech).transpose(1, 2)
+    torch.testing.assert_close(wanted[OWN].log_mel, mel, atol=1e-2, rtol=0)  # 1e-12 under the root counts in silence
+
+
+def test_phase_loss_wants_the_steps_of_the_phase(speech: Tensor) -> None:
+    wanted = Analysis(MelConfig())(speech)[OWN]
+    true = wanted.spectrum.angle()
+    turns = 2 * math.pi * torch.randint(-3, 4, true.shape, generator=torch.Generator().manual_seed(0))
+    assert float(phase_loss(true + turns, wanted)) < 1e-4  # whole turns and
+    assert float(phase_loss(true + 1.0, wanted)) < 1e-4  # a constant are free
+    noise = torch.rand(true.shape, generator=torch.Generator().manual_seed(1)) * 2 * math.pi
+    assert float(phase_loss(noise, wanted)) > 1
+
+
+def test_adversarial_losses_pull_apart_what_is_judged() -> None:
+    good, bad = torch.full((2, 1, 3, 3), 2.0), torch.full((2, 1, 3, 3), -2.0)
+    features = torch.ones(2, 4)
+    assert float(discriminator_loss([(good, [])], [(bad, [])])) == 0
+    assert float(discriminator_loss([(bad, [])], [(good, [])])) == 6
+    assert float(adversarial_loss([(good, []), (bad, [])])) == 1.5
+    assert float(feature_loss([(good, [features, features])], [(good, [features, 3 * features])])) == 2
+
+
+def test_every_discriminator_judges(speech: Tensor) -> None:
+    found = Discriminators(8)(speech[:, :SEGMENT].repeat(2, 1))
+    assert len(found) == 6
+    for score, features in found:
+        assert torch.equal(score[0], score[1]) and len(features) >= 3
+
+
+def test_the_generator_is_the_product(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
+    generator = Generator(vocoder.model.config)
+    generator.backbone.load_state_dict(vocoder.backbone.state_dict())
+    generator.head.out.load_state_dict(vocoder.head.out.state_dict())
+    mel = vocoder.mel(speech).clone()
+    with torch.no_grad():
+        audio, phase = generator(mel.transpose(1, 2))
+        expected = vocoder.model(mel)
+    assert phase.shape == (1, mel.shape[2], 513)
+    # trained weights multiply float32 rounding; see the parity tests
+    assert (audio - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_the_export_is_loaded_strictly_by_both(official: ModuleType, tmp_path: Path, speech: Tensor) -> None:
+    torch.manual_seed(0)
+    generator = Generator(SMALL)
+    export(generator, SMALL, tmp_path)
+    vocoder = tts_infer.load_vocoder(tmp_path, device="cpu")
+    audio = vocoder(speech)
+    theirs = official.Vocos.from_hparams(str(tmp_path / "config.yaml"))
+    from safetensors.torch import load_file
+
+    theirs.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    with torch.no_grad():
+        expected = theirs.eval()(speech)
+    assert (audio - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_the_learning_rate_of_every_step() -> None:
+    phases = {"first": Phase(100, 4, 1e-3, 1e-4), "second": Phase(50, 2, 5e-4, 0.0, adversarial=True)}
+    recipe = Recipe({"s": Source("x", 1.0)}, phases, warm_up=10)
+    assert recipe.steps == 150
+    assert recipe.at(0) == (phases["first"], pytest.approx(1e-4))  # a tenth, to warm up
+    assert recipe.at(50) == (phases["first"], pytest.approx(5.5e-4))
+    assert recipe.at(99)[0].batch == 4 and recipe.at(100)[0].batch == 2
+    assert recipe.at(100)[1] == pytest.approx(5e-5)  # warms up again
+    assert recipe.at(149)[1] == pytest.approx(5e-4 * 0.5 * (1 + math.cos(math.pi * 49 / 50)))
+
+
+def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = {"sources": {"s": {"folder": str(tmp_path / "none"), "share": 1}}, "phases": {"p": phase(1)}}
+    recipe = tmp_path / "recipe.yaml"
+    for change, message in (
+        ({"stpes": 3}, r"unknown key 'stpes'"),
+        ({"sources": {}}, r"sources is empty; name at least one"),
+        ({"phases": {"p": phase(1) | {"batch": "many"}}}, r"phases\.p: batch is 'many'; allowed: int"),
+    ):
+        recipe.write_text(yaml.safe_dump(right | change))
+        with pytest.raises(ConfigError, match=message):
+            read_recipe(recipe)
+    recipe.write_text(yaml.safe_dump(right))
+    assert main(["--config", str(recipe), "--run", str(tmp_path / "run")]) == 2
+    assert (
+        capsys.readouterr().err
+        == f"error: no audio files below {tmp_path / 'none'}; allowed: .flac, .mp3, .ogg, .wav\n"
+    )
+    with pytest.raises(InputError, match="no pool .*; make it with `python -m training.prepare FOLDER --out"):
+        Pool.open(tmp_path / "pool")
+
+
+def test_the_shipped_recipe_is_readable() -> None:
+    recipe = read_recipe(ROOT / "training" / "configs" / "mini.yaml")
+    assert recipe.vocoder == tts_infer.load_vocoder(device="cpu").model.config
+
+
+def phase(steps: int, adversarial: bool = False) -> dict[str, object]:
+    return {
+        "steps": steps,
+        "batch": 2,
+        "learning_rate": 1e-3,
+        "final_learning_rate": 1e-4,
+        "adversarial": adversarial,
+    }
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_steps_on_a_gpu_are_those_of_the_cpu(segments: Segments) -> None:
+    recipe = Recipe(
+        {"examples": Source("examples", 1.0)},
+        {"adversarial": Phase(3, 2, 1e-3, 1e-4, adversarial=True)},
+        vocoder=SMALL,
+        judged=4096,
+        discriminator_width=8,
+        bfloat16=False,
+    )
+    trainers = [Trainer(recipe, segments, device) for device in ("cpu", "cuda")]
+    losses = [[trainer.train_step() for _ in range(3)] for trainer in trainers]
+    for on_cpu, on_gpu in zip(*losses, strict=True):
+        assert on_gpu == pytest.approx(on_cpu, rel=1e-2)  # TF32 convolutions
+
+
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """Both phases, kill -9 in the second one; then weights, log and plot are those of the undisturbed run."""
+    document = {
+        "vocoder": {
+            "backbone": {"dim": 16, "intermediate_dim": 32, "num_layers": 2},
+            "head": {"dim": 16, "padding": "center"},
+        },
+        "sources": {"examples": {"folder": str(ROOT / "examples"), "share": 1}},
+        "phases": {"spectral": phase(4), "adversarial": phase(100, adversarial=True)},
+        "segment": SEGMENT,
+        "judged": 4096,
+        "discriminator_width": 4,
+        "save_minutes": 0,
+    }
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(yaml.safe_dump(document))
+
+    def start(run: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "training.train", "--config", str(recipe), "--run", str(tmp_path / run)]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+    assert start("calm").wait() == 0
+    killed = start("killed")
+    state = tmp_path / "killed" / "state.pt"
+    while not (state.is_file() and torch.load(state, weights_only=True)["step"] >= 10):
+        assert killed.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert torch.load(state, weights_only=True)["step"] < 104
+    assert start("killed").wait() == 0
+    states = [torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("calm", "killed")]
+    assert states[0]["step"] == states[1]["step"] == 104
+    for part in ("generator", "average", "discriminators"):
+        for name, value in states[0][part].items():
+            assert torch.equal(value, states[1][part][name]), f"{part}: {name}"
+    weights = [(tmp_path / run / "export" / "model.safetensors").read_bytes() for run in ("calm", "killed")]
+    assert weights[0] == weights[1]
+    logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("calm", "killed")]
+    assert [json.loads(line)["step"] for line in logs[1]] == [json.loads(line)["step"] for line in logs[0]] == [100]
+    assert (tmp_path / "killed" / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert not list(tmp_path.rglob("*.partial"))
