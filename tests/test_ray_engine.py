@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,3 +198,24 @@ def test_actors_count_accelerators_from_zero(vocoder: tts_infer.Vocoder) -> None
     there = _as_seen_there(here)
     devices = [str(there[stage].device) for stage in tts_infer.STAGES]
     assert devices == ["cpu", "cuda:1", "cuda:0", "cpu"]
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_answers(scheme: str, tmp_path: Path) -> None:
+    """From the command line, since the tests above keep this process connected to a cluster of their own."""
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'tts-infer[ray]'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"  # bound, but nobody listens
+        command = [sys.executable, "-m", "tts_infer", "batch", str(ROOT / "examples"), "--out", str(tmp_path / "out")]
+        options = ["--engine", "ray", "--ray-address", address]
+        done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (
+        done.stderr.strip()
+        .splitlines()[-1]
+        .endswith(
+            f"no Ray cluster at '{address}': [Errno 111] Connection refused; "
+            "`ray status` on a machine of the cluster shows its address"
+        )
+    )

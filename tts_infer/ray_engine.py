@@ -12,6 +12,8 @@ import copy
 import logging
 import os
 import pickle
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +41,8 @@ except ImportError as error:
 _BESIDE = 2
 # Machines that may die, one after the other, while an actor loads its vocoder.
 _DEATHS_AT_START = 10
+# Seconds in which a cluster must answer. Ray itself would knock for minutes.
+_ANSWER_S = 5.0
 # Share of a pool at work below which an actor is let go.
 _NEVER = -1.0
 # Nothing is reported to anyone; and no warning, at every start, of what happens if the process that was called dies.
@@ -218,6 +222,7 @@ def _connected(address: str | None) -> Iterator[None]:
             raise InputError(f"this process is connected to a Ray cluster already, not to {address!r}")
         yield
         return
+    _require_answer(address)
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     try:
@@ -231,3 +236,20 @@ def _connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Knock once at an address that names host and port; others are left to Ray.
+
+    Raises:
+        InputError: nobody answers.
+    """
+    named = re.fullmatch(r"(?:ray://)?\[?([^/\[\]]+)\]?:(\d+)", address or "")
+    if not named:
+        return
+    try:
+        socket.create_connection((named[1], int(named[2])), _ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"no Ray cluster at {address!r}: {error}; `ray status` on a machine of the cluster shows its address"
+        ) from None

@@ -12,9 +12,10 @@ from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860/")
 wav, report = client.predict(
-    audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", device="auto", istft="auto", api_name="/synthesize"
+    audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", device="auto", istft="auto", refine="auto",
+    api_name="/synthesize"
 )
-print(wav, report["total_ms"], report["xrt"], report["stages"])
+print(wav, report["total_ms"], report["xrt"], report["refine"], report["stages"])
 """,
     "/decode": """
 from gradio_client import Client, handle_file

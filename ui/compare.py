@@ -16,11 +16,13 @@ import torch
 import tts_infer
 from tts_infer import pictures
 from ui.decode import EXAMPLES
-from ui.engine import AUTO, COMPUTE, KEEP_S, NO_AUDIO, Report, Result, load, read_samples, run, shown_errors
+from ui.engine import AUTO, COMPUTE, KEEP_S, NO_AUDIO, Refine, Report, Result, load, read_samples, run, shown_errors
 from ui.results import result_view, table
 from ui.texts import Words, label, words_of
 
 TOO_MANY = "These settings make {count} combinations; choose two to {most}."
+SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
+REFINE = SETTINGS.index("refine")  # a number by itself would not say what it counts
 MOST = 6  # players that fit on a page, and that ears can tell apart
 
 
@@ -41,6 +43,7 @@ def compare(
     istft: list[str],
     dtypes: list[str],
     blind: bool = False,
+    refine: Sequence[str] = (AUTO,),
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[Any, ...]:
@@ -55,6 +58,7 @@ def compare(
         istft: inverse STFT methods
         dtypes: number formats of the matrix products
         blind: shuffle the outputs and leave the report empty
+        refine: numbers of passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
         six outputs as 16-bit WAV, the last ones empty if there are fewer, and the report: for each combination its
@@ -64,12 +68,12 @@ def compare(
     with shown_errors(words, audio):
         if audio is None:
             raise tts_infer.InputError(NO_AUDIO)
-        settings = list(itertools.product(vocoders, placements, istft, dtypes))
+        settings = list(itertools.product(vocoders, placements, istft, dtypes, refine))
         if not 2 <= len(settings) <= MOST:
             raise tts_infer.InputError(words(TOO_MANY).format(count=len(settings), most=MOST))
         results, first = [], None
-        for vocoder, place, method, dtype in progress.tqdm(settings, desc=words("Decoding")):
-            model = load(vocoder, **where(place), istft=method, dtype=dtype)
+        for vocoder, place, method, dtype, passes in progress.tqdm(settings, desc=words("Decoding")):
+            model = load(vocoder, **where(place), istft=method, dtype=dtype, refine=passes)
             samples = read_samples(audio, model.sample_rate)
             run(model, audio=samples)
             results.append(run(model, audio=samples))
@@ -101,11 +105,11 @@ def with_errors(
     mels = [mel_as(first, result) for result in results]
     return [
         {
-            "name": " · ".join(setting[i] for i in differing),
-            **dict(zip(("vocoder", "placement", "istft", "dtype"), setting, strict=True)),
+            "name": " · ".join(f"refine {setting[i]}" if i == REFINE else setting[i] for i in differing),
+            **dict(zip(SETTINGS, setting, strict=True)),
             "error_to_input_db": tts_infer.log_mel_error_db(reference, mel, first.mel_config),
             "error_to_first_db": tts_infer.log_mel_error_db(mels[0], mel, first.mel_config),
-            **result.report,
+            **result.report,  # of refine, the number of passes that ran
         }
         for setting, result, mel in zip(settings, results, mels, strict=True)
     ]
@@ -205,6 +209,7 @@ def compare_tab(vocoders: Sequence[str]) -> None:
                 choices("iSTFT method", get_args(tts_infer.MethodChoice), ["matmul", "fft"]),
                 choices("Number format", get_args(tts_infer.DTypeName), ["float32"]),
             ]
+            refine = choices("Refine", get_args(Refine), [AUTO])
             blind = gr.Checkbox(label=label("Blind test: shuffle, and hide which is which"), elem_id="compare-blind")
             button = gr.Button(label("Compare"), variant="primary", elem_id="compare")
     with gr.Row():
@@ -224,7 +229,7 @@ def compare_tab(vocoders: Sequence[str]) -> None:
         "outputs": [*players, preferred, show, view],
         "api_visibility": "private",
     }
-    done = button.click(compare, [audio, *settings, blind], [*players, report, state], api_name="compare", **COMPUTE)
+    done = button.click(compare, [audio, *settings, blind, refine], [*players, report, state], api_name="compare", **COMPUTE)
     done.success(**drawing, api_name="draw_comparison")
     told = show.click(reveal, state, [report, state], api_name="reveal", api_visibility="private")
     told.success(**drawing, api_name="draw_revealed")

@@ -16,6 +16,7 @@ from ui.engine import (
     NO_AUDIO,
     NO_MEL,
     Int16Audio,
+    Refine,
     Report,
     Result,
     load,
@@ -31,6 +32,7 @@ from ui.texts import label, words_of
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
 HINT = "Drop, record or pick something, and press the button."
 LISTEN = "Listen as it decodes"
+REFINE_HINT = "Refine: passes that pull the output's mel to the input's, each at a cost; auto suits the vocoder."
 # The player waits, and the last result goes.
 BEGIN = "() => [{}, null, null, null, '']"
 # A change of settings runs the same input again, once there is a result to compare with.
@@ -49,6 +51,7 @@ def synthesize(
     backbone_device: str = AUTO,
     head_device: str = AUTO,
     istft_device: str = AUTO,
+    refine: Refine = AUTO,
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[Int16Audio, Report, Result]:
@@ -63,17 +66,19 @@ def synthesize(
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
         istft_device: device of the iSTFT stage; "auto" is `device`
+        refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
         output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, xrt, peak,
-        clipped_samples, log_mel_error_db, stages
+        clipped_samples, log_mel_error_db, refine (passes that ran), stages
     """
     words = words_of(request)
     with shown_errors(words, audio):
         if audio is None:
             raise tts_infer.InputError(NO_AUDIO)
         progress(0.1, desc=words("Loading the vocoder"))
-        model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
+        placement = placed(mel_device, backbone_device, head_device, istft_device)
+        model = load(vocoder, device, placement, istft, refine=refine)
         progress(0.3, desc=words("Reading the audio"))
         samples = read_samples(audio, model.sample_rate)
         progress(
@@ -92,6 +97,7 @@ def decode(
     backbone_device: str = AUTO,
     head_device: str = AUTO,
     istft_device: str = AUTO,
+    refine: Refine = AUTO,
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[Int16Audio, Report, Result]:
@@ -106,6 +112,7 @@ def decode(
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
         istft_device: device of the iSTFT stage; "auto" is `device`
+        refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
         output audio as 16-bit WAV, and the report, as in /synthesize
@@ -115,7 +122,8 @@ def decode(
         if mel is None:
             raise tts_infer.InputError(NO_MEL)
         progress(0.1, desc=words("Loading the vocoder"))
-        model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
+        placement = placed(mel_device, backbone_device, head_device, istft_device)
+        model = load(vocoder, device, placement, istft, refine=refine)
         progress(0.3, desc=words("Reading the mel"))
         features = tts_infer.read_features(mel)
         progress(0.5, desc=words("Decoding {frames} frames").format(frames=features.shape[-1]))
@@ -201,12 +209,15 @@ def settings_panel(vocoders: Sequence[str], device: str) -> list[gr.Dropdown]:
         dropdowns = [
             dropdown("Vocoder", vocoders, vocoders[0]),
             dropdown("Device", devices, device),
-            dropdown("iSTFT method", get_args(tts_infer.MethodChoice), AUTO),
         ]
+        gr.Markdown(label(REFINE_HINT))
+        with gr.Row():
+            dropdowns.append(dropdown("iSTFT method", get_args(tts_infer.MethodChoice), AUTO))
+            refine = dropdown("Refine", get_args(Refine), AUTO)
         gr.Markdown(label("Device of each stage; auto takes the device above."))
         with gr.Row():
             dropdowns += [dropdown(f"{stage} device", devices, AUTO) for stage in tts_infer.STAGES]
-    return dropdowns
+    return [*dropdowns, refine]
 
 
 def dropdown(name: str, choices: Sequence[str], value: str, prefix: str = "") -> gr.Dropdown:

@@ -12,7 +12,7 @@ import gradio as gr
 
 import tts_infer
 from ui.decode import dropdown
-from ui.engine import AUTO, COMPUTE, Report, load, shown_errors
+from ui.engine import AUTO, COMPUTE, Report, kept, shown_errors
 from ui.results import result_view, table
 from ui.texts import Words, in_language, label, words_of
 
@@ -38,7 +38,7 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
         "not cached"), fallback, advice
     """
     tts_infer.forget_checks()
-    load.cache_clear()
+    kept.cache_clear()
     return examine(device, request)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import html
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import gradio as gr
 import numpy as np
@@ -20,6 +21,8 @@ from ui.texts import Words
 AUTO: Final = "auto"
 NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
 NO_MEL = "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file."
+# Passes of refinement on offer; "auto" is what suits the vocoder.
+Refine = Literal["auto", "0", "1", "2", "4", "8", "16"]
 Report = dict[str, Any]
 Int16Audio = tuple[int, np.ndarray]
 
@@ -41,15 +44,33 @@ class Result:
     output_mel: torch.Tensor
 
 
-@functools.lru_cache(maxsize=8)
 def load(
     name: str,
     device: str = AUTO,
     placement: str | None = None,
     istft: tts_infer.MethodChoice = AUTO,
     dtype: tts_infer.DTypeName = "float32",
+    refine: Refine = AUTO,
 ) -> tts_infer.Vocoder:
-    """A vocoder ready to run; the last few are kept."""
+    """A vocoder ready to run; the last few are kept, each once for every choice of `refine`.
+
+    Raises:
+        InputError: a choice of `refine` that is not on offer; and see `load_vocoder`.
+    """
+    if refine not in get_args(Refine):
+        raise tts_infer.InputError(f"refine is {refine!r}; allowed: {', '.join(get_args(Refine))}")
+    vocoder = kept(name, device, placement, istft, dtype)
+    if refine != AUTO:
+        vocoder = copy.copy(vocoder)  # another default for the same stages
+        vocoder.refine = int(refine)
+    return vocoder
+
+
+@functools.lru_cache(maxsize=8)
+def kept(
+    name: str, device: str, placement: str | None, istft: tts_infer.MethodChoice, dtype: tts_infer.DTypeName
+) -> tts_infer.Vocoder:
+    """A vocoder with its stages in place."""
     return tts_infer.load_vocoder(name, device=device, placement=placement, istft=istft, dtype=dtype)
 
 
@@ -94,6 +115,7 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
         "peak": float(result.audio.abs().max()),
         "clipped_samples": clipped,
         "log_mel_error_db": tts_infer.log_mel_error_db(input_mel, output_mel, model.mel_config),
+        "refine": model.refine,
         "stages": result.stages,
     }
     return Result(

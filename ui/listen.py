@@ -20,6 +20,7 @@ from ui.engine import (
     NO_AUDIO,
     NO_MEL,
     Int16Audio,
+    Refine,
     Report,
     Result,
     load,
@@ -90,6 +91,7 @@ def stream(
     backbone_device: str = AUTO,
     head_device: str = AUTO,
     istft_device: str = AUTO,
+    refine: Refine = AUTO,
     request: gr.Request | None = None,
 ) -> Iterator[Streamed]:
     """Copy-synthesise audio like /synthesize, but give the output piece by piece, as it is made.
@@ -103,6 +105,7 @@ def stream(
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
         istft_device: device of the iSTFT stage; "auto" is `device`
+        refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
         a piece: its 16-bit WAV `file`, its `index`, the seconds `end_s` reached with it, `of_s` them in all; and with
@@ -112,7 +115,8 @@ def stream(
     with shown_errors(words, audio):
         if audio is None:
             raise tts_infer.InputError(NO_AUDIO)
-        model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
+        placement = placed(mel_device, backbone_device, head_device, istft_device)
+        model = load(vocoder, device, placement, istft, refine=refine)
         yield from streamed(model, words, audio=read_samples(audio, model.sample_rate))
 
 
@@ -125,6 +129,7 @@ def stream_mel(
     backbone_device: str = AUTO,
     head_device: str = AUTO,
     istft_device: str = AUTO,
+    refine: Refine = AUTO,
     request: gr.Request | None = None,
 ) -> Iterator[Streamed]:
     """Decode a log-mel spectrogram like /decode, but give the output piece by piece, as it is made.
@@ -138,6 +143,7 @@ def stream_mel(
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
         istft_device: device of the iSTFT stage; "auto" is `device`
+        refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
         a piece, and with the last one the whole output and the report, as in /stream
@@ -146,7 +152,8 @@ def stream_mel(
     with shown_errors(words, mel):
         if mel is None:
             raise tts_infer.InputError(NO_MEL)
-        model = load(vocoder, device, placed(mel_device, backbone_device, head_device, istft_device), istft)
+        placement = placed(mel_device, backbone_device, head_device, istft_device)
+        model = load(vocoder, device, placement, istft, refine=refine)
         yield from streamed(model, words, mel=tts_infer.read_features(mel))
 
 
