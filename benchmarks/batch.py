@@ -78,7 +78,7 @@ def main() -> None:
         parser.error("espeak-ng is not installed")
     setting = environment("vocos")
     print(setting)
-    vocoder = load_vocoder(device="cpu")
+    vocoder = load_vocoder(device="cpu", refine=0)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         (root / "in").mkdir()

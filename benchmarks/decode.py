@@ -173,7 +173,7 @@ def main() -> None:
             config = VocoderConfig()
             results += run("large, 13.5 M, random weights", config, Vocos(config, "fft").state_dict(), args)
         if "embedded" in args.models:
-            vocoder = load_vocoder(device="cpu")
+            vocoder = load_vocoder(device="cpu", refine=0)
             model = vocoder._pipeline.model
             results += run("embedded, 3.6 M", model.config, model.state_dict(), args)
     finish("decode", setting, results)

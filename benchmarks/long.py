@@ -20,7 +20,7 @@ from tts_infer.model import Vocos
 which, frames = sys.argv[1], int(sys.argv[2])
 def mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 if which == "embedded":
-    vocoder = load_vocoder(device="cpu")
+    vocoder = load_vocoder(device="cpu", refine=0)
 else:
     vocoder = Vocoder(Vocos(VocoderConfig(), "fft").eval().requires_grad_(False), make_placement(device="cpu"), "large")
 mel = torch.empty(1, 100, frames).normal_().mul_(2).sub_(5)

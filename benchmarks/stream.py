@@ -30,7 +30,7 @@ def vocoders() -> dict[str, Vocoder]:
     torch.manual_seed(0)
     large = Vocos(config, "fft").eval().requires_grad_(False)
     return {
-        "embedded": load_vocoder(device="cpu"),
+        "embedded": load_vocoder(device="cpu", refine=0),
         "large": Vocoder(large, make_placement(device="cpu"), "large"),
     }
 

@@ -1,0 +1,58 @@
+"""What refinement costs: decodes with more and more passes, by either method. `python -m benchmarks.refine`.
+
+What it brings is measured by `python -m tts_infer evaluate FILES --refine 0 --refine 4`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.common import environment, finish, measure, table
+from tts_infer import load_vocoder
+
+PASSES = (0, 1, 2, 4, 8, 16)
+
+
+def costs(frames: int, seconds: float) -> list[dict[str, Any]]:
+    mel = torch.randn(1, 100, frames) * 2 - 5
+    runs: dict[str, Callable[[], object]] = {}
+    for method in ("fft", "matmul"):
+        vocoder = load_vocoder(device="cpu", istft=method)  # type: ignore[arg-type]
+        for passes in PASSES:
+            runs[f"{method} {passes}"] = partial(vocoder.decode, mel, refine=passes)
+    ms = measure(runs, seconds)
+    return [
+        {
+            "frames": frames,
+            "method": method,
+            "refine": passes,
+            "ms": (spent := ms[f"{method} {passes}"]),
+            "x real time": frames * 256 / 24000 / spent * 1e3,
+            "of refine 0": spent / ms[f"{method} 0"],
+            "ms a pass": (spent - ms[f"{method} 0"]) / passes if passes else None,
+        }
+        for method in ("fft", "matmul")
+        for passes in PASSES
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, nargs="+", default=[94, 938])
+    parser.add_argument("--seconds", type=float, default=10.0, help="measuring time of one length (default: 10)")
+    args = parser.parse_args()
+    setting, rows = environment(), []
+    print(setting)
+    for frames in args.frames:
+        rows += (found := costs(frames, args.seconds))
+        table(f"embedded vocoder, {frames} frames", found)
+    finish("refine", setting, rows)
+
+
+if __name__ == "__main__":
+    main()
