@@ -51,7 +51,7 @@ def client(demo: gr.Blocks) -> Client:
     return Client(demo.local_url, verbose=False)
 
 
-def call(client: Client, endpoint: str, file: Path, **settings: str) -> tuple[np.ndarray, dict[str, Any]]:
+def call(client: Client, endpoint: str, file: Path, **settings: str | None) -> tuple[np.ndarray, dict[str, Any]]:
     source = "audio" if endpoint == "/synthesize" else "mel"
     output, report = client.predict(
         **{source: handle_file(str(file)), "vocoder": VOCODER, **settings}, api_name=endpoint
@@ -59,6 +59,10 @@ def call(client: Client, endpoint: str, file: Path, **settings: str) -> tuple[np
     samples, rate = soundfile.read(output, dtype="int16")
     assert rate == report["sample_rate"]
     return samples, report
+
+
+def stages_of(report: dict[str, Any]) -> list[str]:
+    return [stage["stage"] for stage in report["stages"]]
 
 
 def test_synthesize_returns_the_samples_of_the_python_api(client: Client) -> None:
@@ -70,7 +74,8 @@ def test_synthesize_returns_the_samples_of_the_python_api(client: Client) -> Non
     np.testing.assert_array_equal(samples, expected)
     assert report["clipped_samples"] == clipped
     assert report["seconds"] == pytest.approx(result.seconds)
-    assert [stage["stage"] for stage in report["stages"]] == list(tts_infer.STAGES)
+    assert stages_of(report) == [stage["stage"] for stage in result.stages]
+    assert report["refine"] == vocoder.refine
     error = tts_infer.log_mel_error_db(result.features[0], vocoder.mel(result.audio)[0], vocoder.mel_config)
     # the page measures the same samples, but threads may add the matmuls' sums in another order
     assert report["log_mel_error_db"] == pytest.approx(error, abs=1e-3)
@@ -82,7 +87,24 @@ def test_decode_returns_the_samples_of_the_python_api(client: Client, tmp_path: 
     np.save(tmp_path / "mel.npy", mel.numpy())
     samples, report = call(client, "/decode", tmp_path / "mel.npy")
     np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder.decode(mel)[0])[0])
-    assert [stage["stage"] for stage in report["stages"]] == ["backbone", "head", "istft"]
+    assert stages_of(report) == [stage["stage"] for stage in vocoder.synthesize(mel).stages]
+
+
+@pytest.mark.parametrize("endpoint", ["/synthesize", "/decode"])
+def test_refine_is_what_runs(client: Client, tmp_path: Path, endpoint: str) -> None:
+    vocoder = tts_infer.load_vocoder()
+    mel = vocoder.mel(torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None])
+    np.save(tmp_path / "mel.npy", mel.numpy())
+    given, first = (CLIP, ["mel"]) if endpoint == "/synthesize" else (tmp_path / "mel.npy", [])
+    errors = {}
+    for passes in (0, 8, 2):
+        samples, report = call(client, endpoint, given, refine=str(passes))
+        np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder.decode(mel, refine=passes)[0])[0])
+        assert report["refine"] == passes
+        assert stages_of(report) == [*first, "backbone", "head", *(["refine"] if passes else []), "istft"]
+        errors[passes] = report["log_mel_error_db"]
+    assert errors[8] < errors[2] < errors[0]
+    assert call(client, endpoint, given)[1]["refine"] == vocoder.refine  # another visitor's choice is not mine
 
 
 def test_settings_reach_the_vocoder(client: Client) -> None:
@@ -148,6 +170,12 @@ def test_missing_input_and_unknown_choices_are_explained(client: Client) -> None
         client.predict(mel=None, vocoder=VOCODER, api_name="/decode")
     with pytest.raises(AppError, match="banana"):
         call(client, "/synthesize", CLIP, device="banana")
+    for unknown in ("banana", "3", None):
+        with pytest.raises(AppError, match=rf"{unknown}.*auto.*0.*16") as error:
+            call(client, "/synthesize", CLIP, refine=unknown)
+        assert "\n" not in str(error.value)
+    with pytest.raises(tts_infer.InputError, match="refine is '3'; allowed: auto, 0, 1, 2, 4, 8, 16"):
+        load(VOCODER, refine="3")  # type: ignore[arg-type]
 
 
 def test_concurrent_calls_all_get_their_own_result(client: Client) -> None:
@@ -196,6 +224,27 @@ def test_blind_comparison_tells_nothing(client: Client) -> None:
     arguments = {"vocoders": [VOCODER], "placements": ["auto"], "istft": ["fft", "matmul"], "dtypes": ["float32"]}
     *_, report = client.predict(audio=handle_file(str(CLIP)), **arguments, blind=True, api_name="/compare")
     assert report is None
+
+
+def test_compare_refinement(client: Client) -> None:
+    arguments = {"vocoders": [VOCODER], "placements": ["auto"], "istft": ["fft"], "dtypes": ["float32"]}
+    audio = handle_file(str(CLIP))
+    *_, reports = client.predict(audio=audio, **arguments, refine=["0", "8", "auto"], api_name="/compare")
+    assert [report["name"] for report in reports] == ["refine 0", "refine 8", "refine auto"]
+    assert [report["refine"] for report in reports] == [0, 8, tts_infer.load_vocoder().refine]
+    assert ["refine" in stages_of(report) for report in reports[:2]] == [False, True]
+    assert reports[1]["error_to_input_db"] < reports[0]["error_to_input_db"]
+    *_, report = client.predict(audio=audio, **arguments, refine=["0", "8"], blind=True, api_name="/compare")
+    assert report is None
+
+
+def test_calls_that_know_no_refine_are_still_valid(client: Client) -> None:
+    """Values by position, as the API was before it had this parameter."""
+    _, report = client.predict(handle_file(str(CLIP)), VOCODER, "cpu", "fft", *["auto"] * 4, api_name="/synthesize")
+    assert report["refine"] == tts_infer.load_vocoder().refine
+    values = (handle_file(str(CLIP)), [VOCODER], ["auto"], ["fft", "matmul"], ["float32"])
+    assert [report["name"] for report in client.predict(*values, False, api_name="/compare")[-1]] == ["fft", "matmul"]
+    assert client.predict(*values, True, api_name="/compare")[-1] is None
 
 
 def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
@@ -264,7 +313,9 @@ def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, cli
         parameters = endpoints[name]["parameters"]
         types = {value["parameter_name"]: value["python_type"]["type"] for value in parameters}
         assert types["istft"] == "Literal['auto', 'matmul', 'fft']"
-        assert set(list(types)[1:]) == {"vocoder", "device", "istft", *(f"{s}_device" for s in tts_infer.STAGES)}
+        assert types["refine"] == "Literal['auto', '0', '1', '2', '4', '8', '16']"
+        devices = [f"{stage}_device" for stage in tts_infer.STAGES]
+        assert list(types)[1:] == ["vocoder", "device", "istft", *devices, "refine"]
 
 
 def test_every_text_is_translated(demo: gr.Blocks) -> None:

@@ -229,7 +229,8 @@ def compare_tab(vocoders: Sequence[str]) -> None:
         "outputs": [*players, preferred, show, view],
         "api_visibility": "private",
     }
-    done = button.click(compare, [audio, *settings, blind, refine], [*players, report, state], api_name="compare", **COMPUTE)
+    inputs, outputs = [audio, *settings, blind, refine], [*players, report, state]
+    done = button.click(compare, inputs, outputs, api_name="compare", **COMPUTE)
     done.success(**drawing, api_name="draw_comparison")
     told = show.click(reveal, state, [report, state], api_name="reveal", api_visibility="private")
     told.success(**drawing, api_name="draw_revealed")

@@ -65,7 +65,7 @@ def synthesize(
         mel_device: device of the mel stage; "auto" is `device`
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
-        istft_device: device of the iSTFT stage; "auto" is `device`
+        istft_device: device of the stages refine and iSTFT; "auto" is `device`
         refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
@@ -111,7 +111,7 @@ def decode(
         mel_device: device of the mel stage, which only measures the output here; "auto" is `device`
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
-        istft_device: device of the iSTFT stage; "auto" is `device`
+        istft_device: device of the stages refine and iSTFT; "auto" is `device`
         refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:

@@ -104,7 +104,7 @@ def stream(
         mel_device: device of the mel stage; "auto" is `device`
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
-        istft_device: device of the iSTFT stage; "auto" is `device`
+        istft_device: device of the stages refine and iSTFT; "auto" is `device`
         refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
@@ -142,7 +142,7 @@ def stream_mel(
         mel_device: device of the mel stage, which only measures the output here; "auto" is `device`
         backbone_device: device of the backbone stage; "auto" is `device`
         head_device: device of the head stage; "auto" is `device`
-        istft_device: device of the iSTFT stage; "auto" is `device`
+        istft_device: device of the stages refine and iSTFT; "auto" is `device`
         refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
