@@ -278,6 +278,18 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio)[0])[0])
 
 
+def test_batch_refines(client: Client) -> None:
+    vocoder = tts_infer.load_vocoder()
+    audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None]
+    for refine, passes in (("0", 0), ("2", 2), ("auto", vocoder.refine)):
+        files = [handle_file(str(CLIP))]
+        output, report = client.predict(files=files, vocoder=VOCODER, refine=refine, api_name="/batch")
+        assert report["refine"] == passes
+        with zipfile.ZipFile(output) as archive:
+            samples, _ = soundfile.read(io.BytesIO(archive.read("english.wav")), dtype="int16")
+        np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio, refine=passes)[0])[0])
+
+
 def test_batch_explains_what_it_cannot_start_with(client: Client, tmp_path: Path) -> None:
     with pytest.raises(AppError, match="no files"):
         client.predict(files=None, vocoder=VOCODER, api_name="/batch")

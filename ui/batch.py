@@ -18,7 +18,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
 from ui.decode import dropdown
-from ui.engine import AUTO, COMPUTE, Report, load, read_samples, shown_errors
+from ui.engine import AUTO, COMPUTE, Refine, Report, load, read_samples, shown_errors
 from ui.results import clipping, duration, result_view, table
 from ui.texts import Words, label, words_of
 
@@ -32,6 +32,7 @@ def batch(
     vocoder: str,
     device: str = AUTO,
     istft: tts_infer.MethodChoice = AUTO,
+    refine: Refine = AUTO,
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[str, Report]:
@@ -42,10 +43,12 @@ def batch(
         vocoder: name of a known vocoder
         device: device of all stages; "auto" takes the best
         istft: inverse STFT method
+        refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
-        a zip with the outputs as 16-bit WAV and results.csv, and the report: seconds, total_ms, xrt, clipped_samples,
-        and files, the rows of results.csv: file, output, seconds, log_mel_error_db, or file and error
+        a zip with the outputs as 16-bit WAV and results.csv, and the report: seconds, total_ms, xrt, refine (passes
+        that ran), clipped_samples, and files, the rows of results.csv: file, output, seconds, log_mel_error_db, or
+        file and error
     """
     words = words_of(request)
     with tempfile.TemporaryDirectory() as folder, shown_errors(words, *(files or [])):
@@ -53,7 +56,7 @@ def batch(
             raise tts_infer.InputError("There are no files yet: drop audio files, mel files, or a zip of them.")
         progress(0, desc=words("Reading the files"))
         inputs = list(unpacked(files, Path(folder)))
-        model = load(vocoder, device, istft=istft)
+        model = load(vocoder, device, istft=istft, refine=refine)
         outputs = free_names([name for name, _ in inputs])
         manifest, made = Path(folder) / "inputs.jsonl", Path(folder) / "made"
         rows = [{"input": str(path), "output": output} for (_, path), output in zip(inputs, outputs, strict=True)]
@@ -68,7 +71,7 @@ def batch(
             for (name, path), output in zip(inputs, outputs, strict=True)
         ]
         packed = pack(made, files_done)
-    report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt}
+    report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt, "refine": model.refine}
     report |= {"clipped_samples": done.clipped_samples, "files": files_done}
     return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
 
@@ -188,6 +191,7 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
                     dropdown("Vocoder", vocoders, vocoders[0], prefix="batch-"),
                     dropdown("Device", devices, device, prefix="batch-"),
                     dropdown("iSTFT method", get_args(tts_infer.MethodChoice), AUTO, prefix="batch-"),
+                    dropdown("Refine", get_args(Refine), AUTO, prefix="batch-"),
                 ]
         with gr.Column(scale=3, min_width=300):
             output = gr.File(label=label("Results as a zip"), interactive=False, elem_id="batch-output")
