@@ -32,7 +32,9 @@ from ui.texts import label, words_of
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
 HINT = "Drop, record or pick something, and press the button."
 LISTEN = "Listen as it decodes"
-REFINE_HINT = "Refine: passes that pull the output's mel to the input's, each at a cost; auto suits the vocoder."
+REFINE_HINT = (
+    "Refine: passes that pull the output's mel to the input's; each takes time, auto is what suits the vocoder."
+)
 # The player waits, and the last result goes.
 BEGIN = "() => [{}, null, null, null, '']"
 # A change of settings runs the same input again, once there is a result to compare with.

@@ -36,8 +36,8 @@ CHINESE = {
     "Device": "设备",
     "iSTFT method": "iSTFT 方法",
     "Refine": "精修",
-    "Refine: passes that pull the output's mel to the input's, each at a cost; auto suits the vocoder.": (
-        "精修：使输出的梅尔更接近输入的处理次数，每次都需要时间；auto 表示采用适合该声码器的次数。"
+    "Refine: passes that pull the output's mel to the input's; each takes time, auto is what suits the vocoder.": (
+        "精修次数：每次使输出的梅尔更接近输入，每次都需要时间；auto 表示采用适合该声码器的次数。"
     ),
     "mel device": "mel 的设备",
     "backbone device": "backbone 的设备",
