@@ -28,5 +28,5 @@ def speech() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def vocoder() -> tts_infer.Vocoder:
-    """The embedded vocoder on the CPU."""
-    return tts_infer.load_vocoder(device="cpu")
+    """The embedded vocoder on the CPU: its network alone, which can be compared with others."""
+    return tts_infer.load_vocoder(device="cpu", refine=0)

@@ -19,6 +19,12 @@ from tts_infer.cli import main
 CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
 
 
+@pytest.fixture(scope="module")
+def vocoder() -> tts_infer.Vocoder:
+    """As the command line loads it."""
+    return tts_infer.load_vocoder(device="cpu")
+
+
 def test_decode_copies_audio(tmp_path: Path, capsys: pytest.CaptureFixture[str], vocoder: tts_infer.Vocoder) -> None:
     out = tmp_path / "out.wav"
     assert main(["decode", str(CLIP), "-o", str(out), "--device", "cpu", "--json"]) == 0
@@ -26,7 +32,7 @@ def test_decode_copies_audio(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     audio = vocoder(tts_infer.read_audio(CLIP, 24000).samples)[0]
     assert np.array_equal(soundfile.read(out, dtype="int16")[0], tts_infer.to_int16(audio)[0])
     assert report["sample_rate"] == 24000 and report["seconds"] == len(audio) / 24000
-    assert [row["stage"] for row in report["stages"]] == list(tts_infer.STAGES)
+    assert [row["stage"] for row in report["stages"]] == ["mel", "backbone", "head", "refine", "istft"]
     assert report["xrt"] == pytest.approx(report["seconds"] / report["total_ms"] * 1000)
     assert 0 < report["log_mel_error_db"] < 3.0  # see test_vocoder.py
 
@@ -49,8 +55,18 @@ def test_placements_methods_and_formats(tmp_path: Path, capsys: pytest.CaptureFi
     arguments = ["--placement", "istft=cpu/matmul,head=cpu/torch", "--mel", "fft", "--json"]
     assert main(["decode", str(CLIP), "-o", str(out), "--sample-format", "float32", *arguments]) == 0
     rows = {row["stage"]: row["method"] for row in json.loads(capsys.readouterr().out)["stages"]}
-    assert rows == {"mel": "fft", "backbone": "packed", "head": "torch", "istft": "matmul"}
+    assert rows == {"mel": "fft", "backbone": "packed", "head": "torch", "refine": "matmul", "istft": "matmul"}
     assert soundfile.info(out).subtype == "FLOAT"
+
+
+def test_refine(tmp_path: Path, capsys: pytest.CaptureFixture[str], vocoder: tts_infer.Vocoder) -> None:
+    out = tmp_path / "out.wav"
+    for passes in (0, 2):
+        assert main(["decode", str(CLIP), "-o", str(out), "--refine", str(passes), "--json"]) == 0
+        stages = [row["stage"] for row in json.loads(capsys.readouterr().out)["stages"]]
+        assert ("refine" in stages) == (passes > 0)
+        expected, _ = tts_infer.to_int16(vocoder(tts_infer.read_audio(CLIP, 24000).samples, refine=passes)[0])
+        assert np.abs(soundfile.read(out, dtype="int16")[0].astype(int) - expected).max() <= 1  # as below
 
 
 @pytest.mark.parametrize("container", ["wav", "raw"])
@@ -103,6 +119,7 @@ def test_vocoders(capsys: pytest.CaptureFixture[str]) -> None:
         ([str(CLIP), "-o", "x.mp3"], "extension '.mp3'; allowed: .wav, .flac"),
         ([str(CLIP), "-o", "no/x.wav"], "no such folder"),
         ([str(CLIP), "-o", "x.wav", "--vocoder", "nope"], "vocoder 'nope' is neither"),
+        ([str(CLIP), "-o", "x.wav", "--refine", "-1"], "refine is -1; allowed: a number of passes, 0 or more"),
         ([str(CLIP), "-o", "x.wav", "--placement", "mel=gpu"], "device 'gpu' is unknown"),
         ([str(CLIP), "-o", "x.wav", "--dtype", "float16"], "dtype 'float16'"),
         ([str(CLIP), "-o", "x.wav", "--placement", "istft=cpu/fft", "--istft", "matmul"], "'matmul' is asked for"),

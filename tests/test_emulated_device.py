@@ -43,7 +43,9 @@ def mel() -> Tensor:
 @pytest.fixture(scope="module")
 def same_methods() -> Vocoder:
     """The CPU by the methods of an accelerator: logarithm and phase magnify what another order of sums rounds."""
-    return tts_infer.load_vocoder(placement="mel=cpu/matmul,backbone=cpu/torch,head=cpu/torch,istft=cpu/matmul")
+    return tts_infer.load_vocoder(
+        placement="mel=cpu/matmul,backbone=cpu/torch,head=cpu/torch,istft=cpu/matmul", refine=0
+    )
 
 
 def assert_equal(got: Tensor, want: Tensor, tolerance: float = 1e-5) -> None:
@@ -54,7 +56,7 @@ def assert_equal(got: Tensor, want: Tensor, tolerance: float = 1e-5) -> None:
 @pytest.mark.parametrize("release", RELEASES)
 def test_everything_equals_the_cpu(release: str, same_methods: Vocoder, mel: Tensor, speech: Tensor) -> None:
     with emulated(release) as device:
-        there = tts_infer.load_vocoder(device="emu", check=False)
+        there = tts_infer.load_vocoder(device="emu", refine=0, check=False)
         assert {str(there.placement[stage].device) for stage in tts_infer.STAGES} == {"emu:0"}
         audio = there.decode(mel)
         assert device.waits == 0  # nothing made the host wait
@@ -75,14 +77,14 @@ def test_chosen_placement_equals_the_cpu(release: str, vocoder: Vocoder, mel: Te
     """As users load it: proved first, methods chosen by speed."""
     tts_infer.forget_checks()
     with emulated(release):
-        assert_equal(tts_infer.load_vocoder(device="emu").decode(mel), vocoder.decode(mel))
+        assert_equal(tts_infer.load_vocoder(device="emu", refine=0).decode(mel), vocoder.decode(mel))
 
 
 @pytest.mark.parametrize("stages", STAGES_ON.values(), ids=STAGES_ON)
 def test_every_transfer_is_reported(stages: dict[str, str], vocoder: Vocoder, mel: Tensor) -> None:
     """Features in and one crossing per stage border that changes device: what was counted is what the report says."""
     with emulated() as device:
-        there = tts_infer.load_vocoder(device="emu", placement=stages, check=False)
+        there = tts_infer.load_vocoder(device="emu", placement=stages, refine=0, check=False)
         device.transfers.clear()
         result = there.synthesize(mel)
         moved = [row for row in result.stages if row["stage"] == "transfer"]
@@ -97,7 +99,7 @@ def test_every_transfer_is_reported(stages: dict[str, str], vocoder: Vocoder, me
 
 def test_audio_out_is_one_more_transfer(mel: Tensor) -> None:
     with emulated() as device:
-        there = tts_infer.load_vocoder(device="emu", check=False)
+        there = tts_infer.load_vocoder(device="emu", refine=0, check=False)
         device.transfers.clear()
         audio = there.decode(mel).cpu()
         assert device.transfers == [mel.numel() * 4, audio.numel() * 4]
@@ -105,7 +107,7 @@ def test_audio_out_is_one_more_transfer(mel: Tensor) -> None:
 
 def test_eight_threads_never_meet_on_the_device(vocoder: Vocoder, mel: Tensor) -> None:
     with emulated(linger_s=2e-4), ThreadPoolExecutor(8) as pool:
-        there = tts_infer.load_vocoder(device="emu", placement={"head": "cpu"}, check=False)
+        there = tts_infer.load_vocoder(device="emu", placement={"head": "cpu"}, refine=0, check=False)
         started = threading.Barrier(8)
 
         def work(i: int) -> Tensor:
@@ -197,7 +199,7 @@ def test_long_ragged_and_streamed_equal_the_cpu(
     monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 16)
     lengths = [9, FRAMES]
     with emulated(release) as device:
-        there = tts_infer.load_vocoder(device="emu", placement=stages, check=False)
+        there = tts_infer.load_vocoder(device="emu", placement=stages, refine=0, check=False)
         assert_equal(there.decode(mel), vocoder.decode(mel))
         for passes, tolerance in ((0, 1e-5), (2, 4e-5)):  # passes correct by ratios, which magnify what sums round
             audio = [piece.cpu() for piece in there.stream(refine=passes).decode(mel.split(4, dim=2))]
@@ -216,7 +218,7 @@ def test_threads_never_meet_whatever_they_decode(
     monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 100)
     long = mel.repeat(1, 1, 3)
     with emulated(linger_s=1e-4), ThreadPoolExecutor(8) as pool:
-        there = tts_infer.load_vocoder(device="emu", check=False)
+        there = tts_infer.load_vocoder(device="emu", refine=0, check=False)
         on_device = mel.to("emu")
         started = threading.Barrier(8)
         calls: list[Callable[[Vocoder, Tensor], object]] = [

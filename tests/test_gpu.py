@@ -55,13 +55,13 @@ def test_half_precision_is_right(dtype: DTypeName, vocoder: Vocoder, mel: Tensor
     for stage in ("backbone", "head"):
         check = StageTrial(stage, GPU, "torch", dtype, GPU).check()
         assert check.right, str(check)
-    half = tts_infer.load_vocoder(device="cuda", dtype=dtype).decode(mel)
+    half = tts_infer.load_vocoder(device="cuda", dtype=dtype, refine=0).decode(mel)
     assert error_db(vocoder, half, vocoder.decode(mel)) < 1.0  # the copy itself is several dB from its original
 
 
 @pytest.mark.parametrize("placement", PLACEMENTS.values(), ids=PLACEMENTS)
 def test_decoding_equals_the_cpu(placement: dict[str, str], vocoder: Vocoder, mel: Tensor) -> None:
-    there = tts_infer.load_vocoder(device="cuda", placement=placement)
+    there = tts_infer.load_vocoder(device="cuda", placement=placement, refine=0)
     with torch.backends.cudnn.flags(allow_tf32=False):
         result = there.synthesize(mel)
     want = vocoder.decode(mel)
@@ -79,7 +79,7 @@ def test_auto_uses_the_gpu_where_it_is_right() -> None:
 
 
 def test_threads_share_the_gpu(vocoder: Vocoder, mel: Tensor) -> None:
-    there = tts_infer.load_vocoder(device="cuda")
+    there = tts_infer.load_vocoder(device="cuda", refine=0)
     alone = there.decode(mel)
     with ThreadPoolExecutor(8) as pool:
         for audio in pool.map(lambda _: there.decode(mel), range(16)):

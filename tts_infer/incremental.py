@@ -116,6 +116,10 @@ class ISTFTStream:
         return istft.normalise(rows, first, length)
 
 
+# Frames, over the whole batch, that are refined at once: what a pass computes of them stays in a processor's caches.
+BLOCK_FRAMES = 512
+
+
 class FrameQueue:
     """Frames that wait until something else has caught up with them. Shape: (B, L, C) each"""
 
@@ -157,11 +161,27 @@ class RefinementStream:
 
         Shape: 2 x (B, N, L), (B, n_mels, L'), L' >= L -> 2 x (B, N, L''), L'' >= 0
         """
-        wanted = self._mel.take(self.refinement.wanted(log_mel), spectrum[0].shape[2])
+        real, imag = spectrum
+        batch, _, frames = real.shape
+        wanted = self._mel.take(log_mel.transpose(1, 2), frames)
+        block, refined = max(1, BLOCK_FRAMES // batch), []
+        for start in range(0, max(1, frames), block):
+            stop = start + block
+            part = real[..., start:stop], imag[..., start:stop]
+            refined.append(self._push(part, wanted[:, start:stop], final and stop >= frames))
+        return refined[0] if len(refined) == 1 else _joined(refined)
+
+    def _push(self, spectrum: Spectrum, log_mel: Tensor, final: bool) -> Spectrum:
+        wanted = log_mel.exp()
         before: Spectrum | None = None
         for one in self._passes:
             spectrum, before, wanted = one.push(spectrum, before, wanted, final)
         return spectrum
+
+
+def _joined(pieces: list[Spectrum]) -> Spectrum:
+    real, imag = (torch.cat([part.transpose(1, 2) for part in parts], dim=1) for parts in zip(*pieces, strict=True))
+    return real.transpose(1, 2), imag.transpose(1, 2)
 
 
 class _Pass:

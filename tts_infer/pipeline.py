@@ -74,7 +74,7 @@ class Pipeline:
 
     def decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode whole signals of one length. Shape: (B, n_mels, L) -> (B, T)"""
-        refinement = partial(self.refinement, passes=refine) if refine else None
+        refinement = partial(RefinementStream(self.refinement, refine).push, final=True) if refine else None
         return self._decode(features, timer, self.backbone, refinement, self.model.head.istft)
 
     def decode_ragged(self, features: Tensor, valid: Tensor, refine: int, timer: StageTimer) -> Tensor:

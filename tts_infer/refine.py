@@ -84,17 +84,13 @@ class Refinement(nn.Module):
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
-        wanted = self.wanted(log_mel)
+        wanted = log_mel.exp().transpose(1, 2)
         before: Spectrum | None = None
         for _ in range(passes):
             consistent = self.transform(self.istft.rows(*spectrum, valid))
             spectrum = self.pull(consistent, before, wanted)
             before = consistent
         return spectrum
-
-    def wanted(self, log_mel: Tensor) -> Tensor:
-        """The mel without the logarithm, frame by frame. Shape: (B, n_mels, L) -> (B, L, n_mels)"""
-        return log_mel.exp().transpose(1, 2)
 
     def transform(self, rows: Tensor) -> Spectrum:
         """The STFT of a signal as `ISTFT.rows` has it. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
