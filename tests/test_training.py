@@ -237,11 +237,12 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
             "head": {"dim": 16, "padding": "center"},
         },
         "sources": {"examples": {"folder": str(ROOT / "examples"), "share": 1}},
-        "phases": {"spectral": phase(4), "adversarial": phase(100, adversarial=True)},
+        "phases": {"spectral": phase(3), "adversarial": phase(30, adversarial=True)},
         "segment": SEGMENT,
         "judged": 4096,
         "discriminator_width": 4,
         "save_minutes": 0,
+        "log_steps": 10,
     }
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(yaml.safe_dump(document))
@@ -253,21 +254,23 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert start("calm").wait() == 0
     killed = start("killed")
     state = tmp_path / "killed" / "state.pt"
-    while not (state.is_file() and torch.load(state, weights_only=True)["step"] >= 10):
+    while not (state.is_file() and torch.load(state, weights_only=True)["step"] >= 8):
         assert killed.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
-    assert torch.load(state, weights_only=True)["step"] < 104
+    assert torch.load(state, weights_only=True)["step"] < 33
     assert start("killed").wait() == 0
     states = [torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("calm", "killed")]
-    assert states[0]["step"] == states[1]["step"] == 104
+    assert states[0]["step"] == states[1]["step"] == 33
     for part in ("generator", "average", "discriminators"):
         for name, value in states[0][part].items():
             assert torch.equal(value, states[1][part][name]), f"{part}: {name}"
     weights = [(tmp_path / run / "export" / "model.safetensors").read_bytes() for run in ("calm", "killed")]
     assert weights[0] == weights[1]
     logs = [(tmp_path / run / "log.jsonl").read_text().splitlines() for run in ("calm", "killed")]
-    assert [json.loads(line)["step"] for line in logs[1]] == [json.loads(line)["step"] for line in logs[0]] == [100]
+    assert (
+        [json.loads(line)["step"] for line in logs[1]] == [json.loads(line)["step"] for line in logs[0]] == [10, 20, 30]
+    )
     assert (tmp_path / "killed" / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.rglob("*.partial"))

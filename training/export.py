@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from training.generator import Generator
 from tts_infer.checkpoint import CONFIG_FILE, STORED_CONSTANTS, WEIGHT_FILES
@@ -26,7 +26,7 @@ def export(generator: Generator, config: VocoderConfig, directory: Path) -> None
     weights = {name: value.half().contiguous() for name, value in vocos.state_dict().items()}
     weights |= {name: vocos.get_buffer(ours).float().contiguous() for name, ours in STORED_CONSTANTS.items()}
     partial = directory / "weights.partial"
-    save_file(weights, partial, metadata={"format": "pt"})
+    partial.write_bytes(save(weights, metadata={"format": "pt"}))
     os.replace(partial, directory / WEIGHT_FILES[0])
     partial.write_text(yaml.safe_dump(official_config(config), sort_keys=False))
     os.replace(partial, directory / CONFIG_FILE)

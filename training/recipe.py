@@ -59,6 +59,7 @@ class Recipe:
         ema: decay per step of the averaged weights, which are what is exported.
         bfloat16: autocast of the networks; spectra are always float32.
         save_minutes: between states; what is lost by a kill at most.
+        log_steps: between lines of the log, which hold means.
     """
 
     sources: dict[str, Source]
@@ -75,6 +76,7 @@ class Recipe:
     ema: float = 0.999
     bfloat16: bool = True
     save_minutes: float = 5.0
+    log_steps: int = 100
 
     def __post_init__(self) -> None:
         for name in ("sources", "phases"):

@@ -38,8 +38,6 @@ from training.recipe import Recipe, read_recipe
 from tts_infer.checkpoint import load_model, resolve
 from tts_infer.errors import TTSInferError
 
-LOG_EVERY = 100  # steps
-
 
 class Trainer:
     """The networks, their optimisers, and one step of training."""
@@ -182,7 +180,7 @@ class Run:
             for name, value in self.trainer.train_step().items():
                 sums[name] += value
             done += 1
-            if self.trainer.step % LOG_EVERY == 0:
+            if self.trainer.step % self.recipe.log_steps == 0:
                 now = time.monotonic()
                 self._log({name: total / done for name, total in sums.items()}, done / (now - last))
                 sums.clear()
