@@ -103,6 +103,12 @@ def synthesize(page: Page, file: Path) -> None:
     expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
 
 
+def choose(page: Page, where: str, option: str) -> None:
+    """Click an option of a dropdown; one that takes several gets one more."""
+    page.locator(f"{where} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
 def open_tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name, exact=True).first.click()
 

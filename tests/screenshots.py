@@ -14,7 +14,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import app
-from tests.page import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, message, open_tab, synthesize, upload
+from tests.page import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, choose, message, open_tab, synthesize, upload
 from tests.test_listen import tiled
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
@@ -46,12 +46,15 @@ def take_all(browser: Browser, url: str, folder: Path) -> None:
     for style, options in STYLES.items():
         page = opened(browser, url, options)
         save(page, folder / f"{style}-start.png")
-        synthesize(page, CLIP)
         page.locator("#settings").get_by_role("button").first.click()
+        choose(page, "#refine", "8")
+        synthesize(page, CLIP)
         save(page, folder / f"{style}-decode.png")
         open_tab(page, "Compare")
         upload(page, "#compare-audio", CLIP)
         expect(page.locator("#compare-audio")).to_contain_text("0:03")
+        choose(page, "#compare-refine", "8")
+        page.keyboard.press("Escape")
         page.locator("button#compare").click()
         expect(page.locator("#comparison table")).to_be_visible(timeout=PATIENCE_MS)
         save(page, folder / f"{style}-compare.png")

@@ -22,6 +22,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     DESKTOP,
     PATIENCE_MS,
     PHONE,
+    choose,
     collected_errors,
     downloaded,
     message,
@@ -63,9 +64,9 @@ def expected() -> tuple[tts_infer.Synthesis, torch.Tensor]:
 def test_clip_to_waveform_pictures_and_stage_table(page: Page, tmp_path: Path) -> None:
     synthesize(page, CLIP)
     times, _ = stage_times_ms(page)
-    assert list(times) == list(tts_infer.STAGES)
-
     result, output_mel = expected()
+    assert list(times) == [stage["stage"] for stage in result.stages]
+
     pictures = page.locator("#result img").all()
     for image, mel in zip(pictures[:2], (result.features[0], output_mel), strict=True):
         # brightness rises with level but not in proportion, and the browser smooths: 0.9, where upside down gives < 0.5
@@ -98,22 +99,33 @@ def test_mel_file_to_waveform(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#input-mel")).to_contain_text("mel")
     page.locator("#decode").click()
     expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
-    assert list(stage_times_ms(page)[0]) == ["backbone", "head", "istft"]
+    assert list(stage_times_ms(page)[0]) == [stage["stage"] for stage in result.stages[1:]]
     np.testing.assert_array_equal(downloaded(page, tmp_path), tts_infer.to_int16(result.audio[0])[0])
 
 
 def test_settings_change_what_runs(page: Page) -> None:
     page.locator("#settings").get_by_role("button").first.click()
-    page.locator("#istft-method input").click()
-    page.get_by_role("option", name="matmul").click()
+    choose(page, "#istft-method", "matmul")
     synthesize(page, CLIP)
     row = page.locator("#result tbody tr", has_text="istft")
     expect(row).to_contain_text("matmul")
 
     # from now on a change is enough: the same input runs again
-    page.locator("#istft-method input").click()
-    page.get_by_role("option", name="fft").click()
+    choose(page, "#istft-method", "fft")
     expect(row).to_contain_text("fft")
+
+
+def test_refinement_shows_what_it_costs(page: Page) -> None:
+    page.locator("#settings").get_by_role("button").first.click()
+    choose(page, "#refine", "8")
+    synthesize(page, CLIP)
+    times, total_ms = stage_times_ms(page)
+    assert list(times) == ["mel", "backbone", "head", "refine", "istft"]
+    assert 0 < times["refine"] < total_ms
+    expect(page.locator("#result .tts-waterfall")).to_contain_text(re.compile(r"head.*refine \d.*istft", re.S))
+    choose(page, "#refine", "0")
+    expect(page.locator("#result tr", has_text="refine")).to_have_count(0)
+    assert list(stage_times_ms(page)[0]) == ["mel", "backbone", "head", "istft"]
 
 
 @pytest.mark.parametrize("content", [b"not a sound at all\n" * 9, b"RIFF\x24\0\0\0WA"], ids=["text", "10 bytes"])
@@ -200,6 +212,28 @@ def test_compare_blind_and_reveal(page: Page) -> None:
     expect(page.locator("#comparison .tts-waterfall")).to_have_count(2)
 
 
+def test_compare_refinement_blind(page: Page) -> None:
+    open_tab(page, "Compare")
+    upload(page, "#compare-audio", CLIP)
+    expect(page.locator("#compare-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    choose(page, "#compare-refine", "8")
+    page.keyboard.press("Escape")
+    page.locator("#compare-blind input").check()
+    page.locator("button#compare").click()
+    expect(page.locator("#comparison")).to_contain_text("Listen", timeout=PATIENCE_MS)
+    expect(page.locator("#sample-4")).to_be_visible()
+    for where in ("#sample-1", "#sample-2", "#sample-3", "#sample-4", "#comparison"):
+        assert "refine" not in page.locator(where).inner_text()
+    page.locator("button#compare-reveal").click()
+    rows = page.locator("#comparison tbody tr")
+    expect(rows).to_have_count(4)
+    named = [page.locator(f"#sample-{i + 1}").inner_text() for i in range(4)]
+    for name, row in zip(named, rows.all_inner_texts(), strict=True):
+        (said,) = re.findall("refine (?:8|auto)", name)
+        assert said in row
+    assert sum("refine 8" in name for name in named) == 2
+
+
 def test_batch_of_files(page: Page, tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
@@ -242,6 +276,9 @@ def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
 @pytest.mark.parametrize("page", [{"locale": "zh-CN"}], indirect=True)
 def test_chinese_browser(page: Page) -> None:
     expect(page.locator("#synthesize")).to_have_text("合成")
+    page.locator("#settings").get_by_role("button").first.click()
+    expect(page.locator("#refine")).to_contain_text("精修")
+    expect(page.locator("#settings")).to_contain_text("每次都需要时间")
     page.locator("#synthesize").click()
     expect(message(page, "还没有音频")).to_be_visible(timeout=PATIENCE_MS)
     synthesize(page, CLIP)

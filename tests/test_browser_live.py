@@ -153,6 +153,8 @@ def test_device_tab_tests_itself_again(page: Page) -> None:
         expect(report).to_contain_text(name)
     audit = page.locator("#audit")
     expect(audit.locator("tr", has_text="official vocos: head")).to_contain_text("unfold_backward", timeout=PATIENCE_MS)
+    for way in ("matmul", "matmul, ragged batch", "matmul, in pieces", "fft"):
+        expect(audit.locator("tr", has_text=re.compile(rf"^\s*{way}: refine"))).to_have_count(1)
     for row in audit.locator("tr", has_text="matmul").all():
         assert "⚠" not in row.inner_text()
 
