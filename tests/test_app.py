@@ -272,8 +272,9 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
     assert [row["file"] for row in table] == expected
     assert float(table[0]["log_mel_error_db"]) == pytest.approx(rows[0]["log_mel_error_db"])
     assert report["seconds"] == pytest.approx(sum(row.get("seconds", 0) for row in rows))
-    error = tts_infer.log_mel_error_db(vocoder.mel(audio)[0], vocoder.mel(vocoder(audio))[0], vocoder.mel_config)
-    assert rows[0]["log_mel_error_db"] == pytest.approx(error, abs=0.05)  # of the 16-bit file
+    heard = torch.from_numpy(waves["english.wav"] / np.float32(32768))  # 16 bits, which near silence are coarse
+    error = tts_infer.log_mel_error_db(vocoder.mel(audio)[0], vocoder.mel(heard)[0], vocoder.mel_config)
+    assert rows[0]["log_mel_error_db"] == pytest.approx(error, abs=1e-3)
     for samples in waves.values():
         np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio)[0])[0])
 

@@ -157,7 +157,10 @@ def test_other_settings_need_another_folder(
     tts_infer.synthesize_batch(
         vocoder, [inputs / "01.wav" if (inputs / "01.wav").exists() else inputs], tmp_path / "out"
     )
-    arguments = ["batch", str(inputs), "--out", str(tmp_path / "out"), "--sample-format", "float32"]
+    arguments = ["batch", str(inputs), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "begun with refine '0', now it is '8'" in capsys.readouterr().err
+    arguments += ["--sample-format", "float32", "--refine", "0"]
     assert main(arguments) == 2
     assert "begun with sample_format 'pcm16'" in capsys.readouterr().err
     assert main([*arguments, "--container", "flac"]) == 2

@@ -29,6 +29,9 @@ p { margin: 0; }
 .tts-zoom { font-size: 12px; margin-top: 10px; }
 .tts-zoom button { padding: 4px 10px; margin: 0 6px 6px 0; border: 1px solid #8888; border-radius: 6px; }
 h3 { margin: 20px 0 8px; font-size: 15px; font-weight: 600; }
+@media (max-width: 480px) {
+  .tts-table { margin-inline: -8px; } /* times of three digits and more fit */
+}
 """
 )
 
