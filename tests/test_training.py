@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -177,7 +178,10 @@ def test_the_learning_rate_of_every_step() -> None:
 
 
 def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    right = {"sources": {"s": {"folder": str(tmp_path / "none"), "share": 1}}, "phases": {"p": phase(1)}}
+    right: dict[str, Any] = {
+        "sources": {"s": {"folder": str(tmp_path / "none"), "share": 1}},
+        "phases": {"p": phase(1)},
+    }
     recipe = tmp_path / "recipe.yaml"
     for change, message in (
         ({"stpes": 3}, r"unknown key 'stpes'"),
@@ -192,6 +196,14 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert (
         capsys.readouterr().err
         == f"error: no audio files below {tmp_path / 'none'}; allowed: .flac, .mp3, .ogg, .wav\n"
+    )
+    missing = {"made_by": "python -m training.voices", **right["sources"]["s"]}
+    recipe.write_text(yaml.safe_dump(right | {"sources": {"s": right["sources"]["s"], "t": missing}}))
+    assert main(["--config", str(recipe), "--run", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err == (
+        f"source 's' is left out: no folder {tmp_path / 'none'}\n"
+        f"source 't' is left out: no folder {tmp_path / 'none'}; `python -m training.voices` makes it\n"
+        "error: none of the recipe's sources is there\n"
     )
     with pytest.raises(InputError, match="no pool .*; make it with `python -m training.prepare FOLDER --out"):
         Pool.open(tmp_path / "pool")

@@ -12,10 +12,11 @@ from tts_infer.errors import ConfigError
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of audio files, and how often segments come from it, relative to the other sources."""
+    """A folder of audio files, how often segments come from it, relative to the other sources, and what makes it."""
 
     folder: str
     share: float
+    made_by: str | None = None
 
 
 @dataclass(frozen=True)

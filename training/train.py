@@ -36,7 +36,7 @@ from training.plot import plot
 from training.prepare import prepare
 from training.recipe import Recipe, read_recipe
 from tts_infer.checkpoint import load_model, resolve
-from tts_infer.errors import TTSInferError
+from tts_infer.errors import InputError, TTSInferError
 
 
 class Trainer:
@@ -161,14 +161,22 @@ class Run:
         return self.folder / "log.jsonl"
 
     def _segments(self) -> Segments:
-        """The pools of the recipe's sources, made where they are missing."""
-        recipe, sample_rate, pools = self.recipe, self.recipe.vocoder.mel.sample_rate, {}
+        """The pools of the recipe's sources, made where they are missing.
+
+        Of several sources, those that are not there are left out, and said to be.
+        """
+        recipe, sample_rate, pools, shares = self.recipe, self.recipe.vocoder.mel.sample_rate, {}, {}
         for name, source in recipe.sources.items():
             path = self.folder / "pools" / name
             if not path.with_suffix(".npy").is_file():
+                if len(recipe.sources) > 1 and not Path(source.folder).is_dir():
+                    hint = f"; `{source.made_by}` makes it" if source.made_by else ""
+                    print(f"source {name!r} is left out: no folder {source.folder}{hint}", file=sys.stderr)
+                    continue
                 prepare(Path(source.folder), path, sample_rate, recipe.segment)
-            pools[name] = Pool.open(path)
-        shares = {name: source.share for name, source in recipe.sources.items()}
+            pools[name], shares[name] = Pool.open(path), source.share
+        if not pools:
+            raise InputError("none of the recipe's sources is there")
         return Segments(pools, shares, recipe.segment, sample_rate, recipe.seed)
 
     def go(self, minutes: float) -> None:
