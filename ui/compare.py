@@ -186,7 +186,8 @@ def comparison_table(reports: Sequence[Report], words: Words) -> str:
         ]
         for i, report in enumerate(reports)
     ]
-    return table(words("Compare"), [words(head) for head in heads], rows, texts=2)
+    name = words("Compare")
+    return f'<div class="tts-wrap">{table(name, [words(head) for head in heads], rows, texts=2)}</div>'
 
 
 def compare_tab(vocoders: Sequence[str]) -> None:
