@@ -22,7 +22,7 @@ def costs(frames: int, seconds: float) -> list[dict[str, Any]]:
     mel = torch.randn(1, 100, frames) * 2 - 5
     runs: dict[str, Callable[[], object]] = {}
     for method in ("fft", "matmul"):
-        vocoder = load_vocoder(device="cpu", istft=method)  # type: ignore[arg-type]
+        vocoder = load_vocoder(device="cpu", istft=method)
         for passes in PASSES:
             runs[f"{method} {passes}"] = partial(vocoder.decode, mel, refine=passes)
     ms = measure(runs, seconds)
