@@ -134,7 +134,8 @@ def test_every_discriminator_judges(speech: Tensor) -> None:
     found = Discriminators(8)(speech[:, :SEGMENT].repeat(2, 1))
     assert len(found) == 6
     for score, features in found:
-        assert torch.equal(score[0], score[1]) and len(features) >= 3
+        torch.testing.assert_close(score[0], score[1])  # two copies of one clip
+        assert len(features) >= 3
 
 
 def test_the_generator_is_the_product(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
