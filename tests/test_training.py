@@ -225,6 +225,27 @@ def phase(steps: int, adversarial: bool = False) -> dict[str, object]:
     }
 
 
+def test_a_step_moves_everything_and_the_average_follows(segments: Segments) -> None:
+    recipe = Recipe(
+        {"examples": Source("examples", 1.0)},
+        {"adversarial": Phase(3, 2, 1e-3, 1e-4, adversarial=True)},
+        vocoder=SMALL,
+        judged=4096,
+        discriminator_width=8,
+        ema=0.75,
+        warm_up=1,
+    )
+    trainer = Trainer(recipe, segments)
+    parts = (trainer.generator, trainer.discriminators)
+    before = [[p.detach().clone() for p in part.parameters()] for part in parts]
+    losses = trainer.train_step()
+    assert trainer.step == 1 and {"mel", "phase", "adversarial", "features", "discriminators"} <= set(losses)
+    for part, old in zip(parts, before, strict=True):
+        assert all(not torch.equal(p, q) for p, q in zip(part.parameters(), old, strict=True))
+    for average, old_, new in zip(trainer.average.parameters(), before[0], trainer.generator.parameters(), strict=True):
+        torch.testing.assert_close(average, 0.75 * old_ + 0.25 * new)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_steps_on_a_gpu_are_those_of_the_cpu(segments: Segments) -> None:

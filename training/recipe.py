@@ -76,7 +76,7 @@ class Recipe:
     warm_up: int = 300
     ema: float = 0.999
     bfloat16: bool = True
-    save_minutes: float = 5.0
+    save_minutes: float = 1.0
     log_steps: int = 100
 
     def __post_init__(self) -> None:
