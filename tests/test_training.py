@@ -210,9 +210,23 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         Pool.open(tmp_path / "pool")
 
 
-def test_the_shipped_recipe_is_readable() -> None:
-    recipe = read_recipe(ROOT / "training" / "configs" / "mini.yaml")
-    assert recipe.vocoder == tts_infer.load_vocoder(device="cpu").model.config
+@pytest.mark.parametrize("recipe", ["mini", "next"])
+def test_the_shipped_recipes_are_of_the_shipped_vocoder(recipe: str, vocoder: tts_infer.Vocoder) -> None:
+    assert read_recipe(ROOT / "training" / "configs" / f"{recipe}.yaml").vocoder == vocoder.model.config
+
+
+def test_the_next_recipe_goes_on_from_what_is_shipped(
+    segments: Segments, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    trainer = Trainer(read_recipe(ROOT / "training" / "configs" / "next.yaml"), segments)
+    for name, value in trainer.generator.backbone.state_dict().items():
+        assert torch.equal(value, vocoder.backbone.state_dict()[name])
+    # they have learnt: what is played backwards, and so has wrong phases, is judged to be worse
+    real = segments.batch(0, 4)
+    with torch.no_grad():
+        of_real, of_wrong = (trainer.discriminators(audio) for audio in (real, real.flip(1)))
+    assert float(adversarial_loss(of_real)) < float(adversarial_loss(of_wrong))
 
 
 def phase(steps: int, adversarial: bool = False) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 from safetensors.torch import save
 
+from training.discriminators import Discriminators
 from training.generator import Generator
 from tts_infer.checkpoint import CONFIG_FILE, STORED_CONSTANTS, WEIGHT_FILES
 from tts_infer.config import VocoderConfig
@@ -30,6 +31,13 @@ def export(generator: Generator, config: VocoderConfig, directory: Path) -> None
     os.replace(partial, directory / WEIGHT_FILES[0])
     partial.write_text(yaml.safe_dump(official_config(config), sort_keys=False))
     os.replace(partial, directory / CONFIG_FILE)
+
+
+def export_discriminators(discriminators: Discriminators, file: Path) -> None:
+    """Write what `start_discriminators` of a recipe reads, in float16."""
+    partial = file.with_suffix(".partial")
+    partial.write_bytes(save({name: value.half().contiguous() for name, value in discriminators.state_dict().items()}))
+    os.replace(partial, file)
 
 
 def official_config(config: VocoderConfig) -> dict[str, object]:

@@ -50,6 +50,8 @@ class Recipe:
     Args:
         vocoder: sizes and mel convention, as in an official config.yaml.
         start: a directory in the official layout to go on from; None: from nothing.
+        start_discriminators: a file that an earlier run exported; None: from nothing. Young ones smear the pulses until
+            they have caught up with the vocoder, which takes some 10,000 steps.
         sources: by name.
         phases: in order, by name.
         segment: samples.
@@ -67,6 +69,7 @@ class Recipe:
     phases: dict[str, Phase]
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     start: str | None = None
+    start_discriminators: str | None = None
     segment: int = 16384
     judged: int = 8192
     seed: int = 0

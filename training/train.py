@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.data import Pool, Segments
 from training.discriminators import Discriminators
-from training.export import export
+from training.export import export, export_discriminators
 from training.generator import Generator
 from training.losses import (
     OWN,
@@ -35,7 +35,7 @@ from training.losses import (
 from training.plot import plot
 from training.prepare import prepare
 from training.recipe import Recipe, read_recipe
-from tts_infer.checkpoint import load_model, resolve
+from tts_infer.checkpoint import load_model, read_weights, resolve
 from tts_infer.errors import InputError, TTSInferError
 
 
@@ -51,6 +51,8 @@ class Trainer:
         self.average = Generator(recipe.vocoder).to(device).requires_grad_(False)
         self.average.load_state_dict(self.generator.state_dict())
         self.discriminators = Discriminators(recipe.discriminator_width).to(device)
+        if recipe.start_discriminators is not None:
+            self.discriminators.load_state_dict(read_weights(Path(recipe.start_discriminators)))
         self.analysis = Analysis(recipe.vocoder.mel).to(device)
         self.optimiser = _optimiser(self.generator)
         self.discriminators_optimiser = _optimiser(self.discriminators)
@@ -199,6 +201,7 @@ class Run:
         self.save()
         plot(self.log_file, self.folder / "loss.png")
         export(self.trainer.average, self.recipe.vocoder, self.folder / "export")
+        export_discriminators(self.trainer.discriminators, self.folder / "discriminators.safetensors")
 
     def save(self) -> None:
         """Replace the state on disk, whole."""
