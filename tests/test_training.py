@@ -164,7 +164,7 @@ def test_the_export_is_loaded_strictly_by_both(official: ModuleType, tmp_path: P
     with torch.no_grad():
         expected = theirs.eval()(speech)
     assert (audio - expected).abs().max() <= 1e-5 * expected.abs().max()
-    assert not list(tmp_path.glob("*.partial"))
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_the_learning_rate_of_every_step() -> None:
@@ -194,10 +194,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
             read_recipe(recipe)
     recipe.write_text(yaml.safe_dump(right))
     assert main(["--config", str(recipe), "--run", str(tmp_path / "run")]) == 2
-    assert (
-        capsys.readouterr().err
-        == f"error: no audio files below {tmp_path / 'none'}; allowed: .flac, .mp3, .ogg, .wav\n"
-    )
+    assert capsys.readouterr().err == f"error: no such file: {tmp_path / 'none'}\n"
     missing = {"made_by": "python -m training.voices", **right["sources"]["s"]}
     recipe.write_text(yaml.safe_dump(right | {"sources": {"s": right["sources"]["s"], "t": missing}}))
     assert main(["--config", str(recipe), "--run", str(tmp_path / "run")]) == 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import yaml
@@ -10,6 +9,7 @@ from safetensors.torch import save
 
 from training.discriminators import Discriminators
 from training.generator import Generator
+from tts_infer.audio import whole_file
 from tts_infer.checkpoint import CONFIG_FILE, STORED_CONSTANTS, WEIGHT_FILES
 from tts_infer.config import VocoderConfig
 from tts_infer.model import Vocos
@@ -26,18 +26,16 @@ def export(generator: Generator, config: VocoderConfig, directory: Path) -> None
     vocos.head.out.load_state_dict(generator.head.out.state_dict())
     weights = {name: value.half().contiguous() for name, value in vocos.state_dict().items()}
     weights |= {name: vocos.get_buffer(ours).float().contiguous() for name, ours in STORED_CONSTANTS.items()}
-    partial = directory / "weights.partial"
-    partial.write_bytes(save(weights, metadata={"format": "pt"}))
-    os.replace(partial, directory / WEIGHT_FILES[0])
-    partial.write_text(yaml.safe_dump(official_config(config), sort_keys=False))
-    os.replace(partial, directory / CONFIG_FILE)
+    with whole_file(directory / WEIGHT_FILES[0]) as part:
+        part.write_bytes(save(weights, metadata={"format": "pt"}))
+    with whole_file(directory / CONFIG_FILE) as part:
+        part.write_text(yaml.safe_dump(official_config(config), sort_keys=False))
 
 
 def export_discriminators(discriminators: Discriminators, file: Path) -> None:
     """Write what `start_discriminators` of a recipe reads, in float16."""
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(save({name: value.half().contiguous() for name, value in discriminators.state_dict().items()}))
-    os.replace(partial, file)
+    with whole_file(file) as part:
+        part.write_bytes(save({name: value.half().contiguous() for name, value in discriminators.state_dict().items()}))
 
 
 def official_config(config: VocoderConfig) -> dict[str, object]:

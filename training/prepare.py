@@ -19,25 +19,12 @@ import soxr
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from tts_infer.errors import InputError
+from tts_infer.evaluate import find_audio
 
 Signal = NDArray[np.float32]
 
 SPEED_BANDS = ((0.65, 0.74), (0.74, 0.84), (0.84, 0.95), (1.05, 1.25))
 PEAK = 0.95
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".mp3"}
-
-
-def audio_files(folder: Path) -> list[Path]:
-    """All audio files below a folder, by name.
-
-    Raises:
-        InputError: there is no such folder, or nothing in it.
-    """
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
-    if not files:
-        raise InputError(f"no audio files below {folder}; allowed: {', '.join(sorted(AUDIO_SUFFIXES))}")
-    return files
 
 
 def variants(path: Path, sample_rate: int, shortest: int) -> list[NDArray[np.int16]]:
@@ -99,9 +86,9 @@ def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes:
         The number of clips.
 
     Raises:
-        InputError: no audio in the folder.
+        FileError: no such folder, or no audio in it.
     """
-    files = audio_files(folder)
+    files = find_audio([folder])
     out.parent.mkdir(parents=True, exist_ok=True)
     index: list[tuple[int, int]] = []
     end = 0
