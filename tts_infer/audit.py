@@ -196,7 +196,7 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
     Those that begin with "matmul" are what an accelerator runs unless told otherwise.
     """
     istfts = {method: make_istft(model.config.head, method) for method in get_args(SpectralMethod)}
-    refinement = Refinement(model.config.mel, istfts["matmul"])
+    refinement, n_mels = Refinement(model.config.mel, istfts["matmul"]), model.config.mel.n_mels
 
     def path(method: SpectralMethod) -> list[Step]:
         refine = Refinement(model.config.mel, istfts[method])
@@ -204,20 +204,9 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
             ("mel", LogMel(model.config.mel, method)),
             ("backbone", model.backbone),
             ("head", model.head),
-            ("refine", lambda spectrum: refine(spectrum, some_mel(spectrum), _PASSES)),
+            ("refine", lambda spectrum: refine(spectrum, _some_mel(spectrum, n_mels), _PASSES)),
             ("istft", lambda spectrum: istfts[method](*spectrum)),
         ]
-
-    def some_mel(spectrum: Spectrum) -> Tensor:
-        """A mel to refine towards; its values do not matter to the operators. Shape: 2 x (B, N, L) -> (B, n_mels, L)"""
-        batch, _, frames = spectrum[0].shape
-        return spectrum[0].new_zeros(batch, model.config.mel.n_mels, frames)
-
-    def valid(frames: Tensor) -> Tensor:
-        """Marks all frames but the last of the last item. Shape: (B, _, L) -> (B, L, 1)"""
-        marks = frames.new_ones(frames.shape[0], frames.shape[2], 1)
-        marks[-1, -1] = 0.0
-        return marks
 
     def push_features(mel: Tensor) -> list[Tensor]:
         stream, half = BackboneStream(model.backbone, model.backbone.reach), mel.shape[2] // 2
@@ -225,7 +214,7 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
 
     def push_to_refine(spectra: list[Spectrum]) -> list[Spectrum]:
         stream = RefinementStream(refinement, _PASSES)
-        return [stream.push(spectrum, some_mel(spectrum), spectrum is spectra[-1]) for spectrum in spectra]
+        return [stream.push(spectrum, _some_mel(spectrum, n_mels), spectrum is spectra[-1]) for spectrum in spectra]
 
     def push_spectra(spectra: list[Spectrum]) -> list[Tensor]:
         stream = ISTFTStream(istfts["matmul"])
@@ -233,10 +222,10 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
 
     matmul, fft = path("matmul"), path("fft")
     ragged: list[Step] = [
-        ("backbone", lambda mel: model.backbone(mel, edges=RaggedEdges(valid(mel)))),
+        ("backbone", lambda mel: model.backbone(mel, edges=RaggedEdges(_valid(mel)))),
         ("head", model.head),
-        ("refine", lambda s: refinement(s, some_mel(s), _PASSES, valid(s[0]))),
-        ("istft", lambda spectrum: istfts["matmul"](*spectrum, valid=valid(spectrum[0]))),
+        ("refine", lambda s: refinement(s, _some_mel(s, n_mels), _PASSES, _valid(s[0]))),
+        ("istft", lambda spectrum: istfts["matmul"](*spectrum, valid=_valid(spectrum[0]))),
     ]
     pieces: list[Step] = [
         ("backbone", push_features),
@@ -250,6 +239,19 @@ def our_paths(model: Vocos) -> dict[str, list[Step]]:
         "matmul, in pieces": [matmul[0], *pieces],
         "fft": fft,
     }
+
+
+def _some_mel(spectrum: Spectrum, n_mels: int) -> Tensor:
+    """A mel to refine towards; its values do not matter to the operators. Shape: 2 x (B, N, L) -> (B, n_mels, L)"""
+    batch, _, frames = spectrum[0].shape
+    return spectrum[0].new_zeros(batch, n_mels, frames)
+
+
+def _valid(frames: Tensor) -> Tensor:
+    """Marks all frames but the last of the last item. Shape: (B, _, L) -> (B, L, 1)"""
+    marks = frames.new_ones(frames.shape[0], frames.shape[2], 1)
+    marks[-1, -1] = 0.0
+    return marks
 
 
 def official_path(model: Vocos) -> list[Step]:
