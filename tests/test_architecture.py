@@ -22,25 +22,25 @@ LEVELS = [
     {"audio"},
     {"spectral", "timing"},
     {"mel"},
-    {"model", "metrics", "intervals"},
-    {"refine", "checkpoint", "packed", "official", "griffin_lim"},
+    {"model", "evaluation.metrics", "evaluation.intervals"},
+    {"refine", "checkpoint", "packed", "official", "evaluation.griffin_lim"},
     {"incremental"},
-    {"pitch"},
-    {"measures"},
+    {"evaluation.pitch"},
+    {"evaluation.measures"},
     {"parity", "audit"},
     {"placement"},
     {"pipeline"},
     {"streaming"},
     {"journal", "manifest"},
     {"vocoder"},
-    {"buckets", "files", "candidates"},
+    {"buckets", "files", "evaluation.candidates"},
     {"evaluate"},
     {"local_engine", "ray_engine"},
     {"batch"},
     {"pictures", "doctor"},
-    {"figures"},
-    {"report"},
-    {"evaluate_command"},
+    {"evaluation.figures"},
+    {"evaluation.report"},
+    {"evaluation.evaluate_command"},
     {"__init__"},
     {"cli"},
     {"__main__"},
@@ -48,22 +48,30 @@ LEVELS = [
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
 
 
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent == PACKAGE or path.stem != "__init__")
+
+
+def name_of(path: Path) -> str:
+    """As in `LEVELS`: dotted, without the package."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+
+
 def imported(path: Path) -> set[str]:
     """Modules of the package that a file imports, anywhere in it."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tts_infer":
-            names.add([*node.module.split("."), "__init__"][1])
-        if isinstance(node, ast.Import):
-            names |= {[*a.name.split("."), "__init__"][1] for a in node.names if a.name.split(".")[0] == "tts_infer"}
+        found = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        found += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names |= {name.partition(".")[2] or "__init__" for name in found if name.split(".")[0] == "tts_infer"}
     return names
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_go_down(path: Path) -> None:
-    assert path.stem in LEVEL, f"give {path.stem} a level"
-    upward = {name for name in imported(path) if LEVEL[name] >= LEVEL[path.stem]}
-    assert not upward, f"{path.name} imports from its own level or above: {upward}"
+    name = name_of(path)
+    assert name in LEVEL, f"give {name} a level"
+    upward = {other for other in imported(path) if LEVEL[other] >= LEVEL[name]}
+    assert not upward, f"{name} imports from its own level or above: {upward}"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +87,7 @@ def test_the_top_uses_public_names_only(path: Path) -> None:
 
 
 def test_every_module_has_its_tests() -> None:
-    modules = {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "__main__", "errors"}
+    modules = {path.stem for path in MODULES} - {"__init__", "__main__", "errors"}
     tested = {p.stem.removeprefix("test_") for p in (ROOT / "tests").glob("test_*.py")}
     assert not modules - tested
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.candidates import Candidate, candidates_of, copies
+from tts_infer.evaluation.candidates import Candidate, candidates_of, copies
 
 
 def echo(rate: int = 24000, label: str = "echo") -> Candidate:

@@ -12,8 +12,8 @@ import torch
 
 import tts_infer
 from tests.test_candidates import echo
-from tts_infer.candidates import Candidate
 from tts_infer.evaluate import find_audio
+from tts_infer.evaluation.candidates import Candidate
 
 GAIN_DB = 6.0206
 

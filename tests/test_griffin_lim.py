@@ -10,7 +10,7 @@ import torch
 
 from tts_infer import LogMel, MelConfig, MissingPackageError
 from tts_infer.config import Padding
-from tts_infer.griffin_lim import GriffinLim
+from tts_infer.evaluation.griffin_lim import GriffinLim
 
 
 @pytest.mark.parametrize(("padding", "power"), [("center", 1), ("same", 1), ("center", 2)])

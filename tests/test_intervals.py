@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tts_infer.intervals import mean_interval, student_t
+from tts_infer.evaluation.intervals import mean_interval, student_t
 
 
 @pytest.mark.parametrize(

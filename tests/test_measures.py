@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tts_infer import MelConfig, Vocoder
-from tts_infer.measures import MEASURES, Signal, measure
+from tts_infer.evaluation.measures import MEASURES, Signal, measure
 
 KEYS = {one.key for one in MEASURES}
 

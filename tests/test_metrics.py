@@ -10,8 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tts_infer import InputError, MelConfig, MissingPackageError, log_mel_error_db, metrics, resample
+from tts_infer import InputError, MelConfig, MissingPackageError, log_mel_error_db, resample
 from tts_infer.audio import AudioClip
+from tts_infer.evaluation import metrics
 
 Samples = NDArray[np.float32]
 

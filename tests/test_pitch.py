@@ -10,10 +10,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from tts_infer import InputError, MissingPackageError, pitch, resample
+from tts_infer import InputError, MissingPackageError, resample
 from tts_infer.audio import AudioClip
+from tts_infer.evaluation import pitch
+from tts_infer.evaluation.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
 from tts_infer.official import without_native_torchaudio
-from tts_infer.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
 
 Samples = NDArray[np.float32]
 

@@ -17,9 +17,9 @@ import tts_infer
 from tests.test_candidates import echo
 from tests.test_evaluate import twice
 from tests.test_figures import made_up
-from tts_infer.candidates import candidates_of
 from tts_infer.evaluate import Evaluation
-from tts_infer.report import check_report_path, choose_examples, draw, write_report
+from tts_infer.evaluation.candidates import candidates_of
+from tts_infer.evaluation.report import check_report_path, choose_examples, draw, write_report
 
 VOID = {"meta", "img", "br", "link"}
 

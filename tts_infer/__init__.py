@@ -5,11 +5,10 @@ audio = vocoder.decode(mel)
 """
 
 import tts_infer.doctor as doctor
-import tts_infer.evaluate_command as evaluate_command
+import tts_infer.evaluation.evaluate_command as evaluate_command
 import tts_infer.pictures as pictures
 from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
 from tts_infer.batch import BatchReport, EngineName, synthesize_batch
-from tts_infer.candidates import Candidate, candidates_of
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
 from tts_infer.devices import available_devices, exclusive
@@ -25,14 +24,15 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluate import Evaluation, evaluate
+from tts_infer.evaluation.candidates import Candidate, candidates_of
+from tts_infer.evaluation.metrics import log_mel_error_db
+from tts_infer.evaluation.report import write_report
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
 from tts_infer.manifest import Container
 from tts_infer.mel import LogMel
-from tts_infer.metrics import log_mel_error_db
 from tts_infer.parity import STAGES, StageCheck
 from tts_infer.placement import MethodChoice, Placement, StagePlacement, forget_checks, make_placement, named_placements
-from tts_infer.report import write_report
 from tts_infer.spectral import ISTFT, STFT
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder

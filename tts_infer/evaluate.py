@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tts_infer.candidates import MAX_SECONDS, Candidate, candidates_of, copies
 from tts_infer.errors import FileError, InputError, TTSInferError
-from tts_infer.intervals import CONFIDENCE, Interval, mean_interval
+from tts_infer.evaluation.candidates import MAX_SECONDS, Candidate, candidates_of, copies
+from tts_infer.evaluation.intervals import CONFIDENCE, Interval, mean_interval
+from tts_infer.evaluation.measures import MEASURES, Signal, measure
+from tts_infer.evaluation.metrics import log_mel_error_db
+from tts_infer.evaluation.pitch import TRACKER_NAMES, PitchTracker
 from tts_infer.manifest import AUDIO_SUFFIXES
-from tts_infer.measures import MEASURES, Signal, measure
-from tts_infer.metrics import log_mel_error_db
-from tts_infer.pitch import TRACKER_NAMES, PitchTracker
 from tts_infer.vocoder import Vocoder
 
 __all__ = ["Candidate", "Evaluation", "Row", "evaluate", "find_audio", "log_mel_error_db"]

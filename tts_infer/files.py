@@ -19,8 +19,8 @@ from tts_infer.audio import AudioWriter, SampleFormat, audio_writer, check_writa
 from tts_infer.config import MelConfig
 from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
+from tts_infer.evaluation.metrics import log_mel_error_db
 from tts_infer.inputs import FEATURE_SUFFIXES, read_features
-from tts_infer.metrics import log_mel_error_db
 from tts_infer.timing import StageRecord
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 

@@ -11,12 +11,12 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from tts_infer.candidates import MAX_SECONDS, candidates_of
 from tts_infer.evaluate import Evaluation, evaluate, find_audio
-from tts_infer.figures import in_digits
-from tts_infer.measures import MEASURES
-from tts_infer.pitch import PitchTracker
-from tts_infer.report import check_report_path, write_report
+from tts_infer.evaluation.candidates import MAX_SECONDS, candidates_of
+from tts_infer.evaluation.figures import in_digits
+from tts_infer.evaluation.measures import MEASURES
+from tts_infer.evaluation.pitch import PitchTracker
+from tts_infer.evaluation.report import check_report_path, write_report
 from tts_infer.vocoder import Vocoder
 
 

@@ -17,12 +17,12 @@ import soundfile
 from torch import Tensor
 
 from tts_infer.audio import to_int16, whole_file
-from tts_infer.candidates import MAX_SECONDS, Candidate, Copy, copies
 from tts_infer.errors import FileError
 from tts_infer.evaluate import Evaluation, Row
-from tts_infer.figures import FIGURE_STYLE, colour_key, dot_pictures, file_table, summary_table
-from tts_infer.measures import MEASURES, Measure
-from tts_infer.metrics import Samples
+from tts_infer.evaluation.candidates import MAX_SECONDS, Candidate, Copy, copies
+from tts_infer.evaluation.figures import FIGURE_STYLE, colour_key, dot_pictures, file_table, summary_table
+from tts_infer.evaluation.measures import MEASURES, Measure
+from tts_infer.evaluation.metrics import Samples
 from tts_infer.pictures import STYLE, mel_pictures
 
 EXAMPLE_SECONDS = 10.0

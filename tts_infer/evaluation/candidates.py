@@ -17,9 +17,9 @@ from tts_infer.audio import read_blocks
 from tts_infer.config import MelConfig
 from tts_infer.devices import exclusive
 from tts_infer.errors import InputError, MissingPackageError
-from tts_infer.griffin_lim import GriffinLim
+from tts_infer.evaluation.griffin_lim import GriffinLim
+from tts_infer.evaluation.metrics import Samples
 from tts_infer.mel import LogMel
-from tts_infer.metrics import Samples
 from tts_infer.vocoder import Vocoder
 
 # Of a longer file, the beginning is measured: what PESQ is made for ends there, and so does bounded memory.

@@ -13,7 +13,7 @@ from torch import Tensor
 from tts_infer.audio import AudioClip, resample
 from tts_infer.config import MelConfig
 from tts_infer.errors import InputError, MissingPackageError
-from tts_infer.metrics import (
+from tts_infer.evaluation.metrics import (
     PERCEPTUAL_RATE,
     Samples,
     level_difference_db,
@@ -25,7 +25,7 @@ from tts_infer.metrics import (
     short_stft_db,
     stoi,
 )
-from tts_infer.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
+from tts_infer.evaluation.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts_infer.evaluate import Evaluation, Row
-from tts_infer.intervals import Interval
-from tts_infer.measures import MEASURES, Measure
+from tts_infer.evaluation.intervals import Interval
+from tts_infer.evaluation.measures import MEASURES, Measure
 
 _MAX_DOTS = 200  # of more files, as many that are evenly spread over their order by value
 
