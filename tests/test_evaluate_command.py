@@ -82,6 +82,7 @@ def test_missing_packages_are_told(
         (["empty"], "empty holds no audio; wanted: .wav, .flac, .ogg, .mp3"),
         (["voice0", "--limit", "0"], "limit is 0; it must be a whole number of at least 1"),
         (["voice0", "--report", "r.pdf"], "extension '.pdf'; allowed: .html"),
+        (["voice0", "--report", "r.pdf", "--vocoder", "nope"], "extension '.pdf'"),  # before any work
         (["voice0", "--report", "no/r.html"], "no such folder: no"),
         (["voice0", "--vocoder", "nope"], "vocoder 'nope' is neither"),
         (["voice0", "--vocoder", "a", "--vocoder", "b", "--revision", "main"], "--revision goes with one --vocoder"),

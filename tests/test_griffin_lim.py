@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -36,9 +37,11 @@ def test_the_same_every_time() -> None:
     assert torch.equal(first, GriffinLim(config)(mel))
 
 
-def test_one_frame_has_no_phase() -> None:
-    config = MelConfig(16000, n_fft=256, hop_length=64, n_mels=20)
-    assert GriffinLim(config)(torch.zeros(1, 20, 1)).shape == (1, 0)
+@pytest.mark.parametrize(("padding", "samples"), [("center", 0), ("same", 64)])
+def test_one_frame_is_silent(padding: Padding, samples: int) -> None:
+    config = MelConfig(16000, n_fft=256, hop_length=64, n_mels=20, padding=padding)
+    warnings.simplefilter("error")
+    assert GriffinLim(config)(torch.zeros(1, 20, 1)).shape == (1, samples)
 
 
 def test_without_librosa(monkeypatch: pytest.MonkeyPatch) -> None:

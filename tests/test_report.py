@@ -127,7 +127,8 @@ def test_written_whole_or_not_at_all(recording: Path, monkeypatch: pytest.Monkey
     first = target.read_text(encoding="utf-8")
     assert first.startswith("<!doctype html>") and first.endswith("</html>\n") and "<h1>A &amp; B</h1>" in first
 
-    def fail(*_: object, **__: object) -> None:
+    def fail(path: Path, text: str, **_: object) -> None:
+        path.write_bytes(text[:100].encode())
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_text", fail)

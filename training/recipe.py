@@ -20,27 +20,31 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What each loss counts."""
+
+    mel: float = 90.0
+    other_mels: float = 15.0
+    convergence: float = 4.0
+    log_magnitude: float = 4.0
+    phase: float = 2.0
+    loudness: float = 150.0
+    pulses: float = 5.0
+    consistency: float = 150.0
+    adversarial: float = 4.0
+    features: float = 4.0
+
+
+@dataclass(frozen=True)
 class Phase:
-    """So many steps at a learning rate that falls from one value to another along half a cosine."""
+    """So many steps of some losses, at a learning rate that falls from one value to another along half a cosine."""
 
     steps: int
     batch: int
     learning_rate: float
     final_learning_rate: float
     adversarial: bool = False
-
-
-@dataclass(frozen=True)
-class Weights:
-    """What each loss counts."""
-
-    mel: float = 45.0
-    other_mels: float = 5.0
-    convergence: float = 2.0
-    log_magnitude: float = 2.0
-    phase: float = 2.0
-    adversarial: float = 2.0
-    features: float = 2.0
+    weights: Weights = field(default_factory=Weights)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,6 @@ class Recipe:
     segment: int = 16384
     judged: int = 8192
     seed: int = 0
-    weights: Weights = field(default_factory=Weights)
     discriminator_width: int = 32
     discriminator_rate: float = 1.0
     warm_up: int = 300

@@ -32,6 +32,7 @@ from training.losses import (
     phase_loss,
     spectral_losses,
 )
+from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss
 from training.plot import plot
 from training.prepare import prepare
 from training.recipe import Recipe, read_recipe
@@ -53,7 +54,11 @@ class Trainer:
         self.discriminators = Discriminators(recipe.discriminator_width).to(device)
         if recipe.start_discriminators is not None:
             self.discriminators.load_state_dict(read_weights(Path(recipe.start_discriminators)))
-        self.analysis = Analysis(recipe.vocoder.mel).to(device)
+        mel = recipe.vocoder.mel
+        self.analysis = Analysis(mel).to(device)
+        self.loudness = LoudnessLoss(mel.sample_rate).to(device)
+        self.pulses = PulseLoss(mel.sample_rate).to(device)
+        self.consistency = ConsistencyLoss(mel, self.generator.head.istft).to(device)
         self.optimiser = _optimiser(self.generator)
         self.discriminators_optimiser = _optimiser(self.discriminators)
         self.step = 0
@@ -79,8 +84,12 @@ class Trainer:
         with torch.no_grad():
             wanted = self.analysis(real)
         audio, phases = self.generator(wanted[OWN].log_mel, recipe.bfloat16)
-        terms = spectral_losses(self.analysis(audio), wanted)
+        found = self.analysis(audio)
+        terms = spectral_losses(found, wanted)
         terms["phase"] = phase_loss(phases, wanted[OWN])
+        terms["loudness"] = self.loudness(audio, real)
+        terms["pulses"] = self.pulses(audio, real)
+        terms["consistency"] = self.consistency(found[OWN].spectrum, wanted[OWN].log_mel)
         values = {}
         if phase.adversarial:
             judged = self.segments.part(self.step, recipe.judged)
@@ -91,7 +100,7 @@ class Trainer:
             self.discriminators.requires_grad_(True)
             terms["adversarial"] = adversarial_loss(of_audio)
             terms["features"] = feature_loss(of_real, of_audio)
-        loss = torch.stack([getattr(recipe.weights, name) * term for name, term in terms.items()]).sum()
+        loss = torch.stack([getattr(phase.weights, name) * term for name, term in terms.items()]).sum()
         values["gradient"] = _descend(self.optimiser, self.generator, loss, rate, 20.0)
         _follow(self.average, self.generator, recipe.ema)
         self.step += 1
@@ -109,7 +118,7 @@ class Trainer:
 
 
 def _optimiser(network: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.8, 0.9), weight_decay=0.01, fused=True)
+    return torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
 
 
 def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float, limit: float) -> float:

@@ -46,7 +46,7 @@ def in_pieces(
     """Synthesize piece after piece. They join to what `Vocoder.synthesize` makes of the whole, to rounding.
 
     Each is synthesized together with the hops to both sides that its samples depend on. `Vocoder.stream` needs no such
-    company, but it takes mels only and does not say where its time went.
+    company, but its first piece would lack what it holds back, and playback would have that much less time in hand.
 
     Raises:
         InputError, InputTypeError: as `Vocoder.synthesize`, when it comes to the piece.
