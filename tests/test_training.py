@@ -297,6 +297,19 @@ def test_a_step_moves_everything_and_the_average_follows(segments: Segments) -> 
         torch.testing.assert_close(average, 0.75 * old_ + 0.25 * new)
 
 
+def test_what_is_exported_is_mixed_by_the_shares_of_phases(segments: Segments) -> None:
+    phases = {"first": Phase(1, 1, 1e-2, 1e-2, share=0.25), "second": Phase(2, 1, 1e-2, 1e-2)}
+    recipe = Recipe({"examples": Source("examples", 1.0)}, phases, vocoder=SMALL, ema=0.5, warm_up=1)
+    trainer = Trainer(recipe, segments)
+    trainer.train_step()
+    first = [p.clone() for p in trainer.average.parameters()]
+    for _ in range(2):
+        trainer.train_step()
+    for mixed, early, late in zip(trainer.result().parameters(), first, trainer.average.parameters(), strict=True):
+        assert not torch.equal(early, late)
+        torch.testing.assert_close(mixed, 0.25 * early + 0.75 * late)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_steps_on_a_gpu_are_those_of_the_cpu(segments: Segments) -> None:
@@ -322,7 +335,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
             "head": {"dim": 16, "padding": "center"},
         },
         "sources": {"examples": {"folder": str(ROOT / "examples"), "share": 1}},
-        "phases": {"spectral": phase(3), "adversarial": phase(30, adversarial=True)},
+        "phases": {"spectral": phase(3) | {"share": 0.25}, "adversarial": phase(30, adversarial=True)},
         "segment": SEGMENT,
         "judged": 4096,
         "discriminator_width": 4,

@@ -16,6 +16,7 @@ from tts_infer.mel import mel_filterbank
 # (n_fft, hop, mel bins). The vocoder's own convention is the second; its hop in samples and bins come with the config.
 RESOLUTIONS = ((2048, 512, 128), (1024, 256, 100), (512, 128, 64), (256, 64, 32))
 OWN = 1024
+LOW = 31  # mel bins of the own resolution below 1 kHz
 LOG_FLOOR = 1e-4  # of bins; mels have the convention's floor at the vocoder's own resolution, and 1e-5 elsewhere
 
 
@@ -95,7 +96,7 @@ class Analysis(nn.Module):
 
 
 def spectral_losses(generated: dict[int, Spectra], wanted: dict[int, Spectra]) -> dict[str, Tensor]:
-    """Log-mel error at the own and at the other resolutions, spectral convergence, error of log magnitudes."""
+    """Log-mel error at the own resolution, of its bins below 1 kHz, and at the others; convergence; log magnitudes."""
     terms: dict[str, Tensor] = {}
 
     def add(name: str, value: Tensor) -> None:
@@ -103,7 +104,11 @@ def spectral_losses(generated: dict[int, Spectra], wanted: dict[int, Spectra]) -
 
     for n_fft, want in wanted.items():
         got = generated[n_fft]
-        add("mel" if n_fft == OWN else "other_mels", (got.log_mel - want.log_mel).abs().mean())
+        error = (got.log_mel - want.log_mel).abs()
+        if n_fft == OWN:
+            terms["mel"], terms["low_mel"] = error.mean(), error[..., :LOW].mean()
+        else:
+            add("other_mels", error.mean())
         distance = (got.magnitude - want.magnitude).square().sum((1, 2)).sqrt()
         add("convergence", (distance / (want.magnitude.square().sum((1, 2)).sqrt() + 1e-2)).mean())
         add("log_magnitude", (got.log_magnitude - want.log_magnitude).abs().mean())

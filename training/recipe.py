@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from tts_infer.config import VocoderConfig, build, load_yaml
@@ -24,6 +25,7 @@ class Weights:
     """What each loss counts."""
 
     mel: float = 90.0
+    low_mel: float = 0.0
     other_mels: float = 15.0
     convergence: float = 4.0
     log_magnitude: float = 4.0
@@ -37,7 +39,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class Phase:
-    """So many steps of some losses, at a learning rate that falls from one value to another along half a cosine."""
+    """So many steps of some losses, at a learning rate that falls from one value to another along half a cosine.
+
+    What is exported is a mean of networks: `share` of it are the averaged weights at the end of this phase. Those at
+    the end of training are the rest.
+    """
 
     steps: int
     batch: int
@@ -45,6 +51,7 @@ class Phase:
     final_learning_rate: float
     adversarial: bool = False
     weights: Weights = field(default_factory=Weights)
+    share: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,11 @@ class Recipe:
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases.values())
+
+    @property
+    def ends(self) -> dict[int, Phase]:
+        """The phases by the number of steps that were made when they end."""
+        return dict(zip(accumulate(phase.steps for phase in self.phases.values()), self.phases.values(), strict=True))
 
     def at(self, step: int) -> tuple[Phase, float]:
         """The phase of a step (the last one for any step beyond), and the learning rate there."""

@@ -7,6 +7,7 @@ whole, and every batch depends on its step alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import sys
@@ -51,6 +52,8 @@ class Trainer:
             _start_from(Path(recipe.start), self.generator)
         self.average = Generator(recipe.vocoder).to(device).requires_grad_(False)
         self.average.load_state_dict(self.generator.state_dict())
+        self.mixed = copy.deepcopy(self.average)  # the shares of the phases that have ended
+        torch._foreach_zero_(list(self.mixed.parameters()))
         self.discriminators = Discriminators(recipe.discriminator_width).to(device)
         if recipe.start_discriminators is not None:
             self.discriminators.load_state_dict(read_weights(Path(recipe.start_discriminators)))
@@ -73,7 +76,7 @@ class Trainer:
         self.step = state["step"]
 
     def _parts(self) -> dict[str, Any]:
-        names = ("generator", "average", "discriminators", "optimiser", "discriminators_optimiser")
+        names = ("generator", "average", "mixed", "discriminators", "optimiser", "discriminators_optimiser")
         return {name: getattr(self, name) for name in names}
 
     def train_step(self) -> dict[str, float]:
@@ -104,7 +107,15 @@ class Trainer:
         values["gradient"] = _descend(self.optimiser, self.generator, loss, rate, 20.0)
         _follow(self.average, self.generator, recipe.ema)
         self.step += 1
+        if self.step in recipe.ends:
+            _add(self.mixed, self.average, recipe.ends[self.step].share)
         return values | {name: float(term.detach()) for name, term in terms.items()}
+
+    def result(self) -> Generator:
+        """What is exported: the averaged weights, and those at the ends of phases by their shares."""
+        result = copy.deepcopy(self.mixed)
+        _add(result, self.average, 1 - sum(phase.share for end, phase in self.recipe.ends.items() if end <= self.step))
+        return result
 
     def _train_discriminators(self, real: Tensor, generated: Tensor, rate: float) -> tuple[float, Judgement]:
         """Returns the loss, and the judgement of the real batch, which the generator is compared with."""
@@ -137,6 +148,12 @@ def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor,
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * network"""
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1 - decay)
+
+
+@torch.no_grad()
+def _add(network: nn.Module, other: nn.Module, share: float) -> None:
+    """network <- network + share * other"""
+    torch._foreach_add_(list(network.parameters()), list(other.parameters()), alpha=share)
 
 
 def _start_from(directory: Path, generator: Generator) -> None:
@@ -209,7 +226,7 @@ class Run:
                 saved = time.monotonic()
         self.save()
         plot(self.log_file, self.folder / "loss.png")
-        export(self.trainer.average, self.recipe.vocoder, self.folder / "export")
+        export(self.trainer.result(), self.recipe.vocoder, self.folder / "export")
         export_discriminators(self.trainer.discriminators, self.folder / "discriminators.safetensors")
 
     def save(self) -> None:
