@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -107,6 +108,11 @@ def test_a_copy_has_no_spectral_loss_and_a_quiet_one_what_it_should(speech: Tens
     assert float(half["convergence"]) == pytest.approx(4 * 0.5, rel=1e-3)  # four resolutions
     assert float(half["mel"]) == pytest.approx(math.log(2), rel=1e-2)  # some bins are at the floor
     assert wanted[OWN].log_mel.shape[2] == 100
+    # the filters from bin 31 on have nothing below 1 kHz
+    above = wanted[OWN].log_mel.clone()
+    above[..., 31:] += 1
+    higher = spectral_losses(wanted | {OWN: replace(wanted[OWN], log_mel=above)}, wanted)
+    assert float(higher["low_mel"]) == 0 and float(higher["mel"]) == pytest.approx(0.69)
     # the input of the generator is the product's mel
     mel = tts_infer.LogMel(MelConfig(), "fft")(speech).transpose(1, 2)
     torch.testing.assert_close(wanted[OWN].log_mel, mel, atol=1e-2, rtol=0)  # 1e-12 under the root counts in silence
