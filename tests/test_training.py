@@ -216,7 +216,7 @@ def test_the_export_is_loaded_strictly_by_both(official: ModuleType, tmp_path: P
 def test_the_learning_rate_of_every_step() -> None:
     phases = {"first": Phase(100, 4, 1e-3, 1e-4), "second": Phase(50, 2, 5e-4, 0.0, adversarial=True)}
     recipe = Recipe({"s": Source("x", 1.0)}, phases, warm_up=10)
-    assert recipe.steps == 150
+    assert recipe.steps == 150 and list(recipe.ends) == [100, 150]
     assert recipe.at(0) == (phases["first"], pytest.approx(1e-4))  # a tenth, to warm up
     assert recipe.at(50) == (phases["first"], pytest.approx(5.5e-4))
     assert recipe.at(99)[0].batch == 4 and recipe.at(100)[0].batch == 2
