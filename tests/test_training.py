@@ -233,6 +233,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     for change, message in (
         ({"stpes": 3}, r"unknown key 'stpes'"),
         ({"sources": {}}, r"sources is empty; name at least one"),
+        ({"phases": {"p": phase(1) | {"share": 1.5}}}, r"the shares of phases add up to 1.5; allowed: 0 to 1"),
         ({"phases": {"p": phase(1) | {"batch": "many"}}}, r"phases\.p: batch is 'many'; allowed: int"),
     ):
         recipe.write_text(yaml.safe_dump(right | change))
@@ -282,16 +283,17 @@ def phase(steps: int, adversarial: bool = False) -> dict[str, object]:
     }
 
 
+ADVERSARIAL = Recipe(
+    {"examples": Source("examples", 1.0)},
+    {"adversarial": Phase(3, 2, 1e-3, 1e-4, adversarial=True)},
+    vocoder=SMALL,
+    judged=4096,
+    discriminator_width=8,
+)
+
+
 def test_a_step_moves_everything_and_the_average_follows(segments: Segments) -> None:
-    recipe = Recipe(
-        {"examples": Source("examples", 1.0)},
-        {"adversarial": Phase(3, 2, 1e-3, 1e-4, adversarial=True)},
-        vocoder=SMALL,
-        judged=4096,
-        discriminator_width=8,
-        ema=0.75,
-        warm_up=1,
-    )
+    recipe = replace(ADVERSARIAL, ema=0.75, warm_up=1)
     trainer = Trainer(recipe, segments)
     parts = (trainer.generator, trainer.discriminators)
     before = [[p.detach().clone() for p in part.parameters()] for part in parts]
@@ -319,14 +321,7 @@ def test_what_is_exported_is_mixed_by_the_shares_of_phases(segments: Segments) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 def test_steps_on_a_gpu_are_those_of_the_cpu(segments: Segments) -> None:
-    recipe = Recipe(
-        {"examples": Source("examples", 1.0)},
-        {"adversarial": Phase(3, 2, 1e-3, 1e-4, adversarial=True)},
-        vocoder=SMALL,
-        judged=4096,
-        discriminator_width=8,
-        bfloat16=False,
-    )
+    recipe = replace(ADVERSARIAL, bfloat16=False)
     trainers = [Trainer(recipe, segments, device) for device in ("cpu", "cuda")]
     losses = [[trainer.train_step() for _ in range(3)] for trainer in trainers]
     for on_cpu, on_gpu in zip(*losses, strict=True):

@@ -96,6 +96,9 @@ class Recipe:
         for name in ("sources", "phases"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; name at least one")
+        shares = sum(phase.share for phase in self.phases.values())
+        if not 0 <= shares <= 1:
+            raise ConfigError(f"the shares of phases add up to {shares:g}; allowed: 0 to 1")
 
     @property
     def steps(self) -> int:
