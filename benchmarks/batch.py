@@ -19,7 +19,8 @@ import soundfile
 import torch
 
 from benchmarks.common import environment, finish, table
-from tts_infer import Vocoder, load_vocoder, read_audio, synthesize_batch
+from benchmarks.vocoders import SIZES, make
+from tts_infer import Vocoder, read_audio, synthesize_batch
 from tts_infer.official import OfficialVocos
 
 WORDS = ["the", "one", "two", "three", "green", "house", "river", "morning", "paper", "engine", "quickly", "light"]
@@ -70,32 +71,19 @@ def same_mel_difference(vocoder: Vocoder, clips: list[Path], root: Path) -> floa
     return worst
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--clips", type=int, default=2000)
-    args = parser.parse_args()
-    if shutil.which("espeak-ng") is None:
-        parser.error("espeak-ng is not installed")
-    setting = environment("vocos")
-    print(setting)
-    vocoder = load_vocoder(device="cpu", refine=0)
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "in").mkdir()
-        (root / "official").mkdir()
-        make_clips(root / "in", args.clips)
-        clips = sorted((root / "in").glob("*.wav"))
-        waves = [read_audio(clip, vocoder.sample_rate).samples for clip in clips]
-        start = time.perf_counter()
-        for wave in waves:  # the same work, one by one, without files
-            vocoder(wave)
-        memory_s = time.perf_counter() - start
-        report = synthesize_batch(vocoder, [root / "in"], root / "out")
-        start = time.perf_counter()
-        official_loop(vocoder, clips, root / "official")
-        official_s = time.perf_counter() - start
-        worst = same_mel_difference(vocoder, clips[:100], root)
-    rows: list[dict[str, Any]] = [
+def measure(vocoder: Vocoder, clips: list[Path], root: Path) -> tuple[list[dict[str, Any]], float]:
+    """Seconds and rates of the three, and the largest difference of a batch from the official decode."""
+    waves = [read_audio(clip, vocoder.sample_rate).samples for clip in clips]
+    start = time.perf_counter()
+    for wave in waves:  # the same work, one by one, without files
+        vocoder(wave)
+    memory_s = time.perf_counter() - start
+    report = synthesize_batch(vocoder, clips, root / "out")
+    (root / "official").mkdir()
+    start = time.perf_counter()
+    official_loop(vocoder, clips, root / "official")
+    official_s = time.perf_counter() - start
+    rows = [
         {"what": what, "s": s, "x real time": report.seconds / s, "ratio to official": official_s / s}
         for what, s in (
             ("batch, files to files", report.wall_s),
@@ -103,9 +91,31 @@ def main() -> None:
             ("official loop", official_s),
         )
     ]
-    table(f"{args.clips} clips, {report.seconds:.0f} s of audio", rows)
-    print(f"\nlargest difference from the official decode of the same mels: {worst:.1e} of full scale")
-    finish("batch", {**setting, "largest difference": worst}, rows)
+    return rows, same_mel_difference(vocoder, clips[:100], root)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=int, default=2000)
+    parser.add_argument("--vocoders", nargs="+", choices=SIZES, default=SIZES)
+    args = parser.parse_args()
+    if shutil.which("espeak-ng") is None:
+        parser.error("espeak-ng is not installed")
+    setting = environment("vocos")
+    print(setting)
+    results = []
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "in").mkdir()
+        make_clips(root / "in", args.clips)
+        clips = sorted((root / "in").glob("*.wav"))
+        for size in args.vocoders:
+            (root / size).mkdir()
+            rows, worst = measure(make(size), clips, root / size)
+            table(f"{size}: {args.clips} clips, {rows[0]['s'] * rows[0]['x real time']:.0f} s of audio", rows)
+            print(f"\nlargest difference from the official decode of the same mels: {worst:.1e} of full scale")
+            results += [{"vocoder": size, "largest difference": worst, **row} for row in rows]
+    finish("batch", setting, results)
 
 
 if __name__ == "__main__":

@@ -10,19 +10,15 @@ import sys
 from typing import Any
 
 from benchmarks.common import environment, finish, table
+from benchmarks.vocoders import SIZES
 
 # In a process of its own, because peak memory cannot be reset. Input and output are counted by their size.
 RUN = """
 import json, resource, sys, time, torch
-from tts_infer import Vocoder, load_vocoder, make_placement
-from tts_infer.config import VocoderConfig
-from tts_infer.model import Vocos
+from benchmarks.vocoders import make
 which, frames = sys.argv[1], int(sys.argv[2])
 def mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-if which == "embedded":
-    vocoder = load_vocoder(device="cpu", refine=0)
-else:
-    vocoder = Vocoder(Vocos(VocoderConfig(), "fft").eval().requires_grad_(False), make_placement(device="cpu"), "large")
+vocoder = make(which)
 mel = torch.empty(1, 100, frames).normal_().mul_(2).sub_(5)
 loaded = mb()
 def rate(piece, repeats):
@@ -45,7 +41,7 @@ def main() -> None:
     args = parser.parse_args()
     setting, rows = environment(), []
     print(setting)
-    for which in ("embedded", "large"):
+    for which in SIZES:
         runs: list[dict[str, Any]] = []
         for _ in range(args.repeats):
             command = [sys.executable, "-c", RUN, which, str(args.frames)]

@@ -17,22 +17,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import environment, finish, measure, table
-from tts_infer import Vocoder, load_vocoder, log_mel_error_db, make_placement, read_audio
-from tts_infer.config import VocoderConfig
-from tts_infer.model import Vocos
+from benchmarks.vocoders import SIZES, make
+from tts_infer import Vocoder, log_mel_error_db, read_audio
 
 PUSH = 10
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def vocoders() -> dict[str, Vocoder]:
-    config = VocoderConfig()
-    torch.manual_seed(0)
-    large = Vocos(config, "fft").eval().requires_grad_(False)
-    return {
-        "embedded": load_vocoder(device="cpu", refine=0),
-        "large": Vocoder(large, make_placement(device="cpu"), "large"),
-    }
 
 
 def costs(name: str, vocoder: Vocoder, seconds: float) -> dict[str, Any]:
@@ -107,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
     setting = environment()
     print(setting)
-    found = vocoders()
+    found = {size: make(size) for size in SIZES}
     rows = [costs(name, vocoder, args.seconds) for name, vocoder in found.items()]
     table(f"pushes of {PUSH} frames", rows)
     errors = lookahead(found["embedded"], args.clips or sorted(EXAMPLES.glob("*.wav")))

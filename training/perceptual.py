@@ -105,19 +105,18 @@ class ConsistencyLoss(nn.Module):
     Shape: spectrum (B, L, N) complex, log_mel (B, L, n_mels) -> a scalar
     """
 
-    PASSES = 2
     COMPRESSION = 0.3  # distances count in proportion to |S| ** (this - 1)
 
-    def __init__(self, mel: MelConfig, istft: ISTFT) -> None:
+    def __init__(self, mel: MelConfig, istft: ISTFT, passes: int) -> None:
         super().__init__()
-        self.refinement = Refinement(mel, istft)
+        self.refinement, self.passes = Refinement(mel, istft), passes
         self.hop = mel.hop_length
         self.register_buffer("window", torch.hann_window(mel.n_fft))
 
     def forward(self, spectrum: Tensor, log_mel: Tensor) -> Tensor:
         with torch.no_grad():
             parts = spectrum.real.transpose(1, 2), spectrum.imag.transpose(1, 2)
-            refined = self.refinement(parts, log_mel.transpose(1, 2), self.PASSES)
+            refined = self.refinement(parts, log_mel.transpose(1, 2), self.passes)
             target = stft(self.refinement.istft(*refined), self.get_buffer("window"), self.hop)
             weight = (magnitude(target) + 1e-3).pow(self.COMPRESSION - 1)
         return magnitude((spectrum - target) * weight).mean()

@@ -31,6 +31,7 @@ class Weights:
     log_magnitude: float = 4.0
     phase: float = 2.0
     loudness: float = 150.0
+    disturbance: float = 0.0
     pulses: float = 5.0
     consistency: float = 150.0
     adversarial: float = 4.0
@@ -42,7 +43,7 @@ class Phase:
     """So many steps of some losses, at a learning rate that falls from one value to another along half a cosine.
 
     What is exported is a mean of networks: `share` of it are the averaged weights at the end of this phase. Those at
-    the end of training are the rest.
+    the end of training are the rest, but for the share of those that training began with.
     """
 
     steps: int
@@ -61,6 +62,7 @@ class Recipe:
     Args:
         vocoder: sizes and mel convention, as in an official config.yaml.
         start: a directory in the official layout to go on from; None: from nothing.
+        start_share: of it in the mean that is exported, as with phases.
         start_discriminators: a file that an earlier run exported; None: from nothing. Young ones smear the pulses until
             they have caught up with the vocoder, which takes some 10,000 steps.
         sources: by name.
@@ -71,6 +73,7 @@ class Recipe:
         discriminator_rate: the discriminators' learning rate, relative to the generator's.
         warm_up: steps over which the learning rate of each phase rises.
         ema: decay per step of the averaged weights, which are what is exported.
+        consistency_passes: of refinement, towards whose result the consistency loss pulls.
         bfloat16: autocast of the networks; spectra are always float32.
         save_minutes: between states; what is lost by a kill at most.
         log_steps: between lines of the log, which hold means.
@@ -80,6 +83,7 @@ class Recipe:
     phases: dict[str, Phase]
     vocoder: VocoderConfig = field(default_factory=VocoderConfig)
     start: str | None = None
+    start_share: float = 0.0
     start_discriminators: str | None = None
     segment: int = 16384
     judged: int = 8192
@@ -88,6 +92,7 @@ class Recipe:
     discriminator_rate: float = 1.0
     warm_up: int = 300
     ema: float = 0.999
+    consistency_passes: int = 2
     bfloat16: bool = True
     save_minutes: float = 1.0
     log_steps: int = 100
@@ -96,9 +101,11 @@ class Recipe:
         for name in ("sources", "phases"):
             if not getattr(self, name):
                 raise ConfigError(f"{name} is empty; name at least one")
-        shares = sum(phase.share for phase in self.phases.values())
+        if self.start is None and self.start_share:
+            raise ConfigError(f"start_share is {self.start_share:g}, but there is no start")
+        shares = self.start_share + sum(phase.share for phase in self.phases.values())
         if not 0 <= shares <= 1:
-            raise ConfigError(f"the shares of phases add up to {shares:g}; allowed: 0 to 1")
+            raise ConfigError(f"the shares of start and phases add up to {shares:g}; allowed: 0 to 1")
 
     @property
     def steps(self) -> int:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from training.data import Pool, Segments
 from training.discriminators import Discriminators
+from training.disturbance import DisturbanceLoss
 from training.export import export, export_discriminators
 from training.generator import Generator
 from training.losses import (
@@ -52,16 +53,17 @@ class Trainer:
             _start_from(Path(recipe.start), self.generator)
         self.average = Generator(recipe.vocoder).to(device).requires_grad_(False)
         self.average.load_state_dict(self.generator.state_dict())
-        self.mixed = copy.deepcopy(self.average)  # the shares of the phases that have ended
-        torch._foreach_zero_(list(self.mixed.parameters()))
+        self.mixed = copy.deepcopy(self.average)  # the shares of the start and of the phases that have ended
+        torch._foreach_mul_(list(self.mixed.parameters()), recipe.start_share)
         self.discriminators = Discriminators(recipe.discriminator_width).to(device)
         if recipe.start_discriminators is not None:
             self.discriminators.load_state_dict(read_weights(Path(recipe.start_discriminators)))
         mel = recipe.vocoder.mel
         self.analysis = Analysis(mel).to(device)
         self.loudness = LoudnessLoss(mel.sample_rate).to(device)
+        self.disturbance = DisturbanceLoss(mel.sample_rate).to(device)
         self.pulses = PulseLoss(mel.sample_rate).to(device)
-        self.consistency = ConsistencyLoss(mel, self.generator.head.istft).to(device)
+        self.consistency = ConsistencyLoss(mel, self.generator.head.istft, recipe.consistency_passes).to(device)
         self.optimiser = _optimiser(self.generator)
         self.discriminators_optimiser = _optimiser(self.discriminators)
         self.step = 0
@@ -91,6 +93,7 @@ class Trainer:
         terms = spectral_losses(found, wanted)
         terms["phase"] = phase_loss(phases, wanted[OWN])
         terms["loudness"] = self.loudness(audio, real)
+        terms["disturbance"] = self.disturbance(audio, real)
         terms["pulses"] = self.pulses(audio, real)
         terms["consistency"] = self.consistency(found[OWN].spectrum, wanted[OWN].log_mel)
         values = {}
@@ -112,9 +115,10 @@ class Trainer:
         return values | {name: float(term.detach()) for name, term in terms.items()}
 
     def result(self) -> Generator:
-        """What is exported: the averaged weights, and those at the ends of phases by their shares."""
-        result = copy.deepcopy(self.mixed)
-        _add(result, self.average, 1 - sum(phase.share for end, phase in self.recipe.ends.items() if end <= self.step))
+        """What is exported: the averaged weights, and those of the start and of the ends of phases by their shares."""
+        result, recipe = copy.deepcopy(self.mixed), self.recipe
+        ended = sum(phase.share for end, phase in recipe.ends.items() if end <= self.step)
+        _add(result, self.average, 1 - recipe.start_share - ended)
         return result
 
     def _train_discriminators(self, real: Tensor, generated: Tensor, rate: float) -> tuple[float, Judgement]:

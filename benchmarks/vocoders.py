@@ -1,0 +1,19 @@
+"""The two that are measured."""
+
+from __future__ import annotations
+
+import torch
+
+from tts_infer import Vocoder, load_vocoder, make_placement
+from tts_infer.config import VocoderConfig
+from tts_infer.model import Vocos
+
+SIZES = ("embedded", "large")
+
+
+def make(size: str) -> Vocoder:
+    """`embedded`, without refinement; or `large`: as charactr/vocos-mel-24khz, 13.5 M parameters, random ones."""
+    if size == "embedded":
+        return load_vocoder(device="cpu", refine=0)
+    torch.manual_seed(0)
+    return Vocoder(Vocos(VocoderConfig(), "fft").eval().requires_grad_(False), make_placement(device="cpu"), size)
