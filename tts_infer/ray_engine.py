@@ -1,9 +1,11 @@
 """A batch on a Ray cluster: read, decode in actors that hold the vocoder, write. Imported only when asked for.
 
 Ray Data places the work, moves what is read and decoded, and repeats what dies with an actor or a machine: every step
-may be repeated, because it makes the same bytes and files get their names whole. Sources, outputs and this package
-must be reachable under the same names on every machine; the journal stays with the one process that was called. The
-last bits are those of the processor that decodes: machines of one kind make the bytes that one of them would make.
+may be repeated, because it makes the same bytes and files get their names whole. Where the cluster dies whole, Ray ends
+this process, too, within seconds, with words of its own and exit status 1; the same call goes on from the journal.
+Sources, outputs and this package must be reachable under the same names on every machine; the journal stays with the
+one process that was called. The last bits are those of the processor that decodes: machines of one kind make the bytes
+that one of them would make.
 """
 
 from __future__ import annotations
