@@ -156,6 +156,8 @@ def test_disturbance_forgives_levels_and_minds_what_is_added(speech: Tensor) -> 
     disturbance = DisturbanceLoss(24000)
     assert float(disturbance(speech, speech)) < 0.01  # the roots of their smallest squares
     assert float(disturbance(speech / 8, speech)) < 0.01  # both are brought to one level
+    noisy = speech + 0.02 * speech.std() * torch.randn(speech.shape, generator=torch.Generator().manual_seed(1))
+    assert float(disturbance(noisy / 8, speech / 8)) == pytest.approx(float(disturbance(noisy, speech)), rel=0.03)
     quieter, louder = speech.clone(), speech.clone()
     middle = speech.shape[1] // 2
     quieter[:, middle:] /= 2
@@ -350,7 +352,8 @@ def test_what_is_exported_is_mixed_by_the_shares_of_start_and_phases(segments: S
     phases = {"first": Phase(1, 1, 1e-2, 1e-2, share=0.25), "second": Phase(2, 1, 1e-2, 1e-2)}
     sources = {"examples": Source("examples", 1.0)}
     recipe = Recipe(sources, phases, vocoder=SMALL, ema=0.5, warm_up=1, start=str(tmp_path), start_share=0.125)
-    trainer = Trainer(recipe, segments)
+    trainer = Trainer(replace(recipe, consistency_passes=5), segments)
+    assert trainer.consistency.passes == 5
     start = [p.clone() for p in trainer.average.parameters()]
     for mixed, begin in zip(trainer.result().parameters(), start, strict=True):
         torch.testing.assert_close(mixed, begin)
