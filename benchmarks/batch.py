@@ -37,7 +37,7 @@ def make_clips(folder: Path, count: int) -> None:
 
 def official_loop(vocoder: Vocoder, clips: list[Path], out: Path) -> None:
     """What a script over the official package does: read, features, decode, write."""
-    model = vocoder._pipeline.model
+    model = vocoder.model
     official = OfficialVocos(model.config).eval()
     official.load_state_dict(model.state_dict(), strict=False)
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def same_mel_difference(vocoder: Vocoder, clips: list[Path], root: Path) -> floa
     Of the same mels, because copies of the same audio differ: bins 130 dB below the loudest hold nothing but the
     rounding of whichever STFT made them, and a trained network turns that into other phases.
     """
-    model = vocoder._pipeline.model
+    model = vocoder.model
     official = OfficialVocos(model.config).eval()
     official.load_state_dict(model.state_dict(), strict=False)
     (root / "mels").mkdir()
@@ -97,7 +97,7 @@ def measure(vocoder: Vocoder, clips: list[Path], root: Path) -> tuple[list[dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--vocoders", nargs="+", choices=SIZES, default=SIZES)
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=SIZES)
     args = parser.parse_args()
     if shutil.which("espeak-ng") is None:
         parser.error("espeak-ng is not installed")
@@ -109,12 +109,12 @@ def main() -> None:
         (root / "in").mkdir()
         make_clips(root / "in", args.clips)
         clips = sorted((root / "in").glob("*.wav"))
-        for size in args.vocoders:
+        for size in args.models:
             (root / size).mkdir()
             rows, worst = measure(make(size), clips, root / size)
             table(f"{size}: {args.clips} clips, {rows[0]['s'] * rows[0]['x real time']:.0f} s of audio", rows)
             print(f"\nlargest difference from the official decode of the same mels: {worst:.1e} of full scale")
-            results += [{"vocoder": size, "largest difference": worst, **row} for row in rows]
+            results += [{"model": size, "largest difference": worst, **row} for row in rows]
     finish("batch", setting, results)
 
 

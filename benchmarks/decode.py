@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import environment, finish, measure, table
-from tts_infer import load_vocoder, make_placement
+from benchmarks.vocoders import SIZES, make
+from tts_infer import make_placement
 from tts_infer.config import VocoderConfig
 from tts_infer.model import Vocos
 from tts_infer.official import OfficialVocos
@@ -29,6 +30,7 @@ from tts_infer.vocoder import Vocoder
 
 Decoder = Callable[[Tensor], Any]
 OFFICIAL = "official eager"
+TITLES = {"embedded": "embedded, 3.6 M", "large": "large, 13.5 M, random weights"}
 
 
 def official(config: VocoderConfig, weights: dict[str, Tensor]) -> OfficialVocos:
@@ -160,22 +162,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 94, 938, 5625])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--models", nargs="+", choices=["large", "embedded"], default=["large", "embedded"])
+    parser.add_argument("--models", nargs="+", choices=SIZES, default=SIZES)
     parser.add_argument("--seconds", type=float, default=8.0, help="measuring time of one table (default: 8)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
     args = parser.parse_args()
-    torch.manual_seed(0)
     setting = environment("vocos", "onnxruntime", "openvino")
     print(setting)
     results: list[dict[str, Any]] = []
     with torch.inference_mode():
-        if "large" in args.models:
-            config = VocoderConfig()
-            results += run("large, 13.5 M, random weights", config, Vocos(config, "fft").state_dict(), args)
-        if "embedded" in args.models:
-            vocoder = load_vocoder(device="cpu", refine=0)
-            model = vocoder._pipeline.model
-            results += run("embedded, 3.6 M", model.config, model.state_dict(), args)
+        for size in args.models:
+            model = make(size).model
+            results += run(TITLES[size], model.config, model.state_dict(), args)
     finish("decode", setting, results)
 
 

@@ -170,6 +170,16 @@ def test_disturbance_forgives_levels_and_minds_what_is_added(speech: Tensor) -> 
     assert float(added.mean()) > 3 * float(removed.mean())
 
 
+def test_disturbance_at_another_rate(speech: Tensor) -> None:
+    noise = 0.02 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(1)) * speech.std()
+    noisy, clean = (torch.from_numpy(soxr.resample(x[0].numpy(), 24000, 22050))[None] for x in (speech + noise, speech))
+    found = DisturbanceLoss(22050)(noisy.requires_grad_(), clean)
+    found.backward()
+    # Other frames of the same sound: 0.02 to 0.8 % on three recordings.
+    assert float(found.detach()) == pytest.approx(float(DisturbanceLoss(24000)(speech + noise, speech)), rel=0.02)
+    assert noisy.grad is not None and bool(noisy.grad.isfinite().all())
+
+
 def test_silence_is_not_brought_to_the_level_of_speech() -> None:
     silence, generator = torch.zeros(2, SEGMENT), torch.Generator().manual_seed(0)
     faint = (1e-7 * torch.randn(2, SEGMENT, generator=generator)).requires_grad_()
