@@ -45,8 +45,9 @@ class DisturbanceLoss(nn.Module):
     quarter of the softer one (masking), and once more where power was added, in proportion to how much. Bad frames
     weigh more: by norms of sixth power over a third of a second.
 
-    With noise, the score that follows is that of the `pesq` package within 0.1. Of 22 copies by the third release of the
-    embedded vocoder the mean is 3.39 where the package's is 3.31, and 3.78 where it is 3.66 with 8 passes of refinement.
+    With noise, the score that follows is that of the `pesq` package within 0.1. Of 22 copies by the third release of
+    the embedded vocoder the mean is 3.39 where the package's is 3.31; with 8 passes of refinement, 3.78 where it is
+    3.66.
 
     Args:
         sample_rate: in Hz, at least 16000. Bins are 31.25 Hz wide to 0.1 %, exactly so at multiples of 4000.
