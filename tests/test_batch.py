@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 import tts_infer
-from tts_infer import batch
+from tts_infer import buckets
 from tts_infer.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def test_outputs_equal_single_decodes(inputs: Path, tmp_path: Path, vocoder: tts
 def test_a_second_run_has_nothing_to_do(
     inputs: Path, tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batch, "PIECE_FRAMES", 512)  # several buckets
+    monkeypatch.setattr(buckets, "CPU_FRAMES", 512)  # several buckets
     first = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", container="flac")
     before = contents(tmp_path / "out")
     again = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", container="flac")

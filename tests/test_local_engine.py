@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 
 import tts_infer
-from tts_infer import local_engine
-from tts_infer.buckets import Task
+from tts_infer import buckets, local_engine
+from tts_infer.buckets import Content, Task
 
 
 def some(folder: Path, count: int) -> list[list[Task]]:
@@ -24,11 +28,42 @@ def test_every_bucket_comes_back_once_written(tmp_path: Path, vocoder: tts_infer
     for (outcome,) in local_engine.run(vocoder, some(tmp_path, 9), "pcm16"):
         assert (tmp_path / "out" / outcome.name).is_file() and not outcome.error and not outcome.unwritten
         seen.append(outcome.name)
-    assert seen == [f"{i}.wav" for i in range(9)]
+    assert sorted(seen) == [f"{i}.wav" for i in range(9)]
 
 
 def test_a_refusal_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
-    buckets = some(tmp_path, 9)
-    outcomes = [outcome for done in local_engine.run(vocoder, buckets, "pcm16") for outcome in done]
-    # the refused one, and those that were decoded before that was known
-    assert 1 <= len(outcomes) <= 2 + local_engine._AHEAD and all(outcome.unwritten for outcome in outcomes)
+    done = list(local_engine.run(vocoder, some(tmp_path, 9), "pcm16"))
+    outcomes = [outcome for bucket in done for outcome in bucket]
+    # no thread begins another bucket once one was refused
+    assert 1 <= len(outcomes) <= max(2, torch.get_num_threads()) and all(outcome.unwritten for outcome in outcomes)
+
+
+def test_whoever_stops_listening_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    (tmp_path / "out").mkdir()
+    listening = local_engine.run(vocoder, some(tmp_path, 40), "pcm16")
+    next(listening)
+    listening.close()
+    assert 1 <= len(list((tmp_path / "out").glob("*.wav"))) < 40
+
+
+def test_threads_are_left_as_they_were(
+    tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bucket has one thread; the caller, and threads that begin meanwhile, have what they had."""
+    (tmp_path / "out").mkdir()
+    at_work: list[int] = []
+
+    def decode(mels: Sequence[Content], vocoder: tts_infer.Vocoder) -> list[Content]:
+        at_work.append(torch.get_num_threads())
+        return buckets.decode(mels, vocoder)
+
+    monkeypatch.setattr(local_engine, "decode", decode)
+    elsewhere, before = [], torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for _ in local_engine.run(vocoder, some(tmp_path, 9), "pcm16"):
+            with ThreadPoolExecutor(1) as other:
+                elsewhere += [torch.get_num_threads(), other.submit(torch.get_num_threads).result()]
+    finally:
+        torch.set_num_threads(before)
+    assert at_work == [1] * 9 and elsewhere == [3] * 18

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer import batch
+from tts_infer import buckets
 from tts_infer.journal import Journal
 
 ROOT = Path(__file__).parent.parent
@@ -58,7 +58,7 @@ def calm(
     inputs: Path, tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
 ) -> tts_infer.BatchReport:
     """The same by the local engine, in `calm`."""
-    monkeypatch.setattr(batch, "PIECE_FRAMES", 320)  # one or two to a bucket
+    monkeypatch.setattr(buckets, "CPU_FRAMES", 320)  # one or two to a bucket
     return tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "calm")
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tts_infer.audio import SampleFormat, check_writable
-from tts_infer.buckets import Bucket, Engine, Outcome, Task, frames_of, group
+from tts_infer.buckets import Bucket, Engine, Outcome, Task, bucket_frames, frames_of, group
 from tts_infer.errors import FileError, InputError
 from tts_infer.journal import Entry, Journal
 from tts_infer.local_engine import run as run_here
 from tts_infer.manifest import Container, Item, list_items
-from tts_infer.vocoder import PIECE_FRAMES, Vocoder
+from tts_infer.vocoder import Vocoder
 
 EngineName = Literal["local", "ray"]
 Progress = Callable[[int, int, float], None]
@@ -161,7 +161,8 @@ class _Job:
             if (entry := known.get(str(item.output))) is None or entry.fingerprint != current[entry.output]
         }
         first = 1 + max((entry.bucket for entry in known.values()), default=0)
-        planned = [Entry(output, current[output], bucket) for output, bucket in group(new, first, PIECE_FRAMES)]
+        grouped = group(new, first, bucket_frames(self.vocoder))
+        planned = [Entry(output, current[output], bucket) for output, bucket in grouped]
         self.journal.record(planned)
         return known | {entry.output: entry for entry in planned}
 

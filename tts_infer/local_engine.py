@@ -1,54 +1,56 @@
-"""A batch in this process: reading, decoding and writing side by side."""
+"""A batch in this process: one thread takes a bucket from reading to writing, as many at once as torch has threads.
+
+Whole buckets keep cores busier than the threads of a single decode, which wait for each other many times in every
+layer. And one thread makes the same bits on a machine of any size.
+"""
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
+import torch
 
 from tts_infer.audio import SampleFormat
-from tts_infer.buckets import Bucket, Content, Outcome, decode, read, to_mel, write
+from tts_infer.buckets import Bucket, Outcome, decode, read, to_mel, write
 from tts_infer.vocoder import Vocoder
 
-# Buckets that are read ahead of the one that is decoded, and that may wait for their files to be written.
-_AHEAD = 2
-# Threads for reading and for writing; both mostly wait, or are in C without Python's lock.
-_THREADS = 2
+# Two even where torch has one thread: the one reads or writes while the other decodes.
+_FEWEST = 2
 
 
 def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat) -> Iterator[list[Outcome]]:
     """An engine, see `tts_infer.buckets`."""
-    with ThreadPoolExecutor(_THREADS) as readers, ThreadPoolExecutor(_THREADS) as writers:
-        pending: deque[list[Future[Outcome]]] = deque()
-        for bucket, mels in _ahead(readers, vocoder, buckets):
-            rate, audios = vocoder.sample_rate, decode(mels, vocoder)
-            pending.append(
-                [
-                    writers.submit(write, task, audio, rate, sample_format)
-                    for task, audio in zip(bucket, audios, strict=True)
-                ]
-            )
-            if len(pending) > _AHEAD:
-                outcomes = [future.result() for future in pending.popleft()]
-                yield outcomes
-                if any(outcome.unwritten for outcome in outcomes):
-                    break
-        for futures in pending:
-            yield [future.result() for future in futures]
+    stopped = threading.Event()
+
+    def make(bucket: Bucket) -> list[Outcome]:
+        if stopped.is_set():
+            return []
+        mels = [to_mel(read(task, vocoder.mel_config), vocoder) for task in bucket]
+        made = zip(bucket, decode(mels, vocoder), strict=True)
+        outcomes = [write(task, audio, vocoder.sample_rate, sample_format) for task, audio in made]
+        if any(outcome.unwritten for outcome in outcomes):
+            stopped.set()
+        return outcomes
+
+    with ThreadPoolExecutor(max(_FEWEST, torch.get_num_threads()), initializer=_use_one_thread) as pool:
+        try:
+            # the longest first: begun last, they would keep a single core busy at the end
+            for future in as_completed([pool.submit(make, bucket) for bucket in reversed(buckets)]):
+                if outcomes := future.result():
+                    yield outcomes
+        finally:
+            stopped.set()
 
 
-def _ahead(
-    readers: ThreadPoolExecutor, vocoder: Vocoder, buckets: Sequence[Bucket]
-) -> Iterator[tuple[Bucket, list[Content]]]:
-    """Each bucket with its mels, read while those before it are worked on."""
+def _use_one_thread() -> None:
+    """Let torch compute with the calling thread alone.
 
-    def begin(bucket: Bucket) -> tuple[Bucket, Future[list[Content]]]:
-        return bucket, readers.submit(lambda: [to_mel(read(task, vocoder.mel_config), vocoder) for task in bucket])
-
-    rest = iter(buckets)
-    queue = deque(begin(bucket) for bucket in islice(rest, _AHEAD))
-    while queue:
-        bucket, mels = queue.popleft()
-        queue.extend(begin(following) for following in islice(rest, 1))
-        yield bucket, mels.result()
+    torch keeps its setting per thread, and as well what threads to come will begin with: another thread sets that back.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    restoring = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restoring.start()
+    restoring.join()

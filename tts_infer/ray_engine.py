@@ -59,7 +59,7 @@ def run(
     """An engine, see `tts_infer.buckets`.
 
     Args:
-        vocoder: its weights, placement and threads are those of every actor.
+        vocoder: its weights and placement are those of every actor.
         buckets: what is to do.
         sample_format: how samples are stored.
         address: of a running cluster, as `ray.init` takes it; None: the one that this process is connected to, else
@@ -87,14 +87,13 @@ def _pipeline(vocoder: Vocoder, rows: list[Row], sample_format: SampleFormat) ->
     run also where decoding holds all that are left after a machine has died; and they are actors because workers of
     tasks without CPUs are ended when they pause, and take seconds to begin anew.
     """
-    cpus, gpus = _wanted(vocoder.placement)
-    there = ray.cluster_resources()
-    decoders = max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1) / cpus))
+    gpus, there = _gpus(vocoder.placement), ray.cluster_resources()
+    decoders = max(1, int(there["GPU"] / gpus if gpus else there.get("CPU", 1)))
     beside = ray.data.ActorPoolStrategy(min_size=1, max_size=_BESIDE * decoders)
     decoding = ray.data.ActorPoolStrategy(min_size=1, initial_size=decoders)
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = _through(dataset, beside, _Read, [vocoder.mel_config])
-    dataset = _through(dataset, decoding, _Decode, [ray.put(_recipe(vocoder))], cpus, gpus)
+    dataset = _through(dataset, decoding, _Decode, [ray.put(_recipe(vocoder))], 1, gpus)
     return _through(dataset, beside, _Write, [vocoder.sample_rate, sample_format])
 
 
@@ -119,11 +118,11 @@ class _Read:
 
 
 class _Decode:
-    """One vocoder, with as many threads as where the batch was called, because they decide on the last bits."""
+    """One vocoder and one thread, as in `tts_infer.local_engine`: their number decides on the last bits."""
 
     def __init__(self, recipe: ray.ObjectRef[_Recipe]) -> None:
         made = ray.get(recipe)
-        torch.set_num_threads(made.threads)
+        torch.set_num_threads(1)
         self._vocoder = Vocoder(made.model, made.placement, made.name, made.dtype, made.refine)
 
     def __call__(self, row: Row) -> Row:
@@ -163,7 +162,6 @@ class _Recipe:
     name: str
     dtype: DTypeName
     refine: int
-    threads: int
 
 
 def _recipe(vocoder: Vocoder) -> _Recipe:
@@ -171,7 +169,7 @@ def _recipe(vocoder: Vocoder) -> _Recipe:
     with exclusive(*devices):
         model = copy.deepcopy(vocoder.model).to(CPU)
     placement = _as_seen_there(vocoder.placement)
-    return _Recipe(model, placement, vocoder.name, vocoder.dtype, vocoder.refine, torch.get_num_threads())
+    return _Recipe(model, placement, vocoder.name, vocoder.dtype, vocoder.refine)
 
 
 def _accelerators(placement: Placement) -> list[torch.device]:
@@ -185,12 +183,9 @@ def _as_seen_there(placement: Placement) -> Placement:
     return Placement(**{s: replace(where, device=number.get(where.device, CPU)) for s, where in stages.items()})
 
 
-def _wanted(placement: Placement) -> tuple[int, int]:
-    """CPUs and GPUs of an actor. A machine with fewer CPUs than threads still takes one."""
-    accelerators = len(_accelerators(placement))
-    largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
-    cpus = 1 if accelerators else max(1, min(torch.get_num_threads(), largest))
-    return cpus, accelerators if ray.cluster_resources().get("GPU") else 0
+def _gpus(placement: Placement) -> int:
+    """GPUs that an actor reserves."""
+    return len(_accelerators(placement)) if ray.cluster_resources().get("GPU") else 0
 
 
 def _context() -> ray.data.DataContext:
