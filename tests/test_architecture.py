@@ -20,7 +20,7 @@ LEVELS = [
     {"config"},
     {"inputs", "devices"},
     {"audio"},
-    {"spectral", "timing"},
+    {"spectral", "timing", "banded"},
     {"mel"},
     {"model", "evaluation.metrics", "evaluation.intervals"},
     {"refine", "checkpoint", "packed", "official", "evaluation.griffin_lim"},

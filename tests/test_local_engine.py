@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def test_a_refusal_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
 def test_whoever_stops_listening_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
     (tmp_path / "out").mkdir()
     listening = local_engine.run(vocoder, some(tmp_path, 40), "pcm16")
+    assert isinstance(listening, Generator)
     next(listening)
     listening.close()
     assert 1 <= len(list((tmp_path / "out").glob("*.wav"))) < 40

@@ -168,8 +168,10 @@ def test_overlap_add_is_the_adjoint_of_frame(n_fft: int, hop: int) -> None:
     frames = frame(x, n_fft, hop)
     assert torch.equal(frames, x.unfold(1, n_fft, hop))
     other = torch.randn(frames.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    added = overlap_add(other, hop).reshape(1, -1)[:, : x.shape[1]]
-    assert torch.allclose((frames * other).sum(), (x * added).sum(), rtol=1e-12)  # <Fx, y> = <x, F'y> in float64
+    window = torch.linspace(1, 2, n_fft, dtype=torch.float64)
+    added = overlap_add(other, hop, window).reshape(1, -1)[:, : x.shape[1]]
+    # <wFx, y> = <x, F'wy> in float64
+    assert torch.allclose((frames * window * other).sum(), (x * added).sum(), rtol=1e-12)
 
 
 def test_bases_are_exact_where_they_must_be() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import torch
@@ -25,11 +26,11 @@ CONFIG_FILE = "config.yaml"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 ASSETS = Path(__file__).parent / "assets"
 
-# Constants that official checkpoints store beside the weights: checkpoint key -> our buffer. They are computed here,
+# Constants that official checkpoints store beside the weights: checkpoint key -> our attribute. They are computed here,
 # and compared, because a filterbank that differs means a mel convention that differs.
 STORED_CONSTANTS = {
     "feature_extractor.mel_spec.spectrogram.window": "feature_extractor.stft.window",
-    "feature_extractor.mel_spec.mel_scale.fb": "feature_extractor.filterbank",
+    "feature_extractor.mel_spec.mel_scale.fb": "feature_extractor.filterbank.matrix",
     "head.istft.window": "head.istft.window",
 }
 # They were computed in float32, and may be stored in half precision; another convention differs by 0.1 and more.
@@ -205,7 +206,7 @@ def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path
 def _check_constants(model: Vocos, constants: dict[str, Tensor], path: Path) -> None:
     """Compare stored windows and filterbanks with ours."""
     for key, stored in constants.items():
-        ours = model.get_buffer(STORED_CONSTANTS[key])
+        ours = attrgetter(STORED_CONSTANTS[key])(model)
         if stored.shape != ours.shape or (stored.float() - ours).abs().max() > _CONSTANT_TOLERANCE * ours.abs().max():
             raise CheckpointError(
                 f"{path}: stored {key} differs from the one that {CONFIG_FILE} describes; the checkpoint was trained "

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tts_infer.model import Edges, StreamEdges
 from tts_infer.refine import Refinement, Spectrum
-from tts_infer.spectral import ISTFT, overlap_add
+from tts_infer.spectral import ISTFT
 
 
 class Backbone(Protocol):
@@ -104,7 +104,7 @@ class ISTFTStream:
         istft, pieces = self.istft, real.shape[2]
         # an FFT of no frames is an error
         frames = istft.frames(real, imag) if pieces else real.new_zeros(real.shape[0], 0, istft.n_fft)
-        rows = overlap_add(frames, istft.hop_length)
+        rows = istft.overlap_add(frames)
         if self.tail is not None:
             rows[:, : self.tail.shape[1]] += self.tail
         first, self.seen = self.seen, self.seen + pieces

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tts_infer.banded import BandedProduct
 from tts_infer.config import MelConfig, MelScale, SpectralMethod
 from tts_infer.spectral import STFT
 
@@ -69,7 +69,7 @@ class LogMel(nn.Module):
 
     Args:
         config: the convention.
-        method: how the STFT is computed, see `STFT`.
+        method: how STFT and filters are computed, see `STFT` and `BandedProduct`.
 
     Shape: (B, T) -> (B, n_mels, L), L as in `STFT`
     Raises:
@@ -79,14 +79,11 @@ class LogMel(nn.Module):
         slaney, power_eps 1e-9, log_floor 1e-5 and padding "same".
     """
 
-    filterbank: Tensor
-
     def __init__(self, config: MelConfig, method: SpectralMethod = "matmul") -> None:
         super().__init__()
         self.config = config
         self.stft = STFT(config.n_fft, config.hop_length, config.win_length, config.padding, method)
-        filterbank = torch.from_numpy(mel_filterbank(config).astype(np.float32))
-        self.register_buffer("filterbank", filterbank, persistent=False)
+        self.filterbank = BandedProduct(mel_filterbank(config), method)
 
     def forward(self, audio: Tensor) -> Tensor:
         padded = self.stft.padded(audio)
@@ -101,9 +98,9 @@ class LogMel(nn.Module):
 
     def _log_mel(self, padded: Tensor) -> Tensor:
         real, imag = self.stft.transform(padded)
-        power = real.square().add_(imag.square())
+        power = real.square().addcmul_(imag, imag)
         if self.config.power_eps:
             power += self.config.power_eps
         magnitude = power.sqrt_() if self.config.power == 1 else power
-        mel = torch.matmul(magnitude.transpose(1, 2), self.filterbank)
+        mel = self.filterbank(magnitude.transpose(1, 2))
         return mel.clamp_min_(self.config.log_floor).log_().transpose(1, 2).contiguous()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tts_infer.banded import BandedProduct
 from tts_infer.config import MelConfig
 from tts_infer.errors import InputError
 from tts_infer.mel import mel_filterbank
@@ -39,7 +40,7 @@ class Refinement(nn.Module):
 
     Args:
         mel: the convention of the mels.
-        istft: the inverse transform; the forward one is computed by its method, so all is real-valued with "matmul".
+        istft: the inverse transform; everything else is computed by its method, so all is real-valued with "matmul".
 
     Raises:
         InputError: the mel's STFT is not that of the spectrum, so that magnitudes of one say nothing about the other.
@@ -47,8 +48,6 @@ class Refinement(nn.Module):
         magnitudes are known; here only their mels are, and the network's own are the beginning.
     """
 
-    filterbank: Tensor
-    spread: Tensor
     unfiltered: Tensor
 
     def __init__(self, mel: MelConfig, istft: ISTFT) -> None:
@@ -64,9 +63,9 @@ class Refinement(nn.Module):
         filters = mel_filterbank(mel)
         total = filters.sum(1, keepdims=True)
         spread = np.divide(filters, total, out=np.zeros_like(filters), where=total > 0)
-        for name, values in (("filterbank", filters), ("spread", spread.T), ("unfiltered", total[:, 0] <= 0)):
-            buffer = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-            self.register_buffer(name, buffer, persistent=False)
+        self.filterbank = BandedProduct(filters, istft.method)
+        self.spread = BandedProduct(np.ascontiguousarray(spread.T), istft.method)
+        self.register_buffer("unfiltered", torch.from_numpy(total[:, 0] <= 0).float(), persistent=False)
 
     @property
     def reach(self) -> int:
@@ -99,15 +98,15 @@ class Refinement(nn.Module):
     def pull(self, consistent: Spectrum, before: Spectrum | None, wanted: Tensor) -> Spectrum:
         """The last two steps of a pass. Shape: 2 x (B, N, L), the same or None, (B, L, n_mels) -> 2 x (B, N, L)"""
         real, imag = (part.transpose(1, 2) for part in consistent)
-        power = real.square() + imag.square()
+        power = real.square().addcmul_(imag, imag)
         scale = self._gain(power, wanted)
         if before is not None:
             real, imag = (
-                now + MOMENTUM * (now - then.transpose(1, 2)) for now, then in zip((real, imag), before, strict=True)
+                torch.lerp(then.transpose(1, 2), now, 1 + MOMENTUM)
+                for now, then in zip((real, imag), before, strict=True)
             )
-            moved = real.square() + imag.square()
-            # the quotient of the roots; 0 / 0 is 0
-            scale = scale * (power / moved.clamp_min(torch.finfo(moved.dtype).tiny)).sqrt()
+            moved = real.square().addcmul_(imag, imag).clamp_min_(torch.finfo(power.dtype).tiny)
+            scale *= power.div_(moved).sqrt_()  # the quotient of the magnitudes; 0 / 0 is 0
         return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
 
     def _gain(self, power: Tensor, wanted: Tensor) -> Tensor:
@@ -115,10 +114,10 @@ class Refinement(nn.Module):
         size = power.sqrt() if self.config.power == 1 else power
         gain: Tensor | None = None
         for _ in range(CORRECTIONS):
-            mel = torch.matmul(size, self.filterbank).clamp_min(self.config.log_floor)
-            ratio = (wanted / mel).clamp(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
-            step = torch.matmul(ratio, self.spread) + self.unfiltered
-            gain = step if gain is None else gain * step
-            size = size * step
+            mel = self.filterbank(size if gain is None else size * gain)
+            ratio = wanted / mel.clamp_min_(self.config.log_floor)
+            step = self.spread(ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION))
+            gain = step if gain is None else gain.mul_(step)
         assert gain is not None
-        return gain if self.config.power == 1 else gain.sqrt()
+        gain += self.unfiltered  # bins that no filter sees have nothing of any step
+        return gain if self.config.power == 1 else gain.sqrt_()
