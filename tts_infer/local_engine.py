@@ -34,7 +34,8 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
             stopped.set()
         return outcomes
 
-    with ThreadPoolExecutor(max(_FEWEST, torch.get_num_threads()), initializer=_use_one_thread) as pool:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(max(_FEWEST, threads), initializer=_use_one_thread, initargs=(threads,)) as pool:
         try:
             # the longest first: begun last, they would keep a single core busy at the end
             for future in as_completed([pool.submit(make, bucket) for bucket in reversed(buckets)]):
@@ -44,13 +45,14 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
             stopped.set()
 
 
-def _use_one_thread() -> None:
-    """Let torch compute with the calling thread alone.
+def _use_one_thread(others: int) -> None:
+    """Let torch compute with the calling thread alone, and in threads to come with `others`.
 
-    torch keeps its setting per thread, and as well what threads to come will begin with: another thread sets that back.
+    What torch is told holds for the thread that says it, and for those to come: so another one says it last. A thread
+    begins with what holds then when it first asks or computes, whatever it said before: so this one asks.
     """
-    before = torch.get_num_threads()
+    torch.get_num_threads()
     torch.set_num_threads(1)
-    restoring = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restoring = threading.Thread(target=torch.set_num_threads, args=(others,))
     restoring.start()
     restoring.join()
