@@ -200,6 +200,10 @@ def known_vocoders() -> dict[str, KnownVocoder]:
     return {e.name: e for e in sorted(entries, key=lambda e: (e.source != "embedded", e.name))}
 
 
+# In C where the yaml package was built with it: ten times as fast, and as safe.
+_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping, with the safe loader.
 
@@ -207,7 +211,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is no YAML, or holds something else than a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _SAFE_LOADER)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     except yaml.YAMLError as error:
