@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cache
 from types import ModuleType
 from typing import get_args
@@ -128,15 +128,20 @@ def require_dtype(device: torch.device, dtype: DTypeName) -> None:
         raise PlacementError(f"dtype {dtype!r} is {refusal}; use {' or '.join(map(repr, better))}")
 
 
-@contextmanager
-def exclusive(*devices: torch.device) -> Iterator[None]:
+def exclusive(*devices: torch.device) -> AbstractContextManager[None]:
     """Hold the process-wide lock of every accelerator among `devices`; the CPU is never locked.
 
     Two threads that encode work for one MPS device can crash the process (pytorch#197805), and web servers run their
     handlers in threads. Locks are taken in one global order, so two holders cannot wait for each other.
     """
+    accelerators = [device for device in devices if device.type != "cpu"]
+    return _held(sorted(set(accelerators), key=str)) if accelerators else nullcontext()
+
+
+@contextmanager
+def _held(devices: list[torch.device]) -> Iterator[None]:
     with ExitStack() as stack:
-        for device in sorted({d for d in devices if d.type != "cpu"}, key=str):
+        for device in devices:
             with _locks_guard:
                 lock = _locks.setdefault(device, threading.RLock())
             stack.enter_context(lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 from collections.abc import Sequence
@@ -181,7 +182,7 @@ def _require_finite_content(tensor: Tensor, what: str) -> None:
     if tensor.numel() == 0:
         raise InputError(f"{what} is empty: shape {_shape(tensor)}")
     # a sum is finite only if every term is, and is several times cheaper than testing each
-    if not torch.isfinite(tensor.sum()):
+    if not math.isfinite(tensor.sum().item()):
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             raise InputError(f"{what} holds {bad} NaN or infinite values of {tensor.numel()}")

@@ -4,6 +4,9 @@ torch's own linear calls MKL, which reaches about half of what this gives, and s
 packed products give every row the same bits whatever rows are beside it, so pieces, batches and streams agree to the
 last digit. The operators are private to torch (its compiler emits them), so nothing else knows them, and `problem`
 says before anything is packed whether they exist here and are right. The modules in `model.py` remain the reference.
+
+What is packed here is neither trained, moved nor stored again, so these are plain callables: for a few frames, what
+`nn.Module` does around every call costs a tenth of the decode.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -60,19 +63,20 @@ def _difference(got: Tensor, expected: Tensor) -> float:
     return float((got.double() - expected).abs().max() / expected.abs().max())
 
 
-class PackedLinear(nn.Module):
+class PackedLinear:
     """A linear layer whose weight is packed in the layout that oneDNN's kernels read. CPU only.
 
     Shape: (..., in) -> (..., out), in the packed dtype
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: DTypeName) -> None:
-        super().__init__()
         self.dtype = _DTYPES[dtype]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(self.dtype).contiguous(), None)
         self.bias = bias.to(self.dtype)
+        self._pointwise = torch.ops.mkldnn._linear_pointwise.default
+        self._binary = torch.ops.mkldnn._linear_pointwise.binary
 
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         return self._product(x, "none", "")
 
     def gelu(self, x: Tensor) -> Tensor:
@@ -83,16 +87,25 @@ class PackedLinear(nn.Module):
         """The product, and the sum of it and `other` in float32."""
         if self.dtype != torch.float32:
             return other + self(x)
-        total: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self.weight, self.bias, "add")
+        total: Tensor = self._binary(x, other, self.weight, self.bias, "add")
         return total
 
     def _product(self, x: Tensor, activation: str, variant: str) -> Tensor:
-        x = x.to(self.dtype)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, activation, [], variant)
+        out: Tensor = self._pointwise(x.to(self.dtype), self.weight, self.bias, activation, [], variant)
         return out
 
 
-class PackedConvolution(nn.Module):
+class Norm:
+    """`nn.LayerNorm` over the last axis. Shape: (..., H) -> the same"""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._constants = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.layer_norm(x, *self._constants)
+
+
+class PackedConvolution:
     """A convolution over time as one product per tap, each added to the sum of those before.
 
     One product over all taps would be a little faster, but it sums several hundred large terms in a row: the rounding
@@ -102,64 +115,58 @@ class PackedConvolution(nn.Module):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
         nothing = torch.zeros_like(bias)
         taps = enumerate(weight.unbind(2))
-        self.taps = nn.ModuleList(PackedLinear(tap, nothing if k else bias, "float32") for k, tap in taps)
+        self.first, *self.others = (PackedLinear(tap, nothing if k else bias, "float32") for k, tap in taps)
 
-    def forward(self, extended: Tensor) -> Tensor:
-        length = extended.shape[1] - len(self.taps) + 1
-        first, *others = cast("list[PackedLinear]", list(self.taps))
-        total: Tensor = first(extended[:, :length])
-        for k, tap in enumerate(others, start=1):
+    def __call__(self, extended: Tensor) -> Tensor:
+        length = extended.shape[1] - len(self.others)
+        total = self.first(extended[:, :length])
+        for k, tap in enumerate(self.others, start=1):
             total = tap.add(extended[:, k : k + length], total)
         return total
 
 
-class PackedDepthwise(nn.Module):
+class PackedDepthwise:
     """A convolution over time of each channel by itself, channels last from end to end.
 
     Shape: (B, L + 2 REACH, H) -> (B, L, H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
         channels = weight.shape[0]
         image = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        self.geometry = ([0, 0], [1, 1], [1, 1], channels)  # padding, stride, dilation, groups
+        geometry = ([0, 0], [1, 1], [1, 1], channels)  # padding, stride, dilation, groups
         likely = [1, channels, 1, 100]  # sizes that the layout is chosen for; others are as right
-        self.kernel = torch.ops.mkldnn._reorder_convolution_weight(image, *self.geometry, likely)
-        self.bias = bias
+        kernel = torch.ops.mkldnn._reorder_convolution_weight(image, *geometry, likely)
+        self._constants: tuple[Any, ...] = (kernel, bias, *geometry, "none", [], "")
+        self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
 
-    def forward(self, extended: Tensor) -> Tensor:
+    def __call__(self, extended: Tensor) -> Tensor:
         image = extended.transpose(1, 2).unsqueeze(2)  # in memory this is a channels-last image already
-        geometry = self.geometry
-        mixed: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            image, self.kernel, self.bias, *geometry, "none", [], ""
-        )
+        mixed: Tensor = self._pointwise(image, *self._constants)
         return mixed.squeeze(2).transpose(1, 2)
 
 
-class PackedBlock(nn.Module):
+class PackedBlock:
     """`ConvNeXtBlock`, with its layer scale folded into the second linear layer.
 
     Shape: (B, L + 2 REACH, H) -> (B, L, H)
     """
 
     def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
-        super().__init__()
         scale = block.gamma
         assert block.dwconv.bias is not None
-        self.dwconv, self.norm = PackedDepthwise(block.dwconv.weight, block.dwconv.bias), block.norm
+        self.dwconv, self.norm = PackedDepthwise(block.dwconv.weight, block.dwconv.bias), Norm(block.norm)
         self.pwconv1 = PackedLinear(block.pwconv1.weight, block.pwconv1.bias, dtype)
         self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
 
-    def forward(self, extended: Tensor) -> Tensor:
+    def __call__(self, extended: Tensor) -> Tensor:
         frames = self.norm(self.dwconv(extended))
         return self.pwconv2.add(self.pwconv1.gelu(frames), extended[:, REACH:-REACH])
 
 
-class PackedBackbone(nn.Module):
+class PackedBackbone:
     """`VocosBackbone` by packed products; runs wherever that one does, with the same `Edges`.
 
     Args:
@@ -170,35 +177,32 @@ class PackedBackbone(nn.Module):
     """
 
     def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
-        super().__init__()
         self.reach, self.hidden_size = backbone.reach, backbone.hidden_size
         assert backbone.embed.bias is not None
         self.embed = PackedConvolution(backbone.embed.weight, backbone.embed.bias)
-        self.norm, self.final_layer_norm = backbone.norm, backbone.final_layer_norm
-        self.convnext = nn.ModuleList(PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext)
+        self.norm, self.final_layer_norm = Norm(backbone.norm), Norm(backbone.final_layer_norm)
+        self.convnext = [PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext]
 
-    def forward(self, features: Tensor, edges: Edges | None = None) -> Tensor:
+    def __call__(self, features: Tensor, edges: Edges | None = None) -> Tensor:
         edges = edges or Edges()
         x = self.norm(self.embed(edges(0, features.transpose(1, 2))))
         for layer, block in enumerate(self.convnext, start=1):
             x = block(edges(layer, x))
-        hidden: Tensor = self.final_layer_norm(x)
-        return hidden
+        return self.final_layer_norm(x)
 
 
-class PackedHead(nn.Module):
+class PackedHead:
     """`ISTFTHead` by packed products, log-magnitude and phase apart, so that each is contiguous.
 
     Shape: (B, L, H) -> real, imag of (B, N, L), float32
     """
 
     def __init__(self, head: ISTFTHead, dtype: DTypeName) -> None:
-        super().__init__()
         weights, biases = head.out.weight.chunk(2), head.out.bias.chunk(2)
         self.log_magnitude = PackedLinear(weights[0], biases[0], dtype)
         self.phase = PackedLinear(weights[1], biases[1], dtype)
 
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         magnitude = self.log_magnitude(hidden).float().exp_().clamp_max_(MAX_MAGNITUDE)
         phase = self.phase(hidden).float()
         imag = phase.sin().mul_(magnitude)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -103,8 +104,8 @@ class StageTrial:
         return all(self.once_ms() * margin < other.once_ms() for _ in range(_ROUNDS))
 
     @cached_property
-    def _prepared(self) -> tuple[nn.Module, list[Tensor]]:
-        module = _module(self.stage, self.method, self.dtype).to(self.device)
+    def _prepared(self) -> tuple[Callable[..., Any], list[Tensor]]:
+        module = stage_module(_module(self.stage, self.method).to(self.device), self.method, self.dtype)
         return module, [t.to(self.home) for t in _operands(self.stage)]
 
     def _run(self) -> list[Tensor]:
@@ -121,7 +122,7 @@ def _difference(got: Tensor, want: Tensor) -> float:
     return float((got.float() - want).abs().max() / want.abs().max())
 
 
-def _module(stage: Stage, method: Method, dtype: DTypeName) -> nn.Module:
+def _module(stage: Stage, method: Method) -> nn.Module:
     """The stage as the default `VocoderConfig` describes it, with made-up weights.
 
     Nothing is drawn: neither does a check disturb the process's random numbers, nor do two machines differ.
@@ -136,11 +137,11 @@ def _module(stage: Stage, method: Method, dtype: DTypeName) -> nn.Module:
         module = VocosBackbone(BackboneConfig(num_layers=2)) if stage == "backbone" else ISTFTHead(HeadConfig(), "fft")
     weights = {name: _weight(name, parameter) for name, parameter in module.state_dict().items()}
     module.load_state_dict(weights, assign=True)
-    return stage_module(module.requires_grad_(False), method, dtype)
+    return module.requires_grad_(False)
 
 
 def stage_module(module: nn.Module, method: Method, dtype: DTypeName) -> Any:
-    """The reference modules of backbone or head, or what computes the same by another method."""
+    """The modules of a stage as they are, or what computes the same by packed products."""
     if method != "packed":
         return module
     if isinstance(module, VocosBackbone):

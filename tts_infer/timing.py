@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypedDict
 
 import torch
@@ -50,11 +50,9 @@ class StageTimer:
         self.enabled = enabled
         self.records: list[StageRecord] = []
 
-    @contextmanager
-    def stage(self, name: str, device: torch.device, method: str) -> Iterator[None]:
+    def stage(self, name: str, device: torch.device, method: str) -> AbstractContextManager[None]:
         """Run the body as stage `name` on `device`."""
-        with self._timed(name, str(device), method, (device,), 0):
-            yield
+        return self._run(name, str(device), method, (device,), 0)
 
     def move(self, tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
         """Bring what belongs together to `device`, as one recorded transfer if it is elsewhere."""
@@ -62,22 +60,22 @@ class StageTimer:
         if source == device:
             return tensors
         moved_bytes = sum(t.numel() * t.element_size() for t in tensors)
-        with self._timed(TRANSFER, f"{source}->{device}", "copy", (source, device), moved_bytes):
+        with self._run(TRANSFER, f"{source}->{device}", "copy", (source, device), moved_bytes):
             return tuple(t.to(device) for t in tensors)
 
-    @contextmanager
-    def _timed(
+    def _run(
         self, name: str, where: str, method: str, devices: tuple[torch.device, ...], moved_bytes: int
-    ) -> Iterator[None]:
+    ) -> AbstractContextManager[None]:
+        record: StageRecord = {"stage": name, "device": where, "method": method, "ms": 0.0, "bytes": moved_bytes}
+        return self._timed(record, devices) if self.enabled else exclusive(*devices)
+
+    @contextmanager
+    def _timed(self, record: StageRecord, devices: tuple[torch.device, ...]) -> Iterator[None]:
         with exclusive(*devices):
-            if not self.enabled:
-                yield
-                return
             for device in devices:
                 synchronise(device)
             start = time.perf_counter()
             yield
             for device in devices:
                 synchronise(device)
-            ms = (time.perf_counter() - start) * 1e3
-        self.records.append({"stage": name, "device": where, "method": method, "ms": ms, "bytes": moved_bytes})
+            self.records.append({**record, "ms": (time.perf_counter() - start) * 1e3})
