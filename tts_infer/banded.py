@@ -32,7 +32,8 @@ class BandedProduct(nn.Module):
         borders = [self._columns * i // count for i in range(count + 1)]
         self._blocks: list[tuple[str, slice, slice]] = []
         for i, (start, stop) in enumerate(pairwise(borders)):
-            rows, columns = _used_rows(matrix[:, start:stop]), slice(start, stop)
+            columns = slice(start, stop)
+            rows = slice(0, self._rows) if method == "matmul" else _used_rows(matrix[:, columns])
             block = torch.from_numpy(matrix[rows, columns].astype(np.float32, order="C"))
             self.register_buffer(f"block{i}", block, persistent=False)
             self._blocks.append((f"block{i}", rows, columns))

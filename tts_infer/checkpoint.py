@@ -203,10 +203,16 @@ def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path
         raise CheckpointError(f"weights in {path} do not fit {CONFIG_FILE}; {'; '.join(found)}")
 
 
+def constants_of(model: Vocos) -> dict[str, Tensor]:
+    """What official checkpoints store beside the weights, as it is computed here."""
+    return {key: attrgetter(ours)(model) for key, ours in STORED_CONSTANTS.items()}
+
+
 def _check_constants(model: Vocos, constants: dict[str, Tensor], path: Path) -> None:
     """Compare stored windows and filterbanks with ours."""
+    computed = constants_of(model)
     for key, stored in constants.items():
-        ours = attrgetter(STORED_CONSTANTS[key])(model)
+        ours = computed[key]
         if stored.shape != ours.shape or (stored.float() - ours).abs().max() > _CONSTANT_TOLERANCE * ours.abs().max():
             raise CheckpointError(
                 f"{path}: stored {key} differs from the one that {CONFIG_FILE} describes; the checkpoint was trained "
