@@ -63,6 +63,12 @@ def test_an_accelerator_has_one_user_and_the_cpu_many() -> None:
     assert not _blocked(first)
 
 
+def test_every_device_is_held() -> None:
+    first, second = torch.device("emu", 3), torch.device("emu", 4)
+    with exclusive(second, CPU, first):
+        assert _blocked(first) and _blocked(second)
+
+
 def test_one_thread_may_take_a_device_twice() -> None:
     def twice() -> None:
         with exclusive(torch.device("emu", 2)), exclusive(torch.device("emu", 2)):
