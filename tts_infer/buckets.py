@@ -22,7 +22,6 @@ from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.inputs import FEATURE_SUFFIXES, as_features, read_features
-from tts_infer.parity import STAGES
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
 # Frames of a bucket on CPUs: what a core computes of them stays in its caches, and few files make work for many cores.
@@ -74,8 +73,7 @@ def frames_of(source: Path, config: MelConfig) -> int:
 
 def bucket_frames(vocoder: Vocoder) -> int:
     """How many frames a bucket should have: on accelerators, as many as are decoded at once."""
-    on_cpu = all(vocoder.placement[stage].device == CPU for stage in STAGES)
-    return CPU_FRAMES if on_cpu else PIECE_FRAMES
+    return CPU_FRAMES if vocoder.placement.devices == {CPU} else PIECE_FRAMES
 
 
 def group(sizes: Mapping[str, int], first: int, limit: int) -> Iterator[tuple[str, int]]:

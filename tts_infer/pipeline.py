@@ -7,14 +7,13 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import cast
 
-import torch
 from torch import Tensor
 
 from tts_infer.config import DTypeName, SpectralMethod
 from tts_infer.devices import exclusive, precision, release_memory, require_dtype
 from tts_infer.incremental import BackboneStream, ISTFTStream, RefinementStream
 from tts_infer.model import RaggedEdges, Vocos
-from tts_infer.parity import STAGES, stage_module
+from tts_infer.parity import stage_module
 from tts_infer.placement import Placement, StagePlacement
 from tts_infer.refine import Refinement, Spectrum
 from tts_infer.timing import StageTimer
@@ -37,7 +36,7 @@ class Pipeline:
             require_dtype(place.device, dtype)
         self.model, self.placement, self.dtype = model, placement, dtype
         model.use_methods(cast(SpectralMethod, placement.mel.method), cast(SpectralMethod, placement.istft.method))
-        with exclusive(*self.devices):
+        with exclusive(*placement.devices):
             model.feature_extractor.to(placement.mel.device)
             model.backbone.to(placement.backbone.device)
             model.head.out.to(placement.head.device)
@@ -45,13 +44,9 @@ class Pipeline:
         self.backbone = stage_module(model.backbone, placement.backbone.method, dtype)
         self.head = stage_module(model.head, placement.head.method, dtype)
 
-    @property
-    def devices(self) -> set[torch.device]:
-        return {self.placement[stage].device for stage in STAGES}
-
     def release_memory(self) -> None:
         """Give back what accelerators keep cached."""
-        for device in self.devices:
+        for device in self.placement.devices:
             release_memory(device)
 
     def mel(self, audio: Tensor, timer: StageTimer) -> Tensor:

@@ -69,6 +69,10 @@ class Placement:
         placed: StagePlacement = getattr(self, stage)
         return placed
 
+    @property
+    def devices(self) -> set[torch.device]:
+        return {self[stage].device for stage in STAGES}
+
     def __str__(self) -> str:
         return ",".join(f"{stage}={self[stage].device}/{self[stage].method}" for stage in STAGES)
 

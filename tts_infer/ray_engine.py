@@ -173,7 +173,7 @@ def _recipe(vocoder: Vocoder) -> _Recipe:
 
 
 def _accelerators(placement: Placement) -> list[torch.device]:
-    return sorted({placement[stage].device for stage in STAGES} - {CPU}, key=str)
+    return sorted(placement.devices - {CPU}, key=str)
 
 
 def _as_seen_there(placement: Placement) -> Placement:

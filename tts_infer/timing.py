@@ -66,8 +66,9 @@ class StageTimer:
     def _run(
         self, name: str, where: str, method: str, devices: tuple[torch.device, ...], moved_bytes: int
     ) -> AbstractContextManager[None]:
-        record: StageRecord = {"stage": name, "device": where, "method": method, "ms": 0.0, "bytes": moved_bytes}
-        return self._timed(record, devices) if self.enabled else exclusive(*devices)
+        if not self.enabled:
+            return exclusive(*devices)
+        return self._timed({"stage": name, "device": where, "method": method, "ms": 0.0, "bytes": moved_bytes}, devices)
 
     @contextmanager
     def _timed(self, record: StageRecord, devices: tuple[torch.device, ...]) -> Iterator[None]:
