@@ -17,10 +17,11 @@ PACKAGE = ROOT / "tts_infer"
 # A module imports from lower levels only.
 LEVELS = [
     {"errors"},
-    {"config"},
+    {"config", "constants"},
     {"inputs", "devices"},
     {"audio"},
-    {"spectral", "timing", "banded"},
+    {"timing", "dft", "banded"},
+    {"spectral"},
     {"mel"},
     {"model", "evaluation.metrics", "evaluation.intervals"},
     {"refine", "checkpoint", "packed", "official", "evaluation.griffin_lim"},

@@ -18,10 +18,11 @@ from tts_infer.audit import shipped_tables
 from tts_infer.checkpoint import load_model, resolve
 from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
 from tts_infer.devices import exclusive
+from tts_infer.dft import dft_basis
 from tts_infer.model import Vocos
 from tts_infer.official import OfficialVocos
 from tts_infer.placement import make_placement
-from tts_infer.spectral import ISTFT, dft_basis
+from tts_infer.spectral import ISTFT
 from tts_infer.vocoder import Vocoder
 
 RELEASES = list(shipped_tables())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.errors import ConfigError, InputError
-from tts_infer.spectral import ISTFT, STFT, dft_basis, frame, overlap_add, reflect_pad
+from tts_infer.spectral import ISTFT, STFT, frame, overlap_add, reflect_pad
 
 METHODS = get_args(SpectralMethod)
 PADDINGS = get_args(Padding)
@@ -172,16 +172,6 @@ def test_overlap_add_is_the_adjoint_of_frame(n_fft: int, hop: int) -> None:
     added = overlap_add(other, hop, window).reshape(1, -1)[:, : x.shape[1]]
     # <wFx, y> = <x, F'wy> in float64
     assert torch.allclose((frames * window * other).sum(), (x * added).sum(), rtol=1e-12)
-
-
-def test_bases_are_exact_where_they_must_be() -> None:
-    cos, sin = dft_basis(1024)
-    assert cos.shape == sin.shape == (513, 513)
-    assert not sin[[0, -1]].any() and not sin[:, [0, -1]].any()
-    assert np.array_equal(cos[-1], np.resize([1.0, -1.0], 513))
-    # rows of a discrete cosine basis are orthogonal, to the rounding of float64
-    full = np.concatenate([cos, cos[:, 1:-1][:, ::-1]], axis=1)
-    assert np.allclose(full @ full.T / 512, np.diag(np.r_[2.0, np.ones(511), 2.0]), atol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.config import SpectralMethod
+from tts_infer.constants import keep_constant
 
 # Three leave out two thirds of what 100 HTK filters of 513 bins multiply. With more, short signals pay more for calls.
 _BLOCKS = 3
@@ -34,8 +35,7 @@ class BandedProduct(nn.Module):
         for i, (start, stop) in enumerate(pairwise(borders)):
             columns = slice(start, stop)
             rows = slice(0, self._rows) if method == "matmul" else _used_rows(matrix[:, columns])
-            block = torch.from_numpy(matrix[rows, columns].astype(np.float32, order="C"))
-            self.register_buffer(f"block{i}", block, persistent=False)
+            keep_constant(self, f"block{i}", matrix[rows, columns])
             self._blocks.append((f"block{i}", rows, columns))
 
     @property

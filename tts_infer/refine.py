@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tts_infer.banded import BandedProduct
 from tts_infer.config import MelConfig
+from tts_infer.constants import keep_constant
 from tts_infer.errors import InputError
 from tts_infer.mel import mel_filterbank
 from tts_infer.spectral import ISTFT, STFT
@@ -65,7 +66,7 @@ class Refinement(nn.Module):
         spread = np.divide(filters, total, out=np.zeros_like(filters), where=total > 0)
         self.filterbank = BandedProduct(filters, istft.method)
         self.spread = BandedProduct(np.ascontiguousarray(spread.T), istft.method)
-        self.register_buffer("unfiltered", torch.from_numpy(total[:, 0] <= 0).float(), persistent=False)
+        keep_constant(self, "unfiltered", (total[:, 0] <= 0).astype(np.float64))
 
     @property
     def reach(self) -> int:

@@ -3,13 +3,8 @@
 Analysis of frame l:    X[k, l] = sum_n w[n] x[l hop + n] exp(-2 pi i k n / n_fft)
 Synthesis:              y[t]    = sum_l w[t - l hop] x_l[t - l hop]  /  sum_l w[t - l hop]^2
 
-With `method="matmul"` the sums over n and k are real matrix products. A cosine is the same at n and n_fft - n, a sine
-the negative, so half of each basis is enough; they are computed in float64 from angles reduced as integers, and stored
-as float32. With `method="fft"` the products are replaced by `torch.fft`; windowing, framing, overlap-add and the window
-envelope are the same code. Frames are cut, and added
-up again, as shifted blocks of `hop` samples: no fold, no unfold, no scatter.
-
-Constants come from numpy: float64 wherever they are made, whatever torch's default dtype and device are.
+The sums over n and k are those of `dft.py`: real matrix products or FFTs. Frames are cut, and added up again, as
+shifted blocks of `hop` samples: no fold, no unfold, no scatter.
 """
 
 from __future__ import annotations
@@ -21,6 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.config import Padding, SpectralMethod
+from tts_infer.constants import keep_constant
+from tts_infer.dft import InverseRealDFT, RealDFT
 from tts_infer.errors import ConfigError, InputError
 
 # Below this the window envelope counts as zero: the threshold of torch.istft.
@@ -36,22 +33,6 @@ def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
     left = (n_fft - win_length) // 2
     return np.pad(window, (left, n_fft - win_length - left))
-
-
-def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """cos and sin of 2 pi k n / n_fft, for k and n from 0 to n_fft // 2.
-
-    k n is reduced modulo n_fft while still an integer, so that no angle is ever large; the sines of DC and Nyquist are
-    exactly zero, and so are those at n = 0 and n_fft / 2.
-
-    Shape: two of (N, N), N = n_fft // 2 + 1; both symmetric
-    """
-    turn = np.arange(n_fft) * (2 * np.pi / n_fft)
-    half = np.arange(n_fft // 2 + 1)
-    index = np.outer(half, half) % n_fft
-    cos, sin = np.cos(turn)[index], np.sin(turn)[index]
-    sin[[0, -1]] = sin[:, [0, -1]] = 0.0
-    return cos, sin
 
 
 def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
@@ -128,11 +109,7 @@ class _Spectral(nn.Module):
             raise ConfigError(f"method is {method!r}; allowed: 'matmul', 'fft'")
         self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
         self.padding, self.method = padding, method
-        self._constant("window", hann_window(win_length, n_fft))
-
-    def _constant(self, name: str, values: NDArray[np.float64]) -> None:
-        """Keep constants as a float32 buffer that moves with the module and is not part of a checkpoint."""
-        self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), persistent=False)
+        keep_constant(self, "window", hann_window(win_length, n_fft))
 
     @property
     def pad(self) -> tuple[int, int]:
@@ -167,9 +144,6 @@ class STFT(_Spectral):
     Source: torch.stft (center=True, pad_mode="reflect"); "same" is the convention of HiFi-GAN's meldataset.py.
     """
 
-    cos_basis: Tensor
-    sin_basis: Tensor
-
     def __init__(
         self,
         n_fft: int,
@@ -179,10 +153,7 @@ class STFT(_Spectral):
         method: SpectralMethod = "matmul",
     ) -> None:
         super().__init__(n_fft, hop_length, win_length, padding, method)
-        if method == "matmul":
-            cos, sin = dft_basis(n_fft)
-            self._constant("cos_basis", cos)
-            self._constant("sin_basis", -sin)
+        self.dft = RealDFT(n_fft, method)
 
     def n_frames(self, samples: int) -> int:
         """Frames that `samples` give."""
@@ -201,17 +172,10 @@ class STFT(_Spectral):
     def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """The transform of a signal, or of a part of one, that is already padded."""
         if self.method == "matmul":
-            frames = frame(padded, self.n_fft, self.hop_length) * self.window
-            bins = self.n_fft // 2 + 1
-            first, mirrored = frames[..., :bins], F.pad(frames[..., bins:].flip(-1), (1, 1))
-            real = torch.matmul(first + mirrored, self.cos_basis)
-            imag = torch.matmul(first - mirrored, self.sin_basis)
-        else:
-            # where FFTs are good so is unfold, a view that the product with the window turns into frames
-            frames = padded.unfold(-1, self.n_fft, self.hop_length) * self.window
-            spectrum = torch.fft.rfft(frames, dim=-1)
-            # every other number of it: whatever follows is faster on numbers that lie side by side
-            real, imag = spectrum.real.contiguous(), spectrum.imag.contiguous()
+            frames = frame(padded, self.n_fft, self.hop_length)
+        else:  # where FFTs are good so is unfold, a view that the product with the window turns into frames
+            frames = padded.unfold(-1, self.n_fft, self.hop_length)
+        real, imag = self.dft(frames * self.window)
         return real.transpose(1, 2), imag.transpose(1, 2)
 
 
@@ -233,8 +197,6 @@ class ISTFT(_Spectral):
         fewest, so one check at construction is enough.
     """
 
-    cos_basis: Tensor
-    sin_basis: Tensor
     envelope: Tensor  # of R frames
 
     def __init__(
@@ -246,13 +208,8 @@ class ISTFT(_Spectral):
         method: SpectralMethod = "matmul",
     ) -> None:
         super().__init__(n_fft, hop_length, win_length, padding, method)
-        if method == "matmul":
-            cos, sin = dft_basis(n_fft)
-            weight = np.full((n_fft // 2 + 1, 1), 2.0 / n_fft)
-            weight[0] = weight[-1] = 1.0 / n_fft  # DC and Nyquist have no mirrored bin
-            self._constant("cos_basis", cos * weight)
-            self._constant("sin_basis", -sin * weight)
-        self._constant("envelope", self._envelope(self.overlap).numpy())
+        self.inverse_dft = InverseRealDFT(n_fft, method)
+        keep_constant(self, "envelope", self._envelope(self.overlap).numpy())
         self._require_invertible()
 
     def n_samples(self, frames: int) -> int:
@@ -291,11 +248,8 @@ class ISTFT(_Spectral):
 
     def frames(self, real: Tensor, imag: Tensor) -> Tensor:
         """Frames, before they are added up. Shape: real, imag of (B, N, L) -> (B, L, n_fft)"""
-        real, imag = real.transpose(1, 2), imag.transpose(1, 2)
-        if self.method == "matmul":
-            even, odd = torch.matmul(real, self.cos_basis), torch.matmul(imag, self.sin_basis)
-            return torch.cat([even + odd, (even - odd)[..., 1:-1].flip(-1)], dim=-1)
-        return torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1)
+        frames: Tensor = self.inverse_dft(real.transpose(1, 2), imag.transpose(1, 2))
+        return frames
 
     def overlap_add(self, frames: Tensor) -> Tensor:
         """The signal, not yet normalised. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
