@@ -82,6 +82,20 @@ def test_a_second_run_has_nothing_to_do(
     assert {name for name in before if before[name] != after[name]} == {"02.flac"}
 
 
+def test_it_can_be_ended_early_and_continued(
+    inputs: Path, tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "CPU_FRAMES", 512)  # several buckets
+    calm = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "calm")
+    ended = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", progress=lambda *_: False)
+    assert 0 < ended.made == len(ended.outputs) < 24 and not ended.failed
+    assert all(calm.outputs[name] == seconds for name, seconds in ended.outputs.items())
+    assert not list((tmp_path / "out").rglob("*.part"))
+    rest = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out")
+    assert rest.made == 24 - ended.made and rest.outputs == calm.outputs
+    assert contents(tmp_path / "out") == contents(tmp_path / "calm")
+
+
 def test_broken_inputs_are_recorded(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], vocoder: tts_infer.Vocoder
 ) -> None:

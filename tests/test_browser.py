@@ -250,6 +250,29 @@ def test_batch_of_files(page: Page, tmp_path: Path) -> None:
     np.testing.assert_array_equal(samples, tts_infer.to_int16(expected()[0].audio[0])[0])
 
 
+def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
+        for i in range(100):
+            archive.write(CLIP, f"{i:03}.wav")
+    open_tab(page, "Batch")
+    page.locator("#batch-files input[type=file]").set_input_files(tmp_path / "many.zip")
+    expect(page.locator("#batch-files")).to_contain_text("many")
+    cancel = page.locator("button#batch-cancel")
+    expect(cancel).to_be_disabled()
+    page.locator("button#batch").click()
+    cancel.click()
+    expect(page.locator("#batch-result tr", has_text="cancelled").last).to_be_visible(timeout=PATIENCE_MS)
+    expect(cancel).to_be_disabled()
+    with page.expect_download() as download:
+        page.locator("#batch-output a").first.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        made = len(archive.namelist()) - 1  # results.csv
+    assert 0 < made < 100
+    expect(page.locator("#batch-result")).to_contain_text(f"{made} of 100 files decoded.")
+    page.locator("button#batch").click()  # the next one is not cancelled
+    expect(page.locator("#batch-result")).to_contain_text("100 of 100 files decoded.", timeout=PATIENCE_MS)
+
+
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
     synthesize(page, CLIP)

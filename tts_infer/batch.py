@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -20,7 +21,7 @@ from tts_infer.manifest import Container, Item, list_items
 from tts_infer.vocoder import Vocoder
 
 EngineName = Literal["local", "ray"]
-Progress = Callable[[int, int, float], None]
+Progress = Callable[[int, int, float], bool | None]
 
 
 @dataclass
@@ -65,7 +66,7 @@ def synthesize_batch(
         sample_format: how samples are stored.
         journal: where progress is kept; None: beside `out_dir`, as `NAME.journal`.
         progress: called after each bucket with the files made in this run so far, those to make, and the seconds of
-            audio made.
+            audio made. False ends the batch early, with what was done kept; the report says nothing of the rest.
         engine: "local": this process; "ray": a Ray cluster, see `tts_infer.ray_engine`. A batch begun by one may be
             continued by the other.
         ray_address: of a running cluster; None: the one this process is connected to, else one on this machine.
@@ -136,8 +137,11 @@ class _Job:
         self.to_make = sum(map(len, waiting))
         refusals: list[str] = []
         try:
-            for outcomes in engine(self.vocoder, waiting, self.sample_format):
-                refusals += self._finish(outcomes, entries, report)
+            with closing(engine(self.vocoder, waiting, self.sample_format)) as work:  # or it would go on meanwhile
+                for outcomes in work:
+                    refusals += self._finish(outcomes, entries, report)
+                    if self.progress and self.progress(report.made, self.to_make, report.seconds) is False:
+                        break
         finally:
             _remove_parts(targets)  # of machines that died
         if refusals:
@@ -146,8 +150,8 @@ class _Job:
             entry = entries[output]
             if entry.error is not None:
                 report.failed[output] = entry.error
-            else:
-                report.outputs[output] = entry.seconds or 0.0
+            elif entry.seconds is not None:
+                report.outputs[output] = entry.seconds
         report.wall_s = time.perf_counter() - start
         return report
 
@@ -189,8 +193,6 @@ class _Job:
         report.clipped_samples += sum(outcome.clipped_samples for outcome in done)
         report.made += sum(outcome.error is None for outcome in done)
         report.seconds += sum(outcome.seconds or 0.0 for outcome in done)
-        if self.progress is not None:
-            self.progress(report.made, self.to_make, report.seconds)
         return [outcome.unwritten for outcome in outcomes if outcome.unwritten is not None]
 
 

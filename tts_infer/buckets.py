@@ -2,13 +2,13 @@
 
 An engine says where and when these steps run, and nothing else; so every engine makes the same bytes. It is a function
 of a vocoder, the buckets to do and a sample format, and yields the outcomes of one bucket after the other, in any
-order, each only when every file of it has its final name. After a file that could not be written it begins no further
-bucket.
+order, each only when every file of it has its final name. After a file that could not be written, and when it is
+closed, it begins no further bucket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +52,8 @@ class Outcome:
     unwritten: str | None = None  # why the system refused to write: the batch stops
 
 
-Engine = Callable[[Vocoder, Sequence[Bucket], SampleFormat], Iterator[list[Outcome]]]
+Work = Generator[list[Outcome], None, None]  # closed, it ends
+Engine = Callable[[Vocoder, Sequence[Bucket], SampleFormat], Work]
 
 
 def frames_of(source: Path, config: MelConfig) -> int:

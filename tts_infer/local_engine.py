@@ -7,20 +7,20 @@ layer. And one thread makes the same bits on a machine of any size.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
 from tts_infer.audio import SampleFormat
-from tts_infer.buckets import Bucket, Outcome, decode, read, to_mel, write
+from tts_infer.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
 from tts_infer.vocoder import Vocoder
 
 # Two even where torch has one thread: the one reads or writes while the other decodes.
 _FEWEST = 2
 
 
-def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat) -> Iterator[list[Outcome]]:
+def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat) -> Work:
     """An engine, see `tts_infer.buckets`."""
     stopped = threading.Event()
 

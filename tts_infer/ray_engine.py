@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 from tts_infer.audio import SampleFormat
-from tts_infer.buckets import Bucket, Content, Outcome, Task, decode, read, to_mel, write
+from tts_infer.buckets import Bucket, Content, Outcome, Task, Work, decode, read, to_mel, write
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.devices import CPU, exclusive
 from tts_infer.errors import InputError
@@ -53,9 +53,7 @@ _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"
 Row = dict[str, bytes]  # one bucket, in one column: Ray's tables know no ragged lists of tensors
 
 
-def run(
-    vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat, address: str | None = None
-) -> Iterator[list[Outcome]]:
+def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat, address: str | None = None) -> Work:
     """An engine, see `tts_infer.buckets`.
 
     Args:

@@ -25,6 +25,10 @@ from ui.texts import Words, label, words_of
 MOST_FILES = 1000
 MOST_BYTES = 1_000_000_000  # unpacked: a small zip can hold a lot of nothing
 COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "error")
+CANCELLED = "cancelled before its turn"
+
+# Sessions that want their batch to end.
+_cancelled: set[str | None] = set()
 
 
 def batch(
@@ -37,6 +41,8 @@ def batch(
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[str, Report]:
     """Decode many files: audio is copied, mels are decoded, zip files are unpacked. A broken file stops nothing.
+
+    Cancelled on the page, it ends with what is done.
 
     Parameters:
         files: audio, mel or zip files
@@ -62,18 +68,38 @@ def batch(
         rows = [{"input": str(path), "output": output} for (_, path), output in zip(inputs, outputs, strict=True)]
         manifest.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
 
-        def show(done: int, count: int, seconds: float) -> None:
+        def show(done: int, count: int, seconds: float) -> bool:
             progress((done, count), desc=words("{seconds:.1f} s of audio").format(seconds=seconds), unit=words("files"))
+            return request is None or request.session_hash not in _cancelled
 
         done = tts_infer.synthesize_batch(model, [manifest], made, progress=show)
+        problems = {output: words(CANCELLED) for output in outputs if output not in done.outputs} | done.failed
         files_done = [
-            row_of(model, name, path, made / output, done.failed.get(output))
+            row_of(model, name, path, made / output, problems.get(output))
             for (name, path), output in zip(inputs, outputs, strict=True)
         ]
         packed = pack(made, files_done)
     report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt, "refine": model.refine}
     report |= {"clipped_samples": done.clipped_samples, "files": files_done}
     return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
+
+
+def begin(request: gr.Request) -> gr.Button:
+    """Let the batch that is asked for be cancelled."""
+    _cancelled.discard(request.session_hash)
+    return gr.Button(interactive=True)
+
+
+def cancel(request: gr.Request) -> gr.Button:
+    """End the batch of this page after the files at hand, or as soon as it begins."""
+    _cancelled.add(request.session_hash)
+    return gr.Button(interactive=False)
+
+
+def end(request: gr.Request) -> gr.Button:
+    """There is nothing to cancel any more."""
+    _cancelled.discard(request.session_hash)
+    return gr.Button(interactive=False)
 
 
 def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -185,7 +211,9 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             files = gr.File(label=label("Audio, mel or zip files"), file_count="multiple", elem_id="batch-files")
-            button = gr.Button(label("Decode all"), variant="primary", elem_id="batch")
+            with gr.Row():
+                button = gr.Button(label("Decode all"), variant="primary", elem_id="batch")
+                stop = gr.Button(label("Cancel"), interactive=False, elem_id="batch-cancel")
             with gr.Accordion(label("Settings"), open=False):
                 settings: list[Any] = [
                     dropdown("Vocoder", vocoders, vocoders[0], prefix="batch-"),
@@ -198,5 +226,9 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
             view = result_view(label("The results appear here; files that fail say why."), "batch-result")
             with gr.Accordion(label("Report as JSON"), open=False):
                 report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="batch-report")
+    private: dict[str, Any] = {"outputs": stop, "api_visibility": "private"}
+    button.click(begin, api_name="begin_batch", queue=False, **private)
+    stop.click(cancel, api_name="cancel_batch", queue=False, **private)
     done = button.click(batch, [files, *settings], [output, report], api_name="batch", **COMPUTE)
     done.success(draw_batch, report, view, api_name="draw_batch", api_visibility="private")
+    done.then(end, api_name="end_batch", **private)

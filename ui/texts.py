@@ -114,6 +114,7 @@ CHINESE = {
     "The results appear here; files that fail say why.": "结果显示在这里；失败的文件会说明原因。",
     "{done} of {count} files decoded.": "已解码 {done} / {count} 个文件。",
     "Reading the files": "正在读取文件",
+    "cancelled before its turn": "尚未处理便已取消",
     "files": "个文件",
     "File": "文件",
     "Output": "输出",
