@@ -11,7 +11,7 @@ import torch
 
 from tts_infer import audio
 from tts_infer.audio import AudioClip, read_audio, resample, to_int16, whole_file, write_audio
-from tts_infer.errors import FileError, InputError
+from tts_infer.errors import FileError, InputError, InputTypeError
 
 
 def tone(sample_rate: int, hz: float = 440.0, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:
@@ -64,6 +64,66 @@ def test_float32_is_never_clipped(tmp_path: Path) -> None:
     audio = torch.tensor([0.1, 1.5, -3.0])
     assert write_audio(tmp_path / "f.wav", audio, 24000, "float32") == 0
     assert np.array_equal(soundfile.read(tmp_path / "f.wav", dtype="float32")[0], audio.numpy())
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [torch.tensor([0.5]).bfloat16(), torch.tensor([0.5]).half(), np.array([0.5]), np.array([0.5], ">f4")],
+    ids=["bfloat16", "float16", "float64", "big-endian"],
+)
+@pytest.mark.parametrize("sample_format", ["pcm16", "float32"])
+def test_every_float_is_written(tmp_path: Path, samples: torch.Tensor, sample_format: audio.SampleFormat) -> None:
+    write_audio(tmp_path / "f.wav", samples, 24000, sample_format)
+    assert soundfile.read(tmp_path / "f.wav")[0].tolist() == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.array([1, 2], np.int16), "is of int16; expected a tensor or an array of floats"),
+        (torch.tensor([1j]), "is of torch.complex64"),
+        ([0.5], "is a list"),
+        (torch.tensor([0.5, float("nan"), float("inf")]), "holds 2 NaN or infinite samples"),
+        (torch.zeros(1, 5), r"has shape \(1, 5\); expected \(T,\)"),
+    ],
+)
+def test_what_is_no_waveform_is_not_written(tmp_path: Path, samples: torch.Tensor, message: str) -> None:
+    with pytest.raises((InputError, InputTypeError), match=message):
+        write_audio(tmp_path / "f.wav", samples, 24000)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "message"),
+    [
+        ("f.wav", 0, "sample_rate is 0; a .wav file has a whole number of 1 to 4294967295 Hz"),
+        ("f.wav", 24000.0, "sample_rate is 24000.0"),
+        ("f.flac", 700000, "of 1 to 655350 Hz"),
+    ],
+)
+def test_rates_that_no_file_has(tmp_path: Path, name: str, rate: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        write_audio(tmp_path / name, torch.zeros(5), rate)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_waveform(tmp_path: Path) -> None:
+    write_audio(tmp_path / "f.wav", torch.zeros(0), 24000)
+    assert len(soundfile.read(tmp_path / "f.wav")[0]) == 0
+    with pytest.raises(InputError, match="FLAC file cannot hold an empty waveform"):
+        write_audio(tmp_path / "f.flac", torch.zeros(0), 24000)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.wav"]
+
+
+@pytest.mark.parametrize("letter", ["y", "音"])
+def test_the_longest_names_can_be_written(tmp_path: Path, letter: str) -> None:
+    path = tmp_path / (letter * (251 // len(letter.encode())) + ".wav")
+    write_audio(path, tone(24000), 24000)
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FileError, match="File name too long"):
+        write_audio(tmp_path / (300 * letter + ".wav"), tone(24000), 24000)
+    with pytest.raises(FileError, match="File name too long"):
+        write_audio(tmp_path / (300 * letter) / "f.wav", tone(24000), 24000)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_directory_that_is_no_vocoder(tmp_path: Path) -> None:
         resolve(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["nope", "./nope", "/no/pe", "a/b/c"])
+@pytest.mark.parametrize("name", ["nope", "./nope", "/no/pe", "a/b/c", "my dir/voc", "a/b--c", "x" * 300])
 def test_unknown_names_list_the_known(name: str) -> None:
     with pytest.raises(
         VocoderNotFoundError, match="neither a local directory, nor a Hub id .* one of: vocos-mini-24khz"

@@ -61,10 +61,11 @@ def test_threads_are_left_as_they_were(
     monkeypatch.setattr(local_engine, "decode", decode)
     elsewhere, before = [], torch.get_num_threads()
     torch.set_num_threads(3)
-    try:
+    with monkeypatch.context() as patch:
+        # it would hold for every thread that begins before it is taken back
+        patch.setattr(torch, "set_num_threads", lambda count: pytest.fail("threads of others are touched"))
         for _ in local_engine.run(vocoder, some(tmp_path, 9), "pcm16"):
             with ThreadPoolExecutor(1) as other:
                 elsewhere += [torch.get_num_threads(), other.submit(torch.get_num_threads).result()]
-    finally:
-        torch.set_num_threads(before)
+    torch.set_num_threads(before)
     assert at_work == [1] * 9 and elsewhere == [3] * 18

@@ -146,6 +146,18 @@ def test_mels_of_pieces_join_to_the_whole(speech: torch.Tensor, step: int, paddi
     assert [row["stage"] for row in stream.stages] == ["mel"] and stream.stages[0]["ms"] > 0
 
 
+def test_memory_that_was_pushed_may_be_used_again(vocoder: tts_infer.Vocoder, speech: torch.Tensor) -> None:
+    """As a sound card's callback does, with one block for all."""
+    audio = speech[0, : 256 * 40]
+    stream, block, pieces = vocoder.mel_stream(), torch.empty(256), []
+    for part in audio.split(256):
+        block.copy_(part)
+        pieces.append(stream.push(block))
+    block.fill_(0.9)
+    joined, expected = torch.cat([*pieces, stream.flush()], dim=-1), vocoder.mel(audio)
+    assert (joined.exp() - expected.exp()).abs().max() <= 1e-5 * expected.exp().max()  # as of any pieces
+
+
 def test_mistakes_with_streams_of_audio(vocoder: tts_infer.Vocoder) -> None:
     stream = vocoder.mel_stream()
     with pytest.raises(tts_infer.InputError, match="nothing was pushed"):
@@ -154,6 +166,10 @@ def test_mistakes_with_streams_of_audio(vocoder: tts_infer.Vocoder) -> None:
     with pytest.raises(tts_infer.InputError, match="batch of 2, got 1"):
         stream.push(torch.zeros(9))
     assert stream.stages == []
+    stream.flush()
+    for again in (stream.flush, lambda: stream.push(torch.zeros(2, 9))):
+        with pytest.raises(tts_infer.InputError, match="was flushed; begin another"):
+            again()
 
 
 def test_a_timed_stream_reports_its_stages(vocoder: tts_infer.Vocoder, speech: torch.Tensor) -> None:

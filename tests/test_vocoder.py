@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,8 @@ from tts_infer.errors import InputError, InputTypeError, PlacementError
 from tts_infer.model import Vocos
 from tts_infer.placement import make_placement
 from tts_infer.vocoder import Vocoder
+
+ROOT = Path(__file__).parent.parent
 
 
 def small_vocoder(padding: Any = "center", method: Any = "auto") -> Vocoder:
@@ -158,6 +163,36 @@ def test_bfloat16_stays_close(vocoder: Vocoder, speech: torch.Tensor, method: st
     assert 0.0 < tts_infer.log_mel_error_db(vocoder.mel(vocoder.decode(mel)), vocoder.mel(half)) < 0.12
 
 
+@pytest.mark.parametrize("how", [{}, {"mel": "matmul", "istft": "matmul", "placement": "backbone=cpu/torch"}])
+def test_autocast_around_it_changes_nothing(how: Any, speech: torch.Tensor) -> None:
+    vocoder = tts_infer.load_vocoder(device="cpu", **how)
+    mel, audio = vocoder.mel(speech), vocoder(speech)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(vocoder.mel(speech), mel) and torch.equal(vocoder(speech), audio)
+        assert torch.equal(vocoder.decode([mel[0]])[0], audio[0])
+
+
+def test_defaults_of_torch_change_nothing() -> None:
+    """Device and dtype that a program has set for its own tensors; a fresh process, since checks are kept."""
+    program = """
+import torch, tts_infer
+from tts_infer import vocoder as long
+torch.set_default_device("meta")
+torch.set_default_dtype(torch.float64)
+long.PIECE_FRAMES = 40
+vocoder = tts_infer.load_vocoder(device="cpu", refine=1)
+mel = torch.zeros(1, 100, 50, device="cpu") - 5
+stream = vocoder.stream()
+made = [vocoder.decode(mel), vocoder.decode([mel[0], mel[0, :, :9]])[0], stream.push(mel), stream.flush()]
+piece = vocoder.mel_stream()
+made += [vocoder.mel(made[0]), piece.push(made[0][:, :9]), piece.flush()]
+assert all(t.dtype == torch.float32 and t.device.type == "cpu" for t in made), made
+tts_infer.doctor.examine("cpu")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
 def test_silence_stays_silent(vocoder: Vocoder) -> None:
     assert vocoder(torch.zeros(1, 24000)).abs().max() < 1e-4  # -80 dBFS
 
@@ -180,6 +215,9 @@ def test_drop_in_for_f5_tts(vocoder: Vocoder) -> None:
         (lambda v: v.synthesize(), InputError, "give either features or audio"),
         (lambda v: v.synthesize(torch.zeros(1, 100, 5), audio=torch.zeros(1, 500)), InputError, "not both"),
         (lambda v: tts_infer.load_vocoder(device="tpu"), PlacementError, "device 'tpu' is unknown; here: cpu"),
+        (lambda v: v.to(torch.float16), PlacementError, "device torch.float16 is unknown; here: cpu"),
+        (lambda v: tts_infer.load_vocoder(placement=5), PlacementError, "placement is 5; expected"),  # type: ignore[arg-type]
+        (lambda v: tts_infer.load_vocoder(revision="v2"), InputError, "'vocos-mini-24khz' is not on the Hub"),
         (
             lambda v: tts_infer.load_vocoder(dtype="int8"),  # type: ignore[arg-type]
             PlacementError,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import exclusive
-from tts_infer.errors import FileError, InputError, TTSInferError
+from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
 
 SampleFormat = Literal["pcm16", "float32"]
-_CONTAINERS = (".wav", ".flac")
+_RATES = {".wav": range(1, 2**32), ".flac": range(1, 655351)}  # of the containers that can be written
 _MAX_WAV_BYTES = 2**32 - 1024  # its sizes are of 32 bits
 _SUBTYPES = {"pcm16": "PCM_16", "float32": "FLOAT"}
+_LONGEST_STEM = 200  # bytes, of the 255 that file systems allow a name
 INT16_SCALE = 32768  # what soundfile divides by on reading, so that PCM16 passes unchanged
 
 
@@ -82,17 +84,18 @@ def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float =
 
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
-    if not os.path.isfile(path):
-        raise FileError(f"no such file: {os.fspath(path)}")
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise FileNotFoundError
         with soundfile.SoundFile(path) as sound:
             yield sound
+    except FileNotFoundError:
+        raise FileError(f"no such file: {os.fspath(path)}") from None
     except (soundfile.LibsndfileError, OSError) as error:
         if isinstance(error, TTSInferError):
             raise
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise FileError(
-            f"cannot read {os.fspath(path)} as audio: {reason.strip().rstrip('.')}; give a WAV, FLAC, OGG or MP3 file"
+            f"cannot read {os.fspath(path)} as audio: {_reason(error)}; give a WAV, FLAC, OGG or MP3 file"
         ) from None
 
 
@@ -124,6 +127,9 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
         The samples, and how many lay beyond full scale.
 
     Shape: any -> the same
+    Raises:
+        InputTypeError: audio is no array or tensor of floats; integers would be scaled a second time.
+        InputError: NaN or infinite samples.
     """
     samples = _as_numpy(audio)
     clipped = int(np.count_nonzero(np.abs(samples) > 1.0))
@@ -131,29 +137,40 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
     return np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16), clipped
 
 
-def _as_numpy(audio: Tensor | NDArray[np.floating]) -> NDArray[np.floating]:
-    if not isinstance(audio, Tensor):
-        return np.asarray(audio)
-    with exclusive(audio.device):  # to copy from an accelerator is to use it
-        return audio.detach().cpu().numpy()
+def _as_numpy(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
+    """Samples to be written, checked."""
+    if isinstance(audio, Tensor) and audio.is_floating_point():
+        with exclusive(audio.device):  # to copy from an accelerator is to use it
+            samples = audio.detach().cpu().float().numpy()
+    elif isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.floating):
+        samples = audio.astype(np.float32, copy=False)
+    else:
+        kind = f"of {audio.dtype}" if hasattr(audio, "dtype") else f"a {type(audio).__name__}"
+        raise InputTypeError(f"audio to write is {kind}; expected a tensor or an array of floats, full scale 1.0")
+    if not np.isfinite(samples).all():
+        raise InputError(f"audio to write holds {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples")
+    return samples
 
 
 def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
     """Refuse early what `write_audio` would refuse late.
 
     Raises:
-        FileError: the extension is neither .wav nor .flac, the folder does not exist, or FLAC is asked to hold floats.
+        FileError: the extension is neither .wav nor .flac, the folder does not exist, FLAC is asked to hold floats, or
+            the system allows no such name.
     """
     path = Path(path)
-    if path.suffix.lower() not in _CONTAINERS:
-        raise FileError(f"cannot write {path}: extension {path.suffix!r}; allowed: {', '.join(_CONTAINERS)}")
+    if path.suffix.lower() not in _RATES:
+        raise FileError(f"cannot write {path}: extension {path.suffix!r}; allowed: {', '.join(_RATES)}")
     if sample_format not in get_args(SampleFormat):
         raise FileError(f"sample format {sample_format!r}; allowed: {', '.join(get_args(SampleFormat))}")
     if path.suffix.lower() == ".flac" and sample_format == "float32":
         raise FileError(f"cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file")
-    if not path.parent.is_dir():
+    with _refusals(path), suppress(FileNotFoundError):
+        path.lstat()
+    if not os.path.isdir(path.parent):
         raise FileError(f"cannot write {path}: no such folder: {path.parent}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise FileError(f"cannot write {path}: it is a folder")
 
 
@@ -177,7 +194,7 @@ def write_audio(
     Shape: audio of (T,)
     Raises:
         FileError: see `check_writable`; or the system refuses to write.
-        InputError: audio is not of one dimension.
+        InputError, InputTypeError: see `to_int16` and `audio_writer`; or audio is not of one dimension.
     """
     with audio_writer(path, sample_rate, sample_format) as writer:
         writer.write(audio)
@@ -198,12 +215,12 @@ class AudioWriter:
         Shape: (T,)
         Raises:
             FileError: the system refuses to write.
-            InputError: audio is not of one dimension.
+            InputError, InputTypeError: see `to_int16`; or audio is not of one dimension.
         """
-        if audio.ndim != 1:
-            raise InputError(f"audio to write has shape {tuple(audio.shape)}; expected (T,)")
         samples = _as_numpy(audio)
-        encoded, clipped = to_int16(samples) if self._sample_format == "pcm16" else (samples.astype(np.float32), 0)
+        if samples.ndim != 1:
+            raise InputError(f"audio to write has shape {samples.shape}; expected (T,)")
+        encoded, clipped = to_int16(samples) if self._sample_format == "pcm16" else (samples, 0)
         self.samples += len(encoded)
         self.clipped_samples += clipped
         with _refusals(self._path):
@@ -223,9 +240,15 @@ def audio_writer(
 
     Raises:
         FileError: see `check_writable`; or the system refuses to write.
+        InputError: a rate that no file can state, or no samples for a FLAC file.
     """
     check_writable(path, sample_format)
     path = Path(path)
+    rates = _RATES[path.suffix.lower()]
+    if not isinstance(sample_rate, (int, np.integer)) or sample_rate not in rates:
+        raise InputError(
+            f"sample_rate is {sample_rate!r}; a {path.suffix} file has a whole number of {rates[0]} to {rates[-1]} Hz"
+        )
     with ExitStack() as stack:
         with _refusals(path):
             part = stack.enter_context(whole_file(path))
@@ -251,7 +274,12 @@ def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except (soundfile.LibsndfileError, OSError) as error:
-        raise FileError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise FileError(f"cannot write {path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """What the system or libsndfile said, without the name of what it said it of."""
+    return str(getattr(error, "strerror", None) or getattr(error, "error_string", None) or error).strip().rstrip(".")
 
 
 class _Wav:
@@ -297,6 +325,8 @@ class _Flac:
             self._sound.write(samples)
 
     def finish(self) -> None:
+        if not self._sound.frames:  # it would not even get a header; and with one, 0 means that the length is unknown
+            raise InputError("a FLAC file cannot hold an empty waveform; write a .wav file")
         with self._sink.honest():
             self._sound.close()
 
@@ -351,9 +381,16 @@ class _Sink:
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name beside `path`; it takes the name `path` if the body succeeds, and is removed if not."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    part = path.with_name(f".{part_stem(path.name)}.{secrets.token_hex(4)}.part")
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_stem(name: str) -> str:
+    """What the temporary names of a file have between their first dot and their last two: its name, or so much of it
+    as leaves room for them.
+    """
+    return os.fsencode(name)[:_LONGEST_STEM].decode(errors="ignore")

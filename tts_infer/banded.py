@@ -27,6 +27,8 @@ class BandedProduct(nn.Module):
     Shape: (..., rows) -> (..., columns)
     """
 
+    block0: Tensor  # and as many more as there are
+
     def __init__(self, matrix: NDArray[np.float64], method: SpectralMethod) -> None:
         super().__init__()
         count, (self._rows, self._columns) = 1 if method == "matmul" else _BLOCKS, matrix.shape
@@ -41,7 +43,7 @@ class BandedProduct(nn.Module):
     @property
     def matrix(self) -> Tensor:
         """The whole matrix. Shape: (rows, columns)"""
-        whole = torch.zeros(self._rows, self._columns)
+        whole = self.block0.new_zeros(self._rows, self._columns)
         for name, rows, columns in self._blocks:
             whole[rows, columns] = getattr(self, name)
         return whole

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tts_infer.config import KnownVocoder, known_vocoders, read_vocoder_config
-from tts_infer.errors import CheckpointError, VocoderNotFoundError
+from tts_infer.errors import CheckpointError, InputError, VocoderNotFoundError
 from tts_infer.model import Vocos
 
 DEFAULT_VOCODER = "vocos-mini-24khz"
@@ -56,20 +56,35 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Checkp
 
     Raises:
         VocoderNotFoundError: nothing of that name, here or there; says what was tried.
+        InputError: a revision of what is not on the Hub.
     """
     text = os.fspath(name)
     known = known_vocoders()
     entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)
-    if entry is not None and entry.source == "embedded":
+    local = os.path.isdir(text) if entry is None else entry.source == "embedded"
+    if local and revision is not None:
+        raise InputError(f"revision {revision!r} is asked for, but {text!r} is not on the Hub; leave it out")
+    if entry is not None and local:
         return _in_directory(ASSETS / entry.name, entry.name, entry)
-    if entry is None and Path(text).is_dir():
+    if local:
         return _in_directory(Path(text), text, None)
     repo_id = entry.repo_id if entry is not None and entry.repo_id else text
-    if repo_id.count("/") != 1 or repo_id.startswith((".", "/", "~")):
+    if not _may_be_on_hub(repo_id):
         raise VocoderNotFoundError(
             f"vocoder {text!r} is neither a local directory, nor a Hub id (owner/name), nor one of: {', '.join(known)}"
         )
     return _on_hub(repo_id, revision or (entry.revision if entry else None), entry)
+
+
+def _may_be_on_hub(repo_id: str) -> bool:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
+    return repo_id.count("/") == 1
 
 
 def _in_directory(directory: Path, name: str, known: KnownVocoder | None) -> CheckpointFiles:

@@ -59,7 +59,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
         name = (*accelerators, "cpu")[0]
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         raise PlacementError(f"device {name!r} is unknown; here: {', '.join(available_devices())}") from None
     if (device.index or 0) >= device_count(device.type):
         raise PlacementError(f"device '{device}' is not available; here: {', '.join(available_devices())}")
@@ -81,9 +81,14 @@ def release_memory(device: torch.device) -> None:
             module.empty_cache()
 
 
-def precision(device: torch.device, dtype: DTypeName) -> torch.autocast | nullcontext[None]:
-    """Compute matrix products on `device` in `dtype`; norms and residual sums stay in float32."""
-    return nullcontext() if dtype == "float32" else torch.autocast(device.type, DTYPES[dtype])
+def precision(device: torch.device, dtype: DTypeName = "float32") -> torch.autocast | nullcontext[None]:
+    """Compute matrix products on `device` in `dtype`, whatever the caller's autocast says.
+
+    Norms and residual sums stay in float32.
+    """
+    if dtype != "float32":
+        return torch.autocast(device.type, DTYPES[dtype])
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 @cache

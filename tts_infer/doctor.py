@@ -200,7 +200,8 @@ def audit_stages() -> list[StageAudit]:
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
     samples = 60 * model.config.mel.hop_length
-    audio = torch.sin(torch.arange(2 * samples).square() % 997).reshape(2, samples) * 0.1
+    n = torch.arange(2 * samples, device=CPU)
+    audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
     return audit(paths, audio, [*shipped_tables().values(), installed_table()])
 
 

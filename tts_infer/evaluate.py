@@ -84,7 +84,7 @@ def find_audio(inputs: Sequence[str | os.PathLike[str]], limit: int | None = Non
         raise InputError(f"limit is {limit}; it must be a whole number of at least 1")
     found: list[Path] = []
     for given in map(Path, inputs):
-        if given.is_dir():
+        if os.path.isdir(given):
             below = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()]
             if not below:
                 raise FileError(f"{given} holds no audio; wanted: {', '.join(AUDIO_SUFFIXES)}")

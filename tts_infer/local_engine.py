@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from tts_infer.audio import SampleFormat
 from tts_infer.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
@@ -34,8 +35,8 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
             stopped.set()
         return outcomes
 
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(max(_FEWEST, threads), initializer=_use_one_thread, initargs=(threads,)) as pool:
+    workers = max(_FEWEST, torch.get_num_threads())
+    with ThreadPoolExecutor(workers, initializer=_use_one_thread, initargs=(ThreadpoolController(),)) as pool:
         try:
             # the longest first: begun last, they would keep a single core busy at the end
             for future in as_completed([pool.submit(make, bucket) for bucket in reversed(buckets)]):
@@ -45,14 +46,11 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
             stopped.set()
 
 
-def _use_one_thread(others: int) -> None:
-    """Let torch compute with the calling thread alone, and in threads to come with `others`.
+def _use_one_thread(libraries: ThreadpoolController) -> None:
+    """Let the calling thread compute alone.
 
-    What torch is told holds for the thread that says it, and for those to come: so another one says it last. A thread
-    begins with what holds then when it first asks or computes, whatever it said before: so this one asks.
+    `torch.set_num_threads` would hold for threads to come as well. OpenMP's own setting holds for the thread that says
+    it; torch looks at it anew unless it was asked before.
     """
     torch.get_num_threads()
-    torch.set_num_threads(1)
-    restoring = threading.Thread(target=torch.set_num_threads, args=(others,))
-    restoring.start()
-    restoring.join()
+    libraries.limit(limits=1, user_api="openmp")

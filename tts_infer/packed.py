@@ -45,9 +45,10 @@ def problem(dtype: DTypeName) -> str | None:
 
 def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
     """What each operator makes of a small input, and what it should, in float64."""
-    weight = torch.sin(torch.arange(96.0 * 64).square() % 997).reshape(96, 64)
-    x, bias = torch.cos(torch.arange(9.0 * 64)).reshape(1, 9, 64), torch.linspace(-1, 1, 96)
-    other, layer = torch.linspace(-5, 5, 9 * 96).reshape(1, 9, 96), PackedLinear(weight, bias, dtype)
+    n = torch.arange(96 * 64, device="cpu")
+    weight, waves = torch.sin((n * n % 997).to(torch.float32)).reshape(96, 64), torch.cos(n.to(torch.float32))
+    x, bias, other = waves[: 9 * 64].reshape(1, 9, 64), waves[:96], 5 * waves[: 9 * 96].reshape(1, 9, 96)
+    layer = PackedLinear(weight, bias, dtype)
     product = F.linear(x.double(), weight.double(), bias.double())
     yield layer(x), product
     yield layer.gelu(x), F.gelu(product)

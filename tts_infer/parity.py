@@ -151,7 +151,8 @@ def stage_module(module: nn.Module, method: Method, dtype: DTypeName) -> Any:
 
 def _weight(name: str, like: Tensor) -> Tensor:
     if like.ndim == 1:
-        return torch.ones(like.shape) if name.endswith("norm.weight") else _wave(*like.shape) * 0.1
+        ones = torch.ones(like.shape, dtype=torch.float32, device=CPU)
+        return ones if name.endswith("norm.weight") else _wave(*like.shape) * 0.1
     return _wave(*like.shape) * math.sqrt(2 / like[0].numel())
 
 
@@ -170,7 +171,7 @@ def _operands(stage: Stage) -> tuple[Tensor, ...]:
 
 def _wave(*shape: int) -> Tensor:
     """Values between -1 and 1 without any pattern, the same everywhere: sin(n^2), n^2 reduced while an integer."""
-    n = torch.arange(math.prod(shape), dtype=torch.int64)
+    n = torch.arange(math.prod(shape), dtype=torch.int64, device=CPU)
     return torch.sin((n * n % 99991).float()).reshape(shape)
 
 

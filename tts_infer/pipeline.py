@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import cast
 
@@ -53,7 +53,7 @@ class Pipeline:
         """Shape: (B, T) -> (B, n_mels, L)"""
         place = self.placement.mel
         (audio,) = timer.move((audio,), place.device)
-        with timer.stage("mel", place.device, place.method):
+        with timer.stage("mel", place.device, place.method), precision(place.device):
             mel: Tensor = self.model.feature_extractor(audio)
         return mel
 
@@ -120,14 +120,14 @@ class Pipeline:
         real, imag = timer.move(spectrum, istft.device)
         if run_refinement is not None:
             (wanted,) = timer.move((on_backbone,), istft.device)
-            with timer.stage("refine", istft.device, istft.method):
+            with timer.stage("refine", istft.device, istft.method), precision(istft.device):
                 real, imag = run_refinement((real, imag), wanted)
-        with timer.stage("istft", istft.device, istft.method):
+        with timer.stage("istft", istft.device, istft.method), precision(istft.device):
             return run_istft(real, imag)
 
     def _precision(self, place: StagePlacement) -> AbstractContextManager[object]:
         """Half precision for the reference modules; packed ones see to it themselves."""
-        return nullcontext() if place.method == "packed" else precision(place.device, self.dtype)
+        return precision(place.device, "float32" if place.method == "packed" else self.dtype)
 
 
 class DecodeState:

@@ -209,6 +209,8 @@ def _parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[s
         return {}
     if isinstance(spec, (str, os.PathLike)):
         spec = _parse_text(os.fspath(spec))
+    if not isinstance(spec, Mapping):
+        raise PlacementError(f"placement is {spec!r}; expected text, a YAML file, or a mapping of stages to devices")
     unknown = [stage for stage in spec if stage not in STAGES]
     if unknown or not all(isinstance(where, str) for where in spec.values()):
         raise PlacementError(f"placement {dict(spec)!r}: expected stage names {', '.join(STAGES)} with device names")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -39,9 +40,9 @@ class StreamingDecoder:
     def __init__(self, pipeline: Pipeline, refine: int = 0, lookahead: Lookahead = "full", timed: bool = False) -> None:
         reach = pipeline.model.backbone.reach
         frames = reach if lookahead == "full" else lookahead
-        if not isinstance(frames, int) or not 0 <= frames <= reach:
+        if not isinstance(frames, (int, np.integer)) or not 0 <= frames <= reach:
             raise InputError(f"lookahead is {lookahead!r}; allowed: 'full', or 0 to {reach} frames")
-        self._pipeline, self._refine, self._lookahead = pipeline, refine, frames
+        self._pipeline, self._refine, self._lookahead = pipeline, refine, int(frames)
         self._reports = _Reports(timed)
         self.reset()
 
@@ -87,7 +88,8 @@ class StreamingDecoder:
         if self._batch is None:
             raise InputError("nothing was pushed, so there is nothing to flush")
         with exclusive(self._device):
-            nothing = torch.zeros(self._batch, self._pipeline.model.config.mel.n_mels, 0, device=self._device)
+            shape = self._batch, self._pipeline.model.config.mel.n_mels, 0
+            nothing = torch.zeros(shape, dtype=torch.float32, device=self._device)
         audio = self._decode(nothing, final=True)
         self._state = None
         return audio
@@ -126,6 +128,7 @@ class StreamingMel:
         self._pipeline, self._reports = pipeline, _Reports(timed)
         self._stft = pipeline.model.feature_extractor.stft
         self._kept: Tensor | None = None
+        self._ended = False
         self._first = 0  # frames before the samples that are kept
         self._done = 0  # frames that were returned
 
@@ -139,13 +142,16 @@ class StreamingMel:
 
         Shape: (B, T) or (T,) -> (B, n_mels, L), L >= 0; B is that of the first push
         Raises:
-            InputError, InputTypeError: see `as_audio`; or another batch size than before.
+            InputError, InputTypeError: see `as_audio`; another batch size than before; or a stream that was flushed.
         """
+        self._require_open()
         with exclusive(audio.device if isinstance(audio, Tensor) else CPU):
             samples = as_audio(audio)
             if self._kept is not None and self._kept.shape[0] != samples.shape[0]:
                 raise InputError(f"this stream has a batch of {self._kept.shape[0]}, got {samples.shape[0]}")
-            self._kept = samples if self._kept is None else torch.cat([self._kept, samples.to(self._kept.device)], 1)
+            # what is kept is a copy: whoever pushed may use the memory again
+            before = samples[:, :0] if self._kept is None else self._kept
+            self._kept = torch.cat([before, samples.to(before.device)], 1)
         stft, here = self._stft, self._kept.shape[1]
         ready = (here + stft.pad[0] - stft.n_fft) // stft.hop_length + 1  # whose windows end within the samples
         if self._first + ready <= self._done:
@@ -157,17 +163,25 @@ class StreamingMel:
 
         Shape: (B, n_mels, L), L >= 0
         Raises:
-            InputError: nothing was pushed, or too little for one frame.
+            InputError: nothing was pushed, or too little for one frame; or the stream was flushed already.
         """
+        self._require_open()
         if self._kept is None:
             raise InputError("nothing was pushed, so there is nothing to flush")
         stop = self._first + self._stft.n_frames(self._kept.shape[1])
-        return self._no_frames(self._kept) if 0 < stop == self._done else self._frames(stop, self._kept)
+        rest = self._no_frames(self._kept) if 0 < stop == self._done else self._frames(stop, self._kept)
+        self._ended = True
+        return rest
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise InputError("this stream was flushed; begin another for the next signal")
 
     def _no_frames(self, kept: Tensor) -> Tensor:
         place = self._pipeline.placement.mel
         with exclusive(place.device):
-            return torch.zeros(kept.shape[0], self._pipeline.model.config.mel.n_mels, 0, device=place.device)
+            shape = kept.shape[0], self._pipeline.model.config.mel.n_mels, 0
+            return torch.zeros(shape, dtype=torch.float32, device=place.device)
 
     @torch.inference_mode()
     def _frames(self, stop: int, kept: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -259,7 +260,7 @@ class Vocoder:
         samples = self.head.istft.n_samples(frames)
         device, done = self.placement.istft.device, 0
         with exclusive(device):
-            audio = torch.empty(batch, samples, device=device)
+            audio = torch.empty(batch, samples, dtype=torch.float32, device=device)
         reports = []
         for start in range(0, frames, piece):
             part = StageTimer(timer.enabled)
@@ -278,16 +279,16 @@ class Vocoder:
         """Decode items of several lengths, together if they are short."""
         if features.shape[0] * features.shape[2] > PIECE_FRAMES:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
-        positions = torch.arange(features.shape[2])
-        valid = (positions[None, :] < torch.tensor(lengths)[:, None]).float().unsqueeze(2)
+        positions, ends = torch.arange(features.shape[2], device=CPU), torch.tensor(lengths, device=CPU)
+        valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
         audio = self._pipeline.decode_ragged(features, valid, refine, timer)
         return [item[: self.head.istft.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
 
 
 def _checked_passes(refine: int) -> int:
-    if not isinstance(refine, int) or refine < 0:
+    if not isinstance(refine, (int, np.integer)) or refine < 0:
         raise InputError(f"refine is {refine!r}; allowed: a number of passes, 0 or more")
-    return refine
+    return int(refine)
 
 
 def _checked_audio(audio: Waveform) -> Tensor:
@@ -329,7 +330,7 @@ def load_vocoder(
         VocoderNotFoundError: nothing of that name, here or on the Hub.
         ConfigError, CheckpointError: its files cannot be used.
         PlacementError: a device, method or dtype that is unknown or not available here.
-        InputError: a number of passes that there is not.
+        InputError: a number of passes that there is not, or a revision of what is not on the Hub.
     """
     # refuse a wrong device before anything is downloaded
     placed = make_placement(placement, device, mel, istft, dtype, check)

@@ -42,7 +42,7 @@ class GriffinLim:
         frames = mel.shape[-1]
         samples = (frames - 1) * config.hop_length + 2 * self._shift
         if frames < 2:  # librosa would warn of audio without samples
-            return torch.zeros(1, samples)
+            return torch.zeros(1, samples, dtype=torch.float32, device="cpu")
         levels = np.exp(mel[0].detach().cpu().numpy().astype(np.float64))
         magnitude = librosa.util.nnls(self._filterbank, levels) ** (1 / config.power)
         audio = librosa.griffinlim(
