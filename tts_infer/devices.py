@@ -88,7 +88,9 @@ def precision(device: torch.device, dtype: DTypeName = "float32") -> torch.autoc
     """
     if dtype != "float32":
         return torch.autocast(device.type, DTYPES[dtype])
-    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
+    # torch 2.4 knows no autocast on MPS, and raises when it is asked about it
+    around = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if around else nullcontext()
 
 
 @cache
