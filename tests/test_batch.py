@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import errno
 import json
+import os
 import random
 import resource
 import shutil
@@ -10,14 +13,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import tts_infer
-from tts_infer import buckets
+from tts_infer import batch, buckets, local_engine
+from tts_infer.audio import SampleFormat, part_stem
 from tts_infer.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +110,7 @@ def test_broken_inputs_are_recorded(
     np.save(inputs / "turned.npy", np.zeros((5, 100), dtype=np.float32))
     np.save(inputs / "nan.npy", np.full((100, 5), np.nan, dtype=np.float32))
     np.save(inputs / "two.npy", np.zeros((2, 100, 5), dtype=np.float32))
-    for _ in range(2):  # failures are remembered
+    for _ in range(2):  # tried again, they fail again
         assert main(["batch", str(inputs), "--out", str(tmp_path / "out"), "--device", "cpu", "--json"]) == 1
         report = json.loads(capsys.readouterr().out)
         assert len(report["outputs"]) == 24 and set(report["failed"]) == {
@@ -186,3 +193,154 @@ def test_bad_names_are_refused_before_work(tmp_path: Path, capsys: pytest.Captur
     assert main(["batch", clip, clip, "--out", str(tmp_path / "out")]) == 2
     assert "output names are taken twice" in capsys.readouterr().err
     assert not (tmp_path / "out").exists() and not (tmp_path / "out.journal").exists()
+    arguments = ["batch", clip, "--out", str(tmp_path / "out"), "--container", "flac", "--sample-format", "float32"]
+    assert main(arguments) == 2
+    assert "FLAC holds integers only" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def mels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A few small files, of one bucket, where the process is."""
+    (tmp_path / "in").mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(4):
+        np.save(tmp_path / "in" / f"{i}.npy", generator.normal(-5, 2, (100, 20 + i)).astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The outputs of every bucket that was at work."""
+    seen: list[list[str]] = []
+
+    def run(vocoder: tts_infer.Vocoder, given: Sequence[buckets.Bucket], sample_format: SampleFormat) -> buckets.Work:
+        seen.extend([task.name for task in bucket] for bucket in given)
+        return local_engine.run(vocoder, given, sample_format)
+
+    monkeypatch.setattr(batch, "run_here", run)
+    return seen
+
+
+def with_other(vocoder: tts_infer.Vocoder, what: str) -> tts_infer.Vocoder:
+    model = copy.deepcopy(vocoder.model)
+    if what == "weights":
+        with torch.no_grad():
+            model.head.out.bias[0] += 1e-6
+    if what == "mel":
+        model.config = replace(model.config, mel=replace(model.config.mel, log_floor=1e-6))
+    return tts_infer.Vocoder(model, vocoder.placement, f"./{vocoder.name}", vocoder.dtype, vocoder.refine)
+
+
+def test_a_vocoder_is_what_it_decodes(mels: Path, vocoder: tts_infer.Vocoder) -> None:
+    """Not what it is called."""
+    tts_infer.synthesize_batch(vocoder, [mels], "out")
+    assert tts_infer.synthesize_batch(with_other(vocoder, "name"), [mels], "out").made == 0
+    for what in ("weights", "mel"):
+        with pytest.raises(
+            tts_infer.InputError, match="begun with weights '[0-9a-f]{8}', now it is '[0-9a-f]{8}'; use"
+        ):
+            tts_infer.synthesize_batch(with_other(vocoder, what), [mels], "out")
+
+
+def test_names_of_any_bytes(mels: Path, vocoder: tts_infer.Vocoder) -> None:
+    (mels / "0.npy").rename(mels / os.fsdecode(b"caf\xe9.npy"))
+    (mels / os.fsdecode(b"broken\xe9.npy")).write_bytes(b"")
+    for made in (4, 0):
+        report = tts_infer.synthesize_batch(vocoder, ["in"], os.fsdecode(b"out\xe9"))
+        assert (report.made, set(report.failed)) == (made, {os.fsdecode(b"broken\xe9.wav")})
+        assert os.fsdecode(b"caf\xe9.wav") in report.outputs
+    assert b"caf\xe9.wav" in os.listdir(b"out\xe9")
+
+
+@pytest.mark.parametrize("out", [".", "./", "", "deep/.."])
+def test_the_journal_is_beside_the_folder_itself(
+    mels: Path, out: str, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("out/deep").mkdir(parents=True)
+    monkeypatch.chdir("out")
+    tts_infer.synthesize_batch(vocoder, ["../in"], out)
+    assert sorted(os.listdir("..")) == ["in", "out", "out.journal"]
+    monkeypatch.chdir("deep")
+    assert tts_infer.synthesize_batch(vocoder, [mels], "..").made == 4  # the inputs have other names
+    assert tts_infer.synthesize_batch(vocoder, [mels], "../../out").made == 0
+
+
+def test_no_folder_is_around_the_root(mels: Path, vocoder: tts_infer.Vocoder) -> None:
+    with pytest.raises(tts_infer.InputError, match="'/' has no folder around it for a journal"):
+        tts_infer.synthesize_batch(vocoder, [mels], "/")
+
+
+def test_what_is_repaired_is_made(mels: Path, vocoder: tts_infer.Vocoder, decoded: list[list[str]]) -> None:
+    """Even if size and time say nothing, as after chmod. The others keep the company they had."""
+    good, when = (mels / "1.npy").read_bytes(), (mels / "1.npy").stat().st_mtime_ns
+    (mels / "1.npy").write_bytes(b"?" * len(good))
+    os.utime(mels / "1.npy", ns=(when, when))
+    assert set(tts_infer.synthesize_batch(vocoder, ["in"], "out").failed) == {"1.wav"}
+    before = contents(Path("out"))
+    (mels / "1.npy").write_bytes(good)
+    os.utime(mels / "1.npy", ns=(when, when))
+    Path("out/2.wav").unlink()
+    decoded.clear()
+    report = tts_infer.synthesize_batch(vocoder, ["in"], "out")
+    assert not report.failed and decoded == [["0.wav", "2.wav", "3.wav"], ["1.wav"]]
+    after = contents(Path("out"))
+    assert after.pop("1.wav") and after == before
+
+
+def test_what_cannot_be_found_is_recorded(
+    mels: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"input": f"in/{name}.npy", "output": f"{i}"} for i, name in enumerate(["0", "1", "n" * 300, "gone"])]
+    Path("m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    stat = os.stat
+
+    def refusing(path: str | Path, *args: object, **kwargs: object) -> object:
+        if os.fspath(path) == "in/1.npy":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, *args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", refusing)
+    report = tts_infer.synthesize_batch(vocoder, ["m.jsonl"], "out")
+    assert set(report.outputs) == {"0.wav"} and report.failed == {
+        "1.wav": "cannot read in/1.npy: Permission denied",
+        "2.wav": f"cannot read in/{'n' * 300}.npy: File name too long",
+        "3.wav": "cannot read in/gone.npy: No such file or directory",
+    }
+
+
+def test_outputs_that_were_cut_are_made_again(mels: Path, vocoder: tts_infer.Vocoder, decoded: list[list[str]]) -> None:
+    """A machine that loses power may keep a name and lose its content. What has grown is the user's work."""
+    tts_infer.synthesize_batch(vocoder, ["in"], "out")
+    before = contents(Path("out"))
+    Path("out/0.wav").write_bytes(before["0.wav"] + b"tags")
+    decoded.clear()
+    assert tts_infer.synthesize_batch(vocoder, ["in"], "out").made == 0 and decoded == []
+    Path("out/1.wav").write_bytes(b"")
+    assert tts_infer.synthesize_batch(vocoder, ["in"], "out").made == 4
+    assert contents(Path("out")) == before and decoded == [["0.wav", "1.wav", "2.wav", "3.wav"]]
+
+
+def test_half_written_files_of_any_name_are_removed(mels: Path, vocoder: tts_infer.Vocoder) -> None:
+    name = "n" * 250
+    (mels / "0.npy").rename(mels / f"{name}.npy")
+    Path("out").mkdir()
+    for stem in (part_stem(f"{name}.wav"), "1.wav", "foreign"):
+        Path("out", f".{stem}.0badcafe.part").touch()
+    tts_infer.synthesize_batch(vocoder, ["in"], "out")
+    assert [path.name for path in Path("out").glob(".*")] == [".foreign.0badcafe.part"]
+
+
+def test_a_shared_folder_may_show_files_late(
+    mels: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their size is not known then; that they are there is enough."""
+
+    def run(vocoder: tts_infer.Vocoder, given: Sequence[buckets.Bucket], sample_format: SampleFormat) -> buckets.Work:
+        for outcomes in local_engine.run(vocoder, given, sample_format):
+            Path("out").rename("elsewhere")
+            yield outcomes
+            Path("elsewhere").rename("out")
+
+    monkeypatch.setattr(batch, "run_here", run)
+    assert [tts_infer.synthesize_batch(vocoder, ["in"], "out").made for _ in range(2)] == [4, 0]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,6 +51,153 @@ def test_manifests(tree: Path) -> None:
         ("in/deep/c.npy", "c.wav"),
         ("in/a.wav", "x/one.flac"),
     ]
+
+
+def test_csv_as_spreadsheets_and_people_write_it(tree: Path) -> None:
+    rows = "input , output, note\r\nin/a.wav, x/one.flac, n\r\n\r\n" + '"in/deep/c.npy", "a, b"'
+    Path("m.csv").write_text(rows, encoding="utf-8-sig")
+    assert outputs("m.csv") == ["a, b.wav", "x/one.flac"]
+    Path("m.jsonl").write_text('{"input": "in/a.wav", "output": null}\n', encoding="utf-8-sig")
+    assert outputs("m.jsonl") == ["a.wav"]
+
+
+ROW = "manifest m.jsonl, row 2: "
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"input": "a.wav", "output": 5}', ROW + "output 5 names no file; give its name as text"),
+        ('{"input": "a.wav", "output": ["x"]}', ROW + "output ['x'] names no file"),
+        ('{"input": "a.wav", "output": false}', ROW + "output False names no file"),
+        ('{"input": "a.wav", "output": "."}', ROW + "output '.' names no file"),
+        ('{"input": "a.wav", "output": "x\\u0000"}', ROW + "output 'x\\x00' names no file"),
+        ('{"input": "a.wav", "output": "\\ud800"}', ROW + "output '\\ud800' names no file"),
+        ('{"input": "/"}', ROW + "input '/' names no file"),
+        ('{"input": "in/.."}', ROW + "input 'in/..' names no file"),
+        ('{"input": "."}', ROW + "input '.' names no file"),
+        ('{"input": "x\\u0000.wav"}', ROW + "input 'x\\x00.wav' names no file"),
+        ('{"input": 5}', ROW + "input 5 names no file"),
+        ("5", ROW + "expected an 'input' name, and if wanted an 'output' name"),
+        ("[" * 100_000, "cannot read manifest m.jsonl, row 2: it is nested too deeply"),
+        ('{"input": 1' + "0" * 5000 + "}", "cannot read manifest m.jsonl, row 2: Exceeds the limit"),
+        ('{"input" "a.wav"}', "cannot read manifest m.jsonl, row 2: Expecting ':' delimiter, column 10"),
+    ],
+)
+def test_rows_that_say_nothing(tree: Path, row: str, message: str) -> None:
+    Path("m.jsonl").write_text('{"input": "in/a.wav"}\n' + row)
+    with pytest.raises(FileError) as caught:
+        outputs("m.jsonl")
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m.jsonl", b"\n", "manifest m.jsonl holds no rows"),
+        ("m.csv", b"", "manifest m.csv holds no rows"),
+        ("m.csv", b"input,output\n", "manifest m.csv holds no rows"),
+        ("m.csv", b"input\ncaf\xe9.wav\n", "cannot read manifest m.csv: it is not UTF-8 text; save it as UTF-8"),
+    ],
+)
+def test_manifests_that_name_nothing(tree: Path, name: str, content: bytes, message: str) -> None:
+    Path(name).write_bytes(content)
+    with pytest.raises(FileError, match=message):
+        outputs(name)
+
+
+def test_names_that_are_too_long(tree: Path) -> None:
+    """A name that no file can have is no missing file."""
+    with pytest.raises(FileError, match=r"cannot read a{300}\.wav: File name too long"):
+        outputs("a" * 300 + ".wav")
+    Path("m.jsonl").write_text(json.dumps({"input": "in/a.wav", "output": "x" * 251 + "/y"}))
+    assert len(outputs("m.jsonl")) == 1
+    for output in ("\u00e9" * 126, "x" * 256 + "/y"):  # bytes count
+        Path("m.jsonl").write_text(json.dumps({"input": "in/a.wav", "output": output}))
+        with pytest.raises(InputError, match="of in/a.wav: a name may have 255 bytes"):
+            outputs("m.jsonl")
+
+
+def test_names_of_any_bytes(tree: Path) -> None:
+    name = os.fsdecode(b"in/caf\xe9")
+    Path(f"{name}.npy").touch()
+    assert os.fsdecode(b"caf\xe9.wav") in outputs("in")
+    Path(f"{name}.ogg").touch()
+    with pytest.raises(FileError, match=r"cannot read in/caf.*\.ogg as audio: its name is not UTF-8; rename it"):
+        outputs(f"{name}.ogg")
+
+
+Refuse = Callable[[str, str], None]
+
+
+@pytest.fixture
+def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
+    """Let a function of the system refuse a path, also to an administrator, who may do everything."""
+
+    def patch(function: str, path: str) -> None:
+        real: Callable[..., Any] = getattr(os, function)
+
+        def refusing(given: Any = ".", *args: Any, **kwargs: Any) -> Any:
+            if not isinstance(given, int) and os.path.normpath(given) == path:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(given))
+            return real(given, *args, **kwargs)
+
+        monkeypatch.setattr(os, function, refusing)
+
+    return patch
+
+
+@pytest.mark.parametrize(
+    ("function", "path", "given", "message"),
+    [
+        ("stat", "in/deep/c.npy", "in/deep/c.npy", "cannot read in/deep/c.npy: Permission denied"),
+        ("stat", "in/deep/c.npy", "in", "cannot read in/deep/c.npy: Permission denied"),
+        ("stat", "in/deep/c.npy", "in/*/*", "cannot read in/deep/c.npy: Permission denied"),
+        ("scandir", "in", "in", "cannot read in: Permission denied"),
+        ("scandir", "in/deep", "in", "cannot read in/deep: Permission denied"),
+        ("scandir", "in/deep", "in/deep/*.npy", "cannot read in/deep: Permission denied"),
+    ],
+)
+def test_what_the_system_refuses(
+    tree: Path, refuse: Refuse, function: str, path: str, given: str, message: str
+) -> None:
+    refuse(function, path)
+    with pytest.raises(FileError, match=message):
+        outputs(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "out"),
+    [
+        ("in", "in"),
+        ("in", "in/new"),
+        (".", "out"),
+        ("in", "link/new"),
+        ("in/**", "in/new"),
+        ("in/**/*.wa?", "in/new"),
+        ("in/deep/*.*", "in/deep"),
+        ("nested", "."),
+    ],
+)
+def test_the_next_run_would_find_the_outputs(tree: Path, given: str, out: str) -> None:
+    """Called again, it must have the same to do."""
+    Path("nested/nested").mkdir(parents=True)
+    Path("nested/nested/c.npy").touch()
+    Path("link").symlink_to("in")
+    with pytest.raises(InputError, match=re.escape(f"lies where {given!r} finds inputs, so the next run")):
+        list_items([given], Path(out), "wav")
+
+
+@pytest.mark.parametrize(
+    ("given", "out"), [("in", "."), ("in/*/*.npy", "in"), ("in/deep/*", "in"), ("in/*.wav", "in/new"), ("in", "in2")]
+)
+def test_the_next_run_finds_the_same(tree: Path, given: str, out: str) -> None:
+    found = list_items([given], Path(out), "wav")
+    for item in found:
+        target = Path(out) / item.output
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.touch()
+    assert list_items([given], Path(out), "wav") == found
 
 
 @pytest.mark.parametrize(

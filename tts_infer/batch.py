@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +13,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal, get_args
 
-from tts_infer.audio import SampleFormat, check_writable
+import torch
+
+from tts_infer.audio import SampleFormat, check_writable, part_stem
 from tts_infer.buckets import Bucket, Engine, Outcome, Task, bucket_frames, frames_of, group
+from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
 from tts_infer.journal import Entry, Journal
 from tts_infer.local_engine import run as run_here
@@ -56,15 +60,16 @@ def synthesize_batch(
     """Decode or copy many files into a folder; called again after whatever interrupted it, it continues.
 
     Outputs are written whole or not at all. A file is never decoded in other company than before, so an interrupted
-    run ends with the bytes of an undisturbed one. A broken input is recorded with its reason, and the others go on.
+    run ends with the bytes of an undisturbed one. A broken input is recorded with its reason, and the others go on;
+    each call tries it again. An output that is missing, or shorter than it was when it was made, is made again.
 
     Args:
         vocoder: what decodes.
         inputs: see `tts_infer.manifest.list_items`.
-        out_dir: folder of the outputs, made if it is missing.
+        out_dir: folder of the outputs, made if it is missing. Not where `inputs` finds files, see `list_items`.
         container: of outputs that no manifest names.
         sample_format: how samples are stored.
-        journal: where progress is kept; None: beside `out_dir`, as `NAME.journal`.
+        journal: where progress is kept; None: beside the folder that `out_dir` leads to, as `NAME.journal`.
         progress: called after each bucket with the files made in this run so far, those to make, and the seconds of
             audio made. False ends the batch early, with what was done kept; the report says nothing of the rest.
         engine: "local": this process; "ray": a Ray cluster, see `tts_infer.ray_engine`. A batch begun by one may be
@@ -77,24 +82,51 @@ def synthesize_batch(
     """
     run = _engine(engine, ray_address)
     root = Path(out_dir)
+    kept_in = Path(journal) if journal else _journal_beside(root)
     items = list_items(inputs, root, container)
-    settings = {
-        "vocoder": vocoder.name,
+    for suffix in {item.output.suffix for item in items}:
+        check_writable(f"*{suffix}", sample_format)  # before folders are made
+    _make_folders(root, items)
+    for item in items:
+        check_writable(root / item.output, sample_format)
+    with Journal(kept_in, _settings(vocoder, sample_format)) as kept:
+        return _Job(vocoder, root, sample_format, kept, progress).run(items, run)
+
+
+def _journal_beside(root: Path) -> Path:
+    folder = Path(os.path.realpath(root))  # "." has no name
+    if not folder.name:
+        raise InputError(f"output folder {str(root)!r} has no folder around it for a journal; name one (--journal)")
+    return folder.with_name(f"{folder.name}.journal")
+
+
+def _make_folders(root: Path, items: Sequence[Item]) -> None:
+    try:
+        for folder in [root, *{(root / item.output).parent for item in items}]:
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot make {folder}: {error.strerror}") from None
+
+
+def _settings(vocoder: Vocoder, sample_format: SampleFormat) -> dict[str, str]:
+    """What decides on the bytes of every output."""
+    return {
+        "weights": _digest(vocoder),
         "placement": str(vocoder.placement),
         "dtype": vocoder.dtype,
         "refine": str(vocoder.refine),
         "sample_format": sample_format,
     }
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        for folder in {(root / item.output).parent for item in items}:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot make {root}: {error.strerror}") from None
-    for item in items:
-        check_writable(root / item.output, sample_format)
-    with Journal(Path(journal) if journal else root.with_name(f"{root.name}.journal"), settings) as kept:
-        return _Job(vocoder, root, sample_format, kept, progress).run(items, run)
+
+
+def _digest(vocoder: Vocoder) -> str:
+    """Of the weights and their configuration: a name may lead to others tomorrow, and other names to the same."""
+    digest = hashlib.blake2b(repr(vocoder.model.config).encode(), digest_size=4)
+    with exclusive(*vocoder.placement.devices):
+        for name, tensor in vocoder.model.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _engine(name: EngineName, ray_address: str | None) -> Engine:
@@ -109,13 +141,14 @@ def _engine(name: EngineName, ray_address: str | None) -> Engine:
     return partial(run_on_ray, address=ray_address)
 
 
-def _fingerprint(source: Path) -> str:
-    """Changes when the file does. A missing one has its own."""
+def _look(item: Item) -> Entry:
+    """An entry without a bucket. Its fingerprint changes when the source does."""
     try:
-        stat = source.stat()
-    except OSError:
-        return f"{source}:missing"
-    return f"{source}:{stat.st_size}:{stat.st_mtime_ns}"
+        stat = item.source.stat()
+    except OSError as error:
+        reason = f"cannot read {item.source}: {error.strerror}"
+        return Entry(str(item.output), f"{item.source}:missing", bucket=0, error=reason)
+    return Entry(str(item.output), f"{item.source}:{stat.st_size}:{stat.st_mtime_ns}", bucket=0)
 
 
 @dataclass
@@ -156,24 +189,25 @@ class _Job:
         return report
 
     def _plan(self, items: Sequence[Item]) -> dict[str, Entry]:
-        """Every item's entry: the one it had, if its source is as it was, else a new one in a new bucket."""
+        """Every item's entry: the one it had, if its source is as it was, else a new one in a new bucket.
+
+        What failed is new, too: it may have been repaired, and the others of its bucket were decoded without it.
+        """
         known = self.journal.entries()
-        current = {str(item.output): _fingerprint(item.source) for item in items}
-        new = {
-            str(item.output): frames_of(item.source, self.vocoder.mel_config)
-            for item in items
-            if (entry := known.get(str(item.output))) is None or entry.fingerprint != current[entry.output]
-        }
+        kept = {(entry.output, entry.fingerprint) for entry in known.values() if entry.error is None}
+        seen = {item: _look(item) for item in items}
+        new = {item: entry for item, entry in seen.items() if (entry.output, entry.fingerprint) not in kept}
+        sizes = {e.output: frames_of(i.source, self.vocoder.mel_config) for i, e in new.items() if e.error is None}
         first = 1 + max((entry.bucket for entry in known.values()), default=0)
-        grouped = group(new, first, bucket_frames(self.vocoder))
-        planned = [Entry(output, current[output], bucket) for output, bucket in grouped]
+        buckets = dict(group(sizes, first, bucket_frames(self.vocoder)))
+        planned = [replace(entry, bucket=buckets.get(entry.output, 0)) for entry in new.values()]
         self.journal.record(planned)
         return known | {entry.output: entry for entry in planned}
 
     def _waiting(self, items: Sequence[Item], entries: dict[str, Entry]) -> list[Bucket]:
-        """The buckets that hold something to do, whole."""
+        """The buckets that hold something to do, whole but for what is known to fail."""
         sources = {str(item.output): item.source for item in items}
-        ordered = sorted((entries[output] for output in sources), key=lambda e: e.bucket)
+        ordered = sorted((e for o in sources if (e := entries[o]).error is None), key=lambda e: e.bucket)
         buckets = [list(group) for _, group in groupby(ordered, key=lambda e: e.bucket)]
         return [
             [Task(entry.output, sources[entry.output], self.root / entry.output) for entry in bucket]
@@ -182,13 +216,19 @@ class _Job:
         ]
 
     def _is_settled(self, entry: Entry) -> bool:
-        return entry.error is not None or (entry.seconds is not None and (self.root / entry.output).is_file())
+        target = self.root / entry.output
+        return entry.seconds is not None and target.is_file() and target.stat().st_size >= (entry.size or 0)
 
     def _finish(self, outcomes: list[Outcome], entries: dict[str, Entry], report: BatchReport) -> list[str]:
         """Note what is there, and return why the rest could not be written."""
         done = [outcome for outcome in outcomes if outcome.unwritten is None]
         for outcome in done:
-            entries[outcome.name] = replace(entries[outcome.name], seconds=outcome.seconds, error=outcome.error)
+            entries[outcome.name] = replace(
+                entries[outcome.name],
+                seconds=outcome.seconds,
+                error=outcome.error,
+                size=_size(self.root / outcome.name) if outcome.error is None else None,
+            )
         self.journal.record(entries[outcome.name] for outcome in done)
         report.clipped_samples += sum(outcome.clipped_samples for outcome in done)
         report.made += sum(outcome.error is None for outcome in done)
@@ -196,11 +236,18 @@ class _Job:
         return [outcome.unwritten for outcome in outcomes if outcome.unwritten is not None]
 
 
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:  # made on another machine, and not to be seen here yet
+        return None
+
+
 def _remove_parts(targets: Iterable[Path]) -> None:
     """Remove what a killed run left half written."""
     names: dict[Path, set[str]] = {}
     for target in targets:
-        names.setdefault(target.parent, set()).add(target.name)
+        names.setdefault(target.parent, set()).add(part_stem(target.name))
     for folder, mine in names.items():
         for part in folder.glob(".*.part"):
             if part.name[1:].rsplit(".", 2)[0] in mine:

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tts_infer.errors import FileError, InputError
 
-_SETTINGS = "CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)"
-_ITEMS = (
-    "CREATE TABLE IF NOT EXISTS items "
-    "(output TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, bucket INTEGER NOT NULL, seconds REAL, error TEXT)"
+# As SQLite keeps them: a file that holds anything else is no journal, or one of another release.
+_TABLES = (
+    "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE items (output TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, bucket INTEGER NOT NULL, seconds REAL, "
+    "error TEXT, size INTEGER)",
 )
+_COLUMNS = "output, fingerprint, bucket, seconds, error, size"
+# Names are bytes to the system, and what is not UTF-8 in them comes to Python as surrogates: SQLite takes it as bytes.
+_TEXT = "CAST(? AS TEXT)"
+_ENCODING = ("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Entry:
     bucket: int  # items of one bucket are always decoded together, so that they get the same bits
     seconds: float | None = None  # of audio made; None until done
     error: str | None = None  # why it failed; None if it did not
+    size: int | None = None  # bytes of the file that was made; None if that is not known
 
 
 class Journal:
@@ -44,27 +51,37 @@ class Journal:
         self.path = path
         try:
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None)
-            self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            self._connection.execute("BEGIN EXCLUSIVE")  # held from here on
-            self._connection.execute(_SETTINGS)
-            self._connection.execute(_ITEMS)
-            kept = dict(self._connection.execute("SELECT name, value FROM settings").fetchall())
-            self._connection.executemany("INSERT OR IGNORE INTO settings VALUES (?, ?)", settings.items())
-            self._connection.execute("COMMIT")
-        except sqlite3.OperationalError as error:
+            with ExitStack() as stack:
+                stack.callback(self.close)
+                self._begin(settings)
+                stack.pop_all()
+        except sqlite3.DatabaseError as error:
             if "locked" in str(error):
                 raise InputError(f"another batch is at work with {path}; wait for it, or use another folder") from None
-            raise FileError(f"cannot use {path} as a journal: {error}") from None
-        except sqlite3.DatabaseError as error:
-            raise FileError(f"cannot use {path} as a journal: {error}") from None
-        changed = [name for name in settings if kept.get(name, settings[name]) != settings[name]]
-        if changed:
-            self.close()
-            name = changed[0]
-            raise InputError(
-                f"this folder was begun with {name} {kept[name]!r}, now it is {settings[name]!r}; use the same "
-                f"settings, another folder, or remove {path} to begin anew"
-            )
+            raise self._unusable(error) from None
+
+    def _begin(self, settings: Mapping[str, str]) -> None:
+        """Take hold of the file, and see that it is ours; what is refused is left as it was."""
+        self._connection.text_factory = lambda data: data.decode(*_ENCODING)
+        self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._connection.execute("BEGIN EXCLUSIVE")  # held from here on
+        tables = {row[0] for row in self._connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        if tables not in (set(), set(_TABLES)):
+            raise self._unusable("something else, or another release, made it")
+        for table in () if tables else _TABLES:
+            self._connection.execute(table)
+        kept = dict(self._connection.execute("SELECT name, value FROM settings").fetchall())
+        for name in settings:
+            if kept.get(name, settings[name]) != settings[name]:
+                raise InputError(
+                    f"this folder was begun with {name} {kept[name]!r}, now it is {settings[name]!r}; use the same "
+                    f"settings, another folder, or remove {self.path} to begin anew"
+                )
+        self._connection.executemany("INSERT OR IGNORE INTO settings VALUES (?, ?)", settings.items())
+        self._connection.execute("COMMIT")
+
+    def _unusable(self, reason: object) -> FileError:
+        return FileError(f"cannot use {self.path} as a journal: {reason}; name another file for it (--journal)")
 
     def __enter__(self) -> Journal:
         return self
@@ -76,20 +93,35 @@ class Journal:
         self._connection.close()
 
     def entries(self) -> dict[str, Entry]:
-        """Everything known, by output name."""
-        rows = self._connection.execute("SELECT output, fingerprint, bucket, seconds, error FROM items")
+        """Everything known, by output name.
+
+        Raises:
+            FileError: the file is damaged.
+        """
+        try:
+            rows = self._connection.execute(f"SELECT {_COLUMNS} FROM items").fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from None
         return {row[0]: Entry(*row) for row in rows}
 
     def record(self, entries: Iterable[Entry]) -> None:
         """Add or replace entries, all or none of them.
 
         Raises:
-            FileError: the system refuses to write.
+            FileError: the system refuses to write, or the file is damaged.
         """
-        rows = [(e.output, e.fingerprint, e.bucket, e.seconds, e.error) for e in entries]
+        rows = [
+            (_bytes(e.output), _bytes(e.fingerprint), e.bucket, e.seconds, _bytes(e.error), e.size) for e in entries
+        ]
         try:
             with self._connection:
                 self._connection.execute("BEGIN")
-                self._connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?)", rows)
-        except sqlite3.OperationalError as error:  # a full disk
+                self._connection.executemany(
+                    f"INSERT OR REPLACE INTO items VALUES ({_TEXT}, {_TEXT}, ?, ?, {_TEXT}, ?)", rows
+                )
+        except sqlite3.DatabaseError as error:  # a full disk
             raise FileError(f"cannot write journal {self.path}: {error}") from None
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode(*_ENCODING)
