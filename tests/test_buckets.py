@@ -52,6 +52,27 @@ def test_the_steps_of_a_bucket(tmp_path: Path, vocoder: tts_infer.Vocoder) -> No
     assert not (tmp_path / "2.wav").exists() and not (tmp_path / "3.wav").exists()
 
 
+def test_broken_features_stop_nobody(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    """Their size is told without an error, and reading them says why not, and of which file."""
+    np.save(tmp_path / "good.npy", np.zeros((100, 7), dtype=">f4"))
+    np.savez(tmp_path / "renamed.npz", np.zeros((100, 5), dtype=np.float32))
+    (tmp_path / "renamed.npz").rename(tmp_path / "renamed.npy")
+    np.save(tmp_path / "text.npy", np.array(["a"]))
+    np.save(tmp_path / "point.npy", np.float32(1))
+    (tmp_path / "empty.npy").write_bytes(b"")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "renamed.npy").read_bytes()[:300])
+    torch.save([1.0], tmp_path / "list.pt")
+    torch.save(torch.zeros(100, 5).to_sparse(), tmp_path / "sparse.pt")
+    soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 24000, subtype="FLOAT")
+    read = {}
+    for path in tmp_path.iterdir():
+        assert buckets.frames_of(path, vocoder.mel_config) >= 0
+        read[path.name] = buckets.read(Task("a.wav", path, tmp_path / "a.wav"), vocoder.mel_config)
+    assert {name for name, content in read.items() if isinstance(content, torch.Tensor)} == {"good.npy", "renamed.npy"}
+    for name, content in read.items():
+        assert isinstance(content, torch.Tensor) or (str(tmp_path / name) in content and "\n" not in content)
+
+
 def test_what_the_system_refuses_to_write(tmp_path: Path) -> None:
     task = Task("gone/a.wav", CLIP, tmp_path / "gone" / "a.wav")
     outcome = buckets.write(task, torch.zeros(9), 24000, "pcm16")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +16,11 @@ import soundfile
 import torch
 
 import tts_infer
+from tts_infer import cli
 from tts_infer.cli import main
 
-CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
+ROOT = Path(__file__).parent.parent
+CLIP = ROOT / "examples" / "english.wav"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +89,94 @@ def test_stream_to_stdout(vocoder: tts_infer.Vocoder, container: str) -> None:
     assert samples.shape == expected.shape and np.abs(samples.astype(int) - expected).max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("turned.npy", "turned.npy: mel has shape (500, 100); expected (B, 100, L) or (100, L); this one is"),
+        ("nan.npy", "nan.npy: mel holds 1 NaN"),
+        ("batch.npy", "batch.npy holds a batch of 2"),
+        ("point.npy", "point.npy: mel has shape ()"),
+        ("list.pt", "list.pt: mel is a list"),
+        ("nan.wav", "nan.wav: audio holds 3000 NaN"),
+    ],
+)
+def test_a_mistake_puts_nothing_into_a_stream(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    late = np.zeros((100, 500), dtype=np.float32)
+    late[3, -3] = np.nan
+    np.save("nan.npy", late)
+    np.save("turned.npy", np.zeros((500, 100), dtype=np.float32))
+    np.save("batch.npy", np.zeros((2, 100, 5), dtype=np.float32))
+    np.save("point.npy", np.float32(1))
+    torch.save([1.0], "list.pt")
+    soundfile.write("nan.wav", np.full(3000, np.nan), 24000, subtype="FLOAT")
+    assert main(["decode", name, "--stream", "--device", "cpu"]) == 2
+    gc.collect()
+    captured = capfdbinary.readouterr()
+    assert message in captured.err.decode() and captured.err.count(b"\n") == 1 and captured.out == b""
+
+
+def test_a_stream_of_no_samples_is_a_whole_file(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    np.save(tmp_path / "one.npy", np.zeros((100, 1), dtype=">f4"))
+    assert main(["decode", str(tmp_path / "one.npy"), "--stream", "--device", "cpu"]) == 0
+    assert soundfile.info(io.BytesIO(capfdbinary.readouterr().out)).frames == 0
+
+
+def test_a_stream_longer_than_a_wav_is_refused() -> None:
+    with pytest.raises(tts_infer.InputError, match="2147483648 samples are more than a WAV holds; give --raw"):
+        cli._wav_header(24000, 2**31)
+
+
+@pytest.fixture
+def long_mel(tmp_path: Path) -> Path:
+    """Ten minutes, which a stream does not end before it is interrupted."""
+    np.save(tmp_path / "long.npy", np.full((100, 60_000), -5, dtype=np.float32))
+    return tmp_path / "long.npy"
+
+
+@pytest.mark.parametrize("end", ["interrupt", "hang up"])
+def test_a_stream_that_is_ended_early_says_nothing(end: str, long_mel: Path) -> None:
+    command = [sys.executable, "-m", "tts_infer", "decode", str(long_mel), "--stream", "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout and process.stderr
+        assert process.stdout.read(4) == b"RIFF"
+        if end == "interrupt":
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == (130 if end == "interrupt" else 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("command", ["vocoders", "--help", "decode {} --stream", "decode {} -o {}.wav"])
+def test_a_full_stdout_is_one_line(command: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "mel.npy", np.zeros((100, 9), dtype=np.float32))
+    words = [word.format(tmp_path / "mel.npy") for word in command.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tts_infer", *words], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT
+        )
+    assert (done.returncode, done.stderr) == (2, "tts-infer: standard output: No space left on device\n")
+
+
+def test_an_interrupt_while_the_command_line_is_imported_is_quiet() -> None:
+    """What `python -m` runs, with an interrupt in the middle of its first import."""
+    code = """
+import runpy, sys
+class Interrupting:
+    def find_spec(self, name, *_):
+        if name == "tts_infer.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupting())
+runpy.run_module("tts_infer", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_clipping_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mel = tts_infer.load_vocoder().mel(3.0 * tts_infer.read_audio(CLIP, 24000).samples)
     torch.save(mel, tmp_path / "loud.pt")
@@ -106,16 +198,20 @@ def test_vocoders(capsys: pytest.CaptureFixture[str]) -> None:
         (["missing.wav", "-o", "x.wav"], "no such file: missing.wav"),
         (["missing.npy", "-o", "x.wav"], "no such file: missing.npy"),
         (["text.wav", "-o", "x.wav"], "cannot read text.wav as audio"),
-        (["turned.npy", "-o", "x.wav"], "transpose its last two axes"),
+        (["turned.npy", "-o", "x.wav"], "turned.npy: mel has shape (5, 100); expected"),
+        (["nan.wav", "-o", "x.wav"], "nan.wav: audio holds 3000 NaN or infinite values of 3000"),
         (["batch.npy", "-o", "x.wav"], "holds a batch of 2; decode writes one file"),
         ([str(CLIP)], "give either -o OUT, or --stream"),
         ([str(CLIP), "-o", "x.wav", "--stream"], "give either -o OUT, or --stream"),
-        (
-            [str(CLIP), "--stream", "--lookahead", "some"],
-            "--lookahead is some; it must be a whole number of at least 0",
-        ),
+        ([str(CLIP), "--stream", "--lookahead", "some"], "lookahead is 'some'; allowed: 'full', or 0 to 27 frames"),
+        ([str(CLIP), "--stream", "--lookahead", "-5"], "lookahead is '-5'; allowed: 'full', or 0 to 27 frames"),
         ([str(CLIP), "--stream", "--lookahead", "99"], "allowed: 'full', or 0 to 27 frames"),
-        ([str(CLIP), "--stream", "--stream-frames", "0"], "--stream-frames is 0; it must be a whole number"),
+        ([str(CLIP), "--stream", "--stream-frames", "0"], "--stream-frames is 0; it must be at least 1"),
+        ([str(CLIP), "--stream", "--json"], "--json goes with -o OUT, not with --stream"),
+        ([str(CLIP), "--stream", "--sample-format", "float32"], "--sample-format goes with -o OUT, not with --stream"),
+        ([str(CLIP), "-o", "x.wav", "--raw"], "--raw goes with --stream, not with -o OUT"),
+        ([str(CLIP), "-o", "x.wav", "--lookahead", "x"], "--lookahead goes with --stream, not with -o OUT"),
+        ([str(CLIP), "-o", "x.wav", "--stream-frames", "-5"], "--stream-frames goes with --stream, not with -o OUT"),
         ([str(CLIP), "-o", "x.mp3"], "extension '.mp3'; allowed: .wav, .flac"),
         ([str(CLIP), "-o", "no/x.wav"], "no such folder"),
         ([str(CLIP), "-o", "x.wav", "--vocoder", "nope"], "vocoder 'nope' is neither"),
@@ -134,6 +230,7 @@ def test_mistakes_are_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("text.wav").write_text("no audio")
+    soundfile.write("nan.wav", np.full(3000, np.nan), 24000, subtype="FLOAT")
     np.save("turned.npy", np.zeros((5, 100), dtype=np.float32))
     np.save("batch.npy", np.zeros((2, 100, 5), dtype=np.float32))
     assert main(["decode", *arguments]) == 2

@@ -8,11 +8,13 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 
 import tts_infer
 from tests.emulated_device import emulated
@@ -168,7 +170,7 @@ def test_a_mistake_late_in_the_file_leaves_nothing(mel: np.ndarray, tmp_path: Pa
         (np.zeros((2, 100, 9000), dtype=np.float32), "holds a batch of 2; decode writes one file"),
         (np.zeros((9000, 100), dtype=np.float32), "transpose its last two axes"),
         (np.zeros((80, 9000), dtype=np.float32), "use one trained on the convention of this mel"),
-        (np.zeros((100, 9000), dtype=np.int32), "has dtype torch.int32"),
+        (np.zeros((100, 9000), dtype=np.int32), "has dtype int32"),
         (np.float32(1), "expected (B, 100, L) or (100, L)"),
         (np.zeros((100, 0), dtype=np.float32), "mel is empty"),
     ],
@@ -178,3 +180,65 @@ def test_what_is_no_mel(array: np.ndarray, message: str, tmp_path: Path, vocoder
     with pytest.raises((tts_infer.InputError, tts_infer.InputTypeError), match=re.escape(message)):
         tts_infer.synthesize_file(vocoder, tmp_path / "mel.npy", tmp_path / "out.wav")
     assert not (tmp_path / "out.wav").exists()
+
+
+def save_features(content: Any, path: Path) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif path.suffix == ".npy":
+        np.save(path, content)
+    elif path.suffix == ".pt":
+        torch.save(content, path)
+    else:
+        save_file({"mel": content}, path)
+
+
+@pytest.mark.parametrize("frames", [40, PIECE_FRAMES + 40])
+@pytest.mark.parametrize("kind", [">f4.npy", "longdouble.npy", "bfloat16.pt", "bfloat16.safetensors", "npz.npy"])
+def test_every_float_in_a_file(
+    kind: str, frames: int, mel: np.ndarray, tmp_path: Path, vocoder: tts_infer.Vocoder
+) -> None:
+    dtype, given, path = Path(kind).stem, mel[:, :frames], tmp_path / f"mel{Path(kind).suffix}"
+    if dtype == "npz":
+        np.savez(tmp_path / "mel.npz", given)
+        (tmp_path / "mel.npz").rename(path)
+    else:
+        tensor = dtype == "bfloat16"
+        save_features(torch.from_numpy(given).bfloat16() if tensor else given.astype(dtype), path)
+        given = torch.from_numpy(given).bfloat16().float().numpy() if tensor else given
+    tts_infer.synthesize_file(vocoder, path, tmp_path / "out.wav")
+    expected, _ = tts_infer.to_int16(vocoder.decode(given)[0])
+    assert np.abs(soundfile.read(tmp_path / "out.wav", dtype="int16")[0].astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npy", b"", "cannot read {} as features"),
+        ("a.npy", np.zeros((7, 100), np.float32), "{}: mel has shape (7, 100); expected"),
+        ("a.npy", np.zeros((80, 9000), np.float32), "{}: mel has shape (80, 9000); expected"),  # not of a piece
+        ("a.npy", np.array(["a"]), "{}: mel has "),
+        ("a.pt", [1.0], "{}: mel is a list; expected"),
+        ("a.pt", torch.zeros(100, 5).to_sparse(), "{}: mel is a sparse, "),
+    ],
+)
+def test_messages_begin_with_the_file(
+    name: str, content: Any, message: str, tmp_path: Path, vocoder: tts_infer.Vocoder
+) -> None:
+    path = tmp_path / name
+    save_features(content, path)
+    with pytest.raises(tts_infer.TTSInferError, match=re.escape(message.format(path))):
+        tts_infer.synthesize_file(vocoder, path, tmp_path / "out.wav")
+
+
+@pytest.mark.parametrize(
+    ("rate", "samples", "message"),
+    [(24000, np.full(3000, np.nan), "audio holds 3000 NaN"), (192_000, np.zeros(1), "audio is empty")],
+)
+def test_messages_about_audio_begin_with_the_file(
+    rate: int, samples: np.ndarray, message: str, tmp_path: Path, vocoder: tts_infer.Vocoder
+) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+    with pytest.raises(tts_infer.InputError, match=re.escape(f"{path}: {message}")):
+        tts_infer.synthesize_file(vocoder, path, tmp_path / "out.wav")

@@ -2,6 +2,10 @@
 
 import sys
 
-from tts_infer.cli import main
+try:
+    from tts_infer.cli import main
 
-sys.exit(main())
+    code = main()
+except KeyboardInterrupt:  # while modules were imported
+    code = 130
+sys.exit(code)

@@ -12,16 +12,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import soundfile
-import torch
 from torch import Tensor
 
 from tts_infer.audio import SampleFormat, read_audio, write_audio
 from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
-from tts_infer.inputs import FEATURE_SUFFIXES, as_features, read_features
+from tts_infer.inputs import FEATURE_SUFFIXES, as_audio, naming, open_features, read_features
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
 # Frames of a bucket on CPUs: what a core computes of them stays in its caches, and few files make work for many cores.
@@ -65,11 +63,10 @@ def frames_of(source: Path, config: MelConfig) -> int:
             return 0  # reading it will say why
         return int(info.frames / info.samplerate * config.sample_rate / config.hop_length)
     try:
-        if source.suffix.lower() == ".npy":
-            return int(np.load(source, mmap_mode="r").shape[-1])
-        return int(read_features(source).shape[-1])
-    except (TTSInferError, OSError, ValueError, IndexError):
+        shape = open_features(source).shape
+    except FileError:
         return 0
+    return shape[-1] if shape else 0
 
 
 def bucket_frames(vocoder: Vocoder) -> int:
@@ -97,8 +94,10 @@ def read(task: Task, config: MelConfig) -> Content:
     """Samples (T,) at the vocoder's rate, or a mel (n_mels, L), checked; or why there is neither."""
     try:
         if not _holds_features(task.source):
-            return torch.from_numpy(read_audio(task.source, config.sample_rate).samples)
-        features = as_features(read_features(task.source), config.n_mels)
+            samples = read_audio(task.source, config.sample_rate).samples
+            with naming(task.source):
+                return as_audio(samples)[0]
+        features = read_features(task.source, config.n_mels)
         if features.shape[0] != 1:
             raise InputError(f"{task.source} holds a batch of {features.shape[0]}; expected one mel a file")
         return features[0]

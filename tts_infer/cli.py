@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
 import os
 import sys
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, get_args
+from typing import NoReturn, get_args
 
 from torch import Tensor
 from tqdm import tqdm
 
 import tts_infer
-from tts_infer import AudioClip, Vocoder
+from tts_infer import Vocoder
 
-Command = Callable[[argparse.Namespace], int]
+# Options of `decode` that only one kind of output has, and their defaults.
+_OF_STREAMS = {"raw": False, "stream_frames": 64, "lookahead": "full"}
+_OF_FILES = {"json": False, "sample_format": "pcm16"}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,18 +43,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    args = _parser().parse_args(argv)
-    run: Command = args.run
     try:
-        return run(args)
+        return _run(argv)
     except tts_infer.TTSInferError as error:
         print(f"tts-infer: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # whoever read stdout has seen enough; Python would complain once more when it exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.filename is None:  # it is stdout, of which Python would complain once more when it exits
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):  # whoever read stdout has seen enough
+            return 0
+        print(f"tts-infer: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = _parser().parse_args(argv)
+        return int(args.run(args))
+    finally:
+        print(end="", flush=True)  # while what the system refuses to write can still be told
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,13 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     decode = commands.add_parser("decode", help="one file: decode features, or copy audio")
     decode.add_argument("input", metavar="IN", help=f"audio, or features ({', '.join(tts_infer.FEATURE_SUFFIXES)})")
     decode.add_argument("-o", "--output", metavar="OUT", help=".wav or .flac file to write")
-    decode.add_argument("--stream", action="store_true", help="write a WAV to stdout instead, while decoding")
-    decode.add_argument("--raw", action="store_true", help="with --stream: 16-bit samples without the WAV header")
-    decode.add_argument("--stream-frames", type=int, default=64, metavar="N", help="frames a piece (default: 64)")
-    decode.add_argument("--lookahead", default="full", metavar="N", help="frames; fewer come earlier (default: full)")
+    decode.add_argument("--stream", action="store_true", help="write a 16-bit WAV to stdout instead, while decoding")
+    stream = decode.add_argument_group("with --stream, in place of --sample-format and --json")
+    stream.add_argument("--raw", action="store_true", help="samples without the WAV header")
+    stream.add_argument("--stream-frames", type=int, metavar="N", help="frames a piece (default: %(default)s)")
+    stream.add_argument("--lookahead", metavar="N", help="frames; fewer come earlier (default: %(default)s)")
     add_vocoder_arguments(decode)
     _add_output_arguments(decode)
-    decode.set_defaults(run=_decode)
+    decode.set_defaults(run=_decode, **_OF_STREAMS)
 
     doctor = commands.add_parser("doctor", help="what this machine has, what runs where and why; operator audit")
     tts_infer.doctor.add_arguments(doctor)
@@ -160,81 +174,66 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
 
 
 def _decode(args: argparse.Namespace) -> int:
-    if (args.output is None) != args.stream or (args.raw and not args.stream):
-        raise tts_infer.InputError("give either -o OUT, or --stream (and with it, if wanted, --raw)")
+    if (args.output is None) != args.stream:
+        raise tts_infer.InputError("give either -o OUT, or --stream")
+    here, there = ("--stream", "-o OUT") if args.stream else ("-o OUT", "--stream")
+    for name, default in (_OF_FILES if args.stream else _OF_STREAMS).items():
+        if getattr(args, name) != default:
+            raise tts_infer.InputError(f"--{name.replace('_', '-')} goes with {there}, not with {here}")
+    if not os.path.isfile(args.input):  # before a vocoder is fetched
+        raise tts_infer.FileError(f"no such file: {args.input}")
     return _decode_to_stdout(args) if args.stream else _decode_to_file(args)
 
 
 def _decode_to_file(args: argparse.Namespace) -> int:
     tts_infer.check_writable(args.output, args.sample_format)
-    if not os.path.isfile(args.input):  # before a vocoder is fetched
-        raise tts_infer.FileError(f"no such file: {args.input}")
     vocoder = load_from(args)
     made = tts_infer.synthesize_file(vocoder, args.input, args.output, sample_format=args.sample_format)
     names = {"input": args.input, "output": args.output, "vocoder": vocoder.name}
     report = names | dataclasses.asdict(made) | {"seconds": made.seconds, "xrt": made.xrt}
-    print(json.dumps(report) if args.json else _as_text(report))
+    print(json.dumps(report) if args.json else f"{args.output}: {made.as_text(vocoder.name)}")
     return 0
 
 
 def _decode_to_stdout(args: argparse.Namespace) -> int:
     """`tts-infer decode IN --stream | aplay` sounds before all is decoded."""
-    lookahead = args.lookahead if args.lookahead == "full" else _whole_number("--lookahead", args.lookahead, 0)
-    frames = _whole_number("--stream-frames", args.stream_frames, 1)
-    content = _read(args.input)
+    if args.stream_frames < 1:
+        raise tts_infer.InputError(f"--stream-frames is {args.stream_frames}; it must be at least 1")
     vocoder = load_from(args)
-    if isinstance(content, AudioClip):
-        content = vocoder.mel(tts_infer.resample(content, vocoder.sample_rate).samples)
-    audio = vocoder.stream(lookahead).decode(content.split(frames, dim=-1))
-    out: BinaryIO | wave.Wave_write = sys.stdout.buffer
-    if not args.raw:
-        out = wave.open(sys.stdout.buffer, "wb")  # noqa: SIM115  closing would end stdout, too
-        out.setparams((1, 2, vocoder.sample_rate, vocoder.head.istft.n_samples(content.shape[-1]), "NONE", ""))
-    for piece in audio:
-        _require_one(piece, args.input)
-        samples = tts_infer.to_int16(piece[0])[0].tobytes()
-        # writeframesraw leaves the header as it is: the number of samples is known, and a pipe cannot be rewound
-        out.writeframesraw(samples) if isinstance(out, wave.Wave_write) else out.write(samples)
+    stream = vocoder.stream(int(args.lookahead) if args.lookahead.isdecimal() else args.lookahead)
+    mel = _mel(args.input, vocoder)
+    samples = vocoder.head.istft.n_samples(mel.shape[-1])
+    before = b"" if args.raw else _wav_header(vocoder.sample_rate, samples)
+    for piece in stream.decode(mel.split(args.stream_frames, dim=-1)):
+        sys.stdout.buffer.write(before + tts_infer.to_int16(piece[0])[0].astype("<i2").tobytes())
         sys.stdout.buffer.flush()
+        before = b""
     return 0
 
 
-def _read(path: str) -> Tensor | AudioClip:
-    """Features, or audio at its own rate, as the suffix says."""
-    if Path(path).suffix.lower() in tts_infer.FEATURE_SUFFIXES:
-        return tts_infer.read_features(path)
-    return tts_infer.read_audio(path)
+def _mel(path: str, vocoder: Vocoder) -> Tensor:
+    """The one mel of a file, or that of its audio, as the suffix says."""
+    if Path(path).suffix.lower() not in tts_infer.FEATURE_SUFFIXES:
+        samples = tts_infer.read_audio(path, vocoder.sample_rate).samples
+        try:
+            return vocoder.mel(samples)
+        except tts_infer.InputError as error:
+            raise tts_infer.InputError(f"{path}: {error}") from None
+    mel = tts_infer.read_features(path, vocoder.n_mels)
+    if mel.shape[0] != 1:
+        raise tts_infer.InputError(f"{path} holds a batch of {mel.shape[0]}; decode writes one file")
+    return mel
 
 
-def _require_one(audio: Tensor, path: str) -> None:
-    if audio.shape[0] != 1:
-        raise tts_infer.InputError(f"{path} holds a batch of {audio.shape[0]}; decode writes one file")
-
-
-def _whole_number(option: str, text: str | int, least: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = least - 1
-    if number < least:
-        raise tts_infer.InputError(f"{option} is {text}; it must be a whole number of at least {least}")
-    return number
-
-
-def _as_text(report: dict[str, Any]) -> str:
-    lines = [f"{report['output']}: {report['seconds']:.2f} s at {report['sample_rate']} Hz, {report['vocoder']}"]
-    lines += [f"{'stage':<10}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
-    total = sum(row["ms"] for row in report["stages"]) or 1.0
-    for row in report["stages"]:
-        moved = f"{row['bytes']} B" if row["bytes"] else ""
-        share = f"{100 * row['ms'] / total:.0f} %"
-        lines += [f"{row['stage']:<10}{row['device']:<16}{row['method']:<10}{row['ms']:>9.2f}{share:>8}{moved:>12}"]
-    lines += [f"total {report['total_ms']:.2f} ms, {report['xrt']:.1f} x real time"]
-    if report["clipped_samples"]:
-        lines += [f"{report['clipped_samples']} samples clipped to full scale; --sample-format float32 keeps them"]
-    if report.get("log_mel_error_db") is not None:
-        lines += [f"log-mel error of the copy {report['log_mel_error_db']:.2f} dB"]
-    return "\n".join(lines)
+def _wav_header(sample_rate: int, samples: int) -> bytes:
+    """Complete from the start: a pipe cannot be rewound to mend it."""
+    if 2 * samples > 2**32 - 64:  # its sizes are of 32 bits
+        raise tts_infer.InputError(f"{samples} samples are more than a WAV holds; give --raw")
+    header = io.BytesIO()
+    with wave.open(header, "wb") as wav:
+        wav.setparams((1, 2, sample_rate, samples, "NONE", ""))
+        wav.writeframesraw(b"")
+        return header.getvalue()
 
 
 def _batch(args: argparse.Namespace) -> int:

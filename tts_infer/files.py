@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -20,7 +19,7 @@ from tts_infer.config import MelConfig
 from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
 from tts_infer.evaluation.metrics import log_mel_error_db
-from tts_infer.inputs import FEATURE_SUFFIXES, read_features
+from tts_infer.inputs import FEATURE_SUFFIXES, naming, open_features, require_mel_shape
 from tts_infer.timing import StageRecord
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
@@ -50,6 +49,26 @@ class FileSynthesis:
         """Seconds of audio per second of compute."""
         return self.seconds / (self.total_ms / 1e3)
 
+    def as_text(self, vocoder: str) -> str:
+        """A few lines for people, the stages as a table.
+
+        Args:
+            vocoder: name of what decoded.
+        """
+        lines = [f"{self.seconds:.2f} s at {self.sample_rate} Hz, {vocoder}"]
+        lines += [f"{'stage':<10}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
+        total = sum(row["ms"] for row in self.stages) or 1.0
+        for row in self.stages:
+            moved = f"{row['bytes']} B" if row["bytes"] else ""
+            share = f"{100 * row['ms'] / total:.0f} %"
+            lines += [f"{row['stage']:<10}{row['device']:<16}{row['method']:<10}{row['ms']:>9.2f}{share:>8}{moved:>12}"]
+        lines += [f"total {self.total_ms:.2f} ms, {self.xrt:.1f} x real time"]
+        if self.clipped_samples:
+            lines += [f"{self.clipped_samples} samples clipped to full scale; sample format float32 keeps them"]
+        if self.log_mel_error_db is not None:
+            lines += [f"log-mel error of the copy {self.log_mel_error_db:.2f} dB"]
+        return "\n".join(lines)
+
 
 def synthesize_file(
     vocoder: Vocoder,
@@ -71,32 +90,33 @@ def synthesize_file(
 
     Raises:
         FileError: a file that cannot be read or written, or `target` is `source`.
-        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; or `source` holds a batch.
+        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`, with the name of `source`; or it holds a
+            batch.
     """
     source, target = Path(source), Path(target)
     check_writable(target, sample_format)
     if target.exists() and source.exists() and os.path.samefile(source, target):
         raise FileError(f"output {target} is the input itself; give another name")
     run = _decode if source.suffix.lower() in FEATURE_SUFFIXES else _copy
-    with audio_writer(target, vocoder.sample_rate, sample_format) as writer:
+    with audio_writer(target, vocoder.sample_rate, sample_format) as writer, naming(source):
         return run(vocoder, source, writer)
 
 
 def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
-    mapped = source.suffix.lower() == ".npy"
-    features = _mapped(source) if mapped else read_features(source).numpy(force=True)
+    features = open_features(source)
+    require_mel_shape(features.shape, vocoder.n_mels)
     if features.ndim == 3 and features.shape[0] != 1:
-        raise InputError(f"{source} holds a batch of {features.shape[0]}; decode writes one file")
-    frames = features.shape[-1] if features.ndim else 0
+        raise InputError(f"mel holds a batch of {features.shape[0]}; decode writes one file")
+    frames = features.shape[-1]
     if frames <= PIECE_FRAMES:
-        result = vocoder.synthesize(np.array(features))
+        result = vocoder.synthesize(features)
         writer.write(result.audio[0])
         return _report(vocoder, writer, frames, result.stages, result.total_ms)
     stream, clock = vocoder.stream(timed=True), _Clock()
     for start in range(0, frames, PIECE_FRAMES):
-        piece = np.array(features[..., start : start + PIECE_FRAMES], order="C")
-        if mapped:  # anew: what was read counts as memory of this process until it is unmapped
-            features = _mapped(source)
+        piece = features[..., start : start + PIECE_FRAMES]
+        if isinstance(piece, np.memmap):  # anew: what was read counts as memory of this process until it is unmapped
+            piece, features = np.array(piece), open_features(source)
         with clock:
             audio = stream.push(piece)
         writer.write(audio[0])
@@ -104,14 +124,6 @@ def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesi
         audio = stream.flush()
     writer.write(audio[0])
     return _report(vocoder, writer, frames, stream.stages, clock.ms)
-
-
-def _mapped(source: Path) -> NDArray[Any]:
-    try:
-        mapped: NDArray[Any] = np.load(source, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return read_features(source).numpy()  # it is empty, or this says why it cannot be read
-    return mapped
 
 
 def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 import os
 import pickle
-from collections.abc import Sequence
+import struct
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +27,36 @@ from tts_infer.errors import FileError, InputError, InputTypeError
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 FEATURE_KEY = "mel"
 
+# What the readers of numpy, torch and safetensors raise, of whatever is wrong with the bytes that they are given.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,  # of a size that nobody meant
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+@contextmanager
+def naming(name: object) -> Iterator[None]:
+    """Begin messages about what was given with the name by which its giver knows it."""
+    try:
+        yield
+    except (InputError, InputTypeError) as error:
+        raise type(error)(f"{name}: {error}") from None
+
 
 def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
     """Check a log-mel spectrogram and give it its batch axis.
@@ -31,22 +67,32 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
 
     Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
     Raises:
-        InputTypeError: not a floating-point array or tensor.
+        InputTypeError: not a dense floating-point array or tensor.
         InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values.
     """
     tensor = _as_float_tensor(features, "mel")
-    if tensor.ndim not in (2, 3):
-        raise InputError(f"mel has shape {_shape(tensor)}; expected (B, {n_mels}, L) or ({n_mels}, L)")
-    bins, frames = tensor.shape[-2:]
+    require_mel_shape(tensor.shape, n_mels)
+    _require_finite_content(tensor, "mel")
+    return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
+
+
+def require_mel_shape(shape: Sequence[int], n_mels: int) -> None:
+    """The part of `as_features` that what is taken in pieces must pass whole.
+
+    Raises:
+        InputError: wrong rank, number of bins or orientation.
+    """
+    got = f"mel has shape {tuple(shape)}; expected (B, {n_mels}, L) or ({n_mels}, L)"
+    if len(shape) not in (2, 3):
+        raise InputError(got)
+    bins, frames = shape[-2:]
     if bins != n_mels:
         hint = (
             "this one is (L, n_mels): transpose its last two axes"
             if frames == n_mels
             else f"this vocoder takes {n_mels} mel bins; use one trained on the convention of this mel"
         )
-        raise InputError(f"mel has shape {_shape(tensor)}; expected (B, {n_mels}, L) or ({n_mels}, L); {hint}")
-    _require_finite_content(tensor, "mel")
-    return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
+        raise InputError(f"{got}; {hint}")
 
 
 def as_ragged(
@@ -71,14 +117,12 @@ def as_ragged(
         items = [_item(item, n_mels, i) for i, item in enumerate(features)]
     else:
         batch = _as_float_tensor(features, "mel")
-        counts = torch.as_tensor(lengths).tolist()
-        if batch.ndim != 3 or not isinstance(counts, list) or len(counts) != batch.shape[0]:
+        counts = _as_list(lengths)
+        if batch.ndim != 3 or len(counts) != batch.shape[0]:
             raise InputError(
                 f"mel of shape {_shape(batch)} and lengths {counts}: expected (B, {n_mels}, L) and B of them"
             )
-        if not all(isinstance(n, int) and 0 < n <= batch.shape[2] for n in counts):
-            raise InputError(f"lengths are {counts}; each must be a whole number from 1 to {batch.shape[2]} frames")
-        items = [_item(batch[i, :, :n], n_mels, i) for i, n in enumerate(counts)]
+        items = [_item(batch[i, :, :n], n_mels, i) for i, n in enumerate(_checked_counts(counts, batch.shape[2]))]
     longest = max(item.shape[1] for item in items)
     padded = items[0].new_zeros(len(items), n_mels, longest)
     for row, item in zip(padded, items, strict=True):
@@ -86,14 +130,32 @@ def as_ragged(
     return padded, [item.shape[1] for item in items]
 
 
-def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
+def _as_list(lengths: Any) -> list[Any]:
+    given = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
+    if not isinstance(given, Sequence):
+        raise InputTypeError(
+            f"lengths is a {type(given).__name__}; expected a list, an array or a tensor of whole numbers"
+        )
+    return list(given)
+
+
+def _checked_counts(counts: list[Any], most: int) -> list[int]:
     try:
+        whole = [operator.index(n) for n in counts]
+    except TypeError:
+        whole = []
+    # True would count as 1
+    if not whole or any(isinstance(n, bool) for n in counts) or not all(0 < n <= most for n in whole):
+        raise InputError(f"lengths are {counts}; each must be a whole number from 1 to {most} frames")
+    return whole
+
+
+def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
+    with naming(f"item {index}"):
         batch = as_features(features, n_mels)
-    except (InputError, InputTypeError) as error:
-        raise type(error)(f"item {index}: {error}") from None
-    if batch.shape[0] != 1:
-        raise InputError(f"item {index}: mel has shape {_shape(batch)}; expected a single ({n_mels}, L)")
-    return batch[0]
+        if batch.shape[0] != 1:
+            raise InputError(f"mel has shape {_shape(batch)}; expected a single ({n_mels}, L)")
+        return batch[0]
 
 
 def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:
@@ -101,7 +163,7 @@ def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:
 
     Shape: (B, T) or (T,) -> (B, T), float32
     Raises:
-        InputTypeError: not a floating-point array or tensor.
+        InputTypeError: not a dense floating-point array or tensor.
         InputError: wrong rank; empty; NaN or infinite values.
     """
     tensor = _as_float_tensor(audio, "audio")
@@ -111,15 +173,18 @@ def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
-def read_features(path: str | os.PathLike[str]) -> Tensor:
+def read_features(path: str | os.PathLike[str], n_mels: int | None = None) -> Tensor:
     """Read features from a file, without running any code that the file may hold.
 
     Args:
         path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
+        n_mels: bins that the vocoder expects: then they are checked as by `as_features`; None: whatever they are.
 
-    Shape: as stored
+    Shape: as stored, float32; with n_mels (B, n_mels, L)
     Raises:
-        FileError: missing, unreadable, of another kind, or holding several arrays of which none is named "mel".
+        FileError: missing, unreadable, of another kind, holding several arrays of which none is named "mel", or one
+            that is not dense and floating-point.
+        InputError: with n_mels, see `as_features`.
     """
     path = Path(path)
     if path.suffix.lower() not in FEATURE_SUFFIXES:
@@ -128,22 +193,31 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
         raise FileError(f"no such file: {path}")
     try:
         content = _load(path)
-    except (
-        ValueError,
-        EOFError,
-        OSError,
-        RuntimeError,
-        KeyError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
         raise FileError(
             f"cannot read {path} as features: {reason}; give a plain array, without pickled objects"
         ) from None
     if isinstance(content, dict):
         content = _the_one_array(content, path)
-    return torch.from_numpy(content) if isinstance(content, np.ndarray) else content
+    try:
+        tensor = _as_float_tensor(content, "mel")
+    except InputTypeError as error:
+        raise FileError(f"{path}: {error}") from None
+    with naming(path):
+        return tensor if n_mels is None else as_features(tensor, n_mels)
+
+
+def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
+    """Read features like `read_features`, but leave an array that is stored plainly on disk, as it is stored.
+
+    Raises:
+        FileError: see `read_features`; whether an array on disk is floating-point is not looked at.
+    """
+    if Path(path).suffix.lower() == ".npy":
+        with suppress(*_UNREADABLE):  # it is empty, or reading will say what it is
+            return np.lib.format.open_memmap(os.fspath(path), mode="r")
+    return read_features(path)
 
 
 def _load(path: Path) -> Any:
@@ -152,8 +226,9 @@ def _load(path: Path) -> Any:
         return load_file(path)
     if suffix == ".pt":
         return torch.load(path, map_location="cpu", weights_only=True)
-    loaded = np.load(path, allow_pickle=False)
-    return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+    with open(path, "rb") as file:  # numpy would leave a broken archive open
+        loaded = np.load(file, allow_pickle=False)
+        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
 
 
 def _the_one_array(content: dict[str, Any], path: Path) -> Any:
@@ -167,14 +242,25 @@ def _the_one_array(content: dict[str, Any], path: Path) -> Any:
 
 
 def _as_float_tensor(value: Any, what: str) -> Tensor:
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
-        value = torch.from_numpy(np.ascontiguousarray(value))
-    if not isinstance(value, Tensor):
+    if isinstance(value, np.ndarray):
+        floats, integers = value.dtype.kind == "f", value.dtype.kind in "iu"
+    elif isinstance(value, Tensor):
+        floats, integers = value.is_floating_point(), not value.is_complex()
+    else:
         raise InputTypeError(f"{what} is a {type(value).__name__}; expected a torch tensor or a numpy array of floats")
-    if not value.is_floating_point():
-        hint = "; divide 16-bit samples by 32768" if what == "audio" and not value.is_complex() else ""
+    if not floats:
+        hint = "; divide 16-bit samples by 32768" if what == "audio" and integers else ""
         raise InputTypeError(f"{what} has dtype {value.dtype}; expected a floating-point type{hint}")
-    return value.detach().float()
+    if isinstance(value, np.ndarray):
+        # numpy knows more floats than torch, such as those of other machines; and torch warns of what is read-only
+        with np.errstate(over="ignore"):  # infinite values are told of later
+            return torch.from_numpy(np.require(value, np.float32, ["C", "W", "E"]))
+    if value.layout != torch.strided or value.is_nested or value.is_meta:
+        raise InputTypeError(f"{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()")
+    try:
+        return value.detach().float()
+    except NotImplementedError:  # several numbers a byte
+        raise InputTypeError(f"{what} has dtype {value.dtype}; expected float32, or what converts to it") from None
 
 
 def _require_finite_content(tensor: Tensor, what: str) -> None:
