@@ -20,6 +20,7 @@ LEVELS = [
     {"config", "constants"},
     {"inputs", "devices"},
     {"audio"},
+    {"audio_writer"},
     {"timing", "dft", "banded"},
     {"spectral"},
     {"mel"},

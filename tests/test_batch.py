@@ -24,7 +24,7 @@ import torch
 
 import tts_infer
 from tts_infer import batch, buckets, local_engine
-from tts_infer.audio import SampleFormat, part_stem
+from tts_infer.audio_writer import SampleFormat, part_stem
 from tts_infer.cli import main
 
 ROOT = Path(__file__).parent.parent

@@ -79,6 +79,11 @@ def test_what_the_system_refuses_to_write(tmp_path: Path) -> None:
     assert outcome.error is None and outcome.seconds is None and "no such folder" in str(outcome.unwritten)
 
 
+def test_what_no_flac_holds_is_the_error_of_one_file(tmp_path: Path) -> None:
+    outcome = buckets.write(Task("a.flac", CLIP, tmp_path / "a.flac"), torch.zeros(0), 24000, "pcm16")
+    assert outcome.unwritten is None and str(outcome.error).startswith(f"{CLIP}: a FLAC file cannot hold")
+
+
 def test_nothing_to_decode_is_no_error(vocoder: tts_infer.Vocoder) -> None:
     assert buckets.decode(["a reason"], vocoder) == ["a reason"]
     assert buckets.to_mel("a reason", vocoder) == "a reason"

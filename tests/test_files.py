@@ -113,7 +113,7 @@ def test_the_report_has_every_transfer(
 def test_memory_does_not_grow_with_length(kind: str, mel: np.ndarray, tmp_path: Path) -> None:
     """Peaks of processes of their own: a peak cannot be reset."""
     peaks, frames = [], []
-    for name, times in (("short", 1), ("long", 6)):
+    for name, times in (("short", 1), ("long", 8)):
         path = tmp_path / f"{name}{Path(kind).suffix}"
         if path.suffix == ".npy":
             np.save(path, np.tile(mel, times))
@@ -126,8 +126,8 @@ def test_memory_does_not_grow_with_length(kind: str, mel: np.ndarray, tmp_path: 
         peaks.append(peak)
         frames.append(count)
     assert frames[1] > 5 * frames[0]
-    # 45,000 frames more: in memory 18 MB of mel and 46 MB of audio, at least; allocators keep some for themselves
-    assert peaks[1] - peaks[0] < 40
+    # 63,000 frames more: in memory 25 MB of mel and 64 MB of audio, at least; allocators keep up to 45 for themselves
+    assert peaks[1] - peaks[0] < 64
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])

@@ -9,7 +9,7 @@ from safetensors.torch import save
 
 from training.discriminators import Discriminators
 from training.generator import Generator
-from tts_infer.audio import whole_file
+from tts_infer.audio_writer import whole_file
 from tts_infer.checkpoint import CONFIG_FILE, WEIGHT_FILES, constants_of
 from tts_infer.config import VocoderConfig
 from tts_infer.model import Vocos

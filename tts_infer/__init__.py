@@ -7,7 +7,8 @@ audio = vocoder.decode(mel)
 import tts_infer.doctor as doctor
 import tts_infer.evaluation.evaluate_command as evaluate_command
 import tts_infer.pictures as pictures
-from tts_infer.audio import AudioClip, SampleFormat, check_writable, read_audio, resample, to_int16, write_audio
+from tts_infer.audio import AudioClip, read_audio, resample, to_int16
+from tts_infer.audio_writer import SampleFormat, check_writable, write_audio
 from tts_infer.batch import BatchReport, EngineName, synthesize_batch
 from tts_infer.checkpoint import DEFAULT_VOCODER
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders

@@ -1,17 +1,12 @@
-"""Audio files: read at any rate and channel count, resample, write whole or not at all, never change a level."""
+"""Audio: read files of any rate and channel count, resample, convert to 16 bits, never change a level."""
 
 from __future__ import annotations
 
-import errno
 import os
-import secrets
 import stat
-import struct
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import soundfile
@@ -22,11 +17,6 @@ from torch import Tensor
 from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
 
-SampleFormat = Literal["pcm16", "float32"]
-_RATES = {".wav": range(1, 2**32), ".flac": range(1, 655351)}  # of the containers that can be written
-_MAX_WAV_BYTES = 2**32 - 1024  # its sizes are of 32 bits
-_SUBTYPES = {"pcm16": "PCM_16", "float32": "FLOAT"}
-_LONGEST_STEM = 200  # bytes, of the 255 that file systems allow a name
 INT16_SCALE = 32768  # what soundfile divides by on reading, so that PCM16 passes unchanged
 
 
@@ -82,6 +72,15 @@ def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float =
             yield resampler.resample_chunk(samples, last=ended) if resampler else samples
 
 
+def seconds_of(path: str | os.PathLike[str]) -> float | None:
+    """How long an audio file is, from its header; None if it does not say, and reading it will say why."""
+    try:
+        info = soundfile.info(path)
+    except (soundfile.LibsndfileError, OSError, TypeError):
+        return None
+    return float(info.frames / info.samplerate)
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
     try:
@@ -91,12 +90,17 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
             yield sound
     except FileNotFoundError:
         raise FileError(f"no such file: {os.fspath(path)}") from None
-    except (soundfile.LibsndfileError, OSError) as error:
+    except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: of .raw files, which state no rate
         if isinstance(error, TTSInferError):
             raise
         raise FileError(
-            f"cannot read {os.fspath(path)} as audio: {_reason(error)}; give a WAV, FLAC, OGG or MP3 file"
+            f"cannot read {os.fspath(path)} as audio: {reason_of(error)}; give a WAV, FLAC, OGG or MP3 file"
         ) from None
+
+
+def reason_of(error: Exception) -> str:
+    """What the system or libsndfile said, without the name of what it said it of."""
+    return str(getattr(error, "strerror", None) or getattr(error, "error_string", None) or error).strip().rstrip(".")
 
 
 def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -131,13 +135,13 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
         InputTypeError: audio is no array or tensor of floats; integers would be scaled a second time.
         InputError: NaN or infinite samples.
     """
-    samples = _as_numpy(audio)
+    samples = as_samples(audio)
     clipped = int(np.count_nonzero(np.abs(samples) > 1.0))
     scaled = np.rint(samples * np.float32(INT16_SCALE))
     return np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16), clipped
 
 
-def _as_numpy(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
+def as_samples(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
     """Samples to be written, checked."""
     if isinstance(audio, Tensor) and audio.is_floating_point():
         with exclusive(audio.device):  # to copy from an accelerator is to use it
@@ -150,247 +154,3 @@ def _as_numpy(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
     if not np.isfinite(samples).all():
         raise InputError(f"audio to write holds {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples")
     return samples
-
-
-def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
-    """Refuse early what `write_audio` would refuse late.
-
-    Raises:
-        FileError: the extension is neither .wav nor .flac, the folder does not exist, FLAC is asked to hold floats, or
-            the system allows no such name.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in _RATES:
-        raise FileError(f"cannot write {path}: extension {path.suffix!r}; allowed: {', '.join(_RATES)}")
-    if sample_format not in get_args(SampleFormat):
-        raise FileError(f"sample format {sample_format!r}; allowed: {', '.join(get_args(SampleFormat))}")
-    if path.suffix.lower() == ".flac" and sample_format == "float32":
-        raise FileError(f"cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file")
-    with _refusals(path), suppress(FileNotFoundError):
-        path.lstat()
-    if not os.path.isdir(path.parent):
-        raise FileError(f"cannot write {path}: no such folder: {path.parent}")
-    if os.path.isdir(path):
-        raise FileError(f"cannot write {path}: it is a folder")
-
-
-def write_audio(
-    path: str | os.PathLike[str],
-    audio: Tensor | NDArray[np.floating],
-    sample_rate: int,
-    sample_format: SampleFormat = "pcm16",
-) -> int:
-    """Write mono audio as WAV or FLAC, whole or not at all.
-
-    Args:
-        path: .wav or .flac; an existing file is replaced once the new one is complete.
-        audio: full scale 1.0; its level is not changed.
-        sample_rate: in Hz.
-        sample_format: "pcm16", or "float32" (WAV only).
-
-    Returns:
-        How many samples were clipped to full scale: 0 for float32, which clips nothing.
-
-    Shape: audio of (T,)
-    Raises:
-        FileError: see `check_writable`; or the system refuses to write.
-        InputError, InputTypeError: see `to_int16` and `audio_writer`; or audio is not of one dimension.
-    """
-    with audio_writer(path, sample_rate, sample_format) as writer:
-        writer.write(audio)
-    return writer.clipped_samples
-
-
-class AudioWriter:
-    """What `audio_writer` gives."""
-
-    def __init__(self, path: Path, encoder: _Wav | _Flac, sample_format: SampleFormat) -> None:
-        self._path, self._encoder, self._sample_format = path, encoder, sample_format
-        self.samples = 0
-        self.clipped_samples = 0  # to full scale, so far
-
-    def write(self, audio: Tensor | NDArray[np.floating]) -> None:
-        """Add samples.
-
-        Shape: (T,)
-        Raises:
-            FileError: the system refuses to write.
-            InputError, InputTypeError: see `to_int16`; or audio is not of one dimension.
-        """
-        samples = _as_numpy(audio)
-        if samples.ndim != 1:
-            raise InputError(f"audio to write has shape {samples.shape}; expected (T,)")
-        encoded, clipped = to_int16(samples) if self._sample_format == "pcm16" else (samples, 0)
-        self.samples += len(encoded)
-        self.clipped_samples += clipped
-        with _refusals(self._path):
-            self._encoder.write(encoded)
-
-
-@contextmanager
-def audio_writer(
-    path: str | os.PathLike[str], sample_rate: int, sample_format: SampleFormat = "pcm16"
-) -> Iterator[AudioWriter]:
-    """Write mono audio as it is made, whole or not at all: `with audio_writer(...) as writer: writer.write(piece)`.
-
-    The file has its name once the body has ended without an error. What it holds depends on the samples alone.
-
-    Args:
-        path, sample_rate, sample_format: as for `write_audio`.
-
-    Raises:
-        FileError: see `check_writable`; or the system refuses to write.
-        InputError: a rate that no file can state, or no samples for a FLAC file.
-    """
-    check_writable(path, sample_format)
-    path = Path(path)
-    rates = _RATES[path.suffix.lower()]
-    if not isinstance(sample_rate, (int, np.integer)) or sample_rate not in rates:
-        raise InputError(
-            f"sample_rate is {sample_rate!r}; a {path.suffix} file has a whole number of {rates[0]} to {rates[-1]} Hz"
-        )
-    with ExitStack() as stack:
-        with _refusals(path):
-            part = stack.enter_context(whole_file(path))
-            file = open(part, "wb")  # noqa: SIM115  closed below, where a refusal is told
-            stack.callback(_close_unheard, file)
-            encoder = (_Wav if path.suffix.lower() == ".wav" else _Flac)(file, sample_rate, sample_format)
-            stack.callback(encoder.abandon)
-        yield AudioWriter(path, encoder, sample_format)
-        with _refusals(path):
-            encoder.finish()
-            file.close()
-            stack.close()
-
-
-def _close_unheard(file: BinaryIO) -> None:
-    """To close is to write what was buffered, and to be refused once more."""
-    with suppress(OSError):
-        file.close()
-
-
-@contextmanager
-def _refusals(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise FileError(f"cannot write {path}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """What the system or libsndfile said, without the name of what it said it of."""
-    return str(getattr(error, "strerror", None) or getattr(error, "error_string", None) or error).strip().rstrip(".")
-
-
-class _Wav:
-    """Header and samples by our own hands: libsndfile would put the time of day into float files."""
-
-    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
-        self._file, self._sample_rate, self._sample_format = file, sample_rate, sample_format
-        self._data_bytes = 0
-        file.write(self._header())
-
-    def write(self, samples: NDArray[Any]) -> None:
-        self._data_bytes += samples.nbytes
-        if self._data_bytes > _MAX_WAV_BYTES:
-            raise OSError(errno.EFBIG, "a WAV file holds at most 4 GiB; use .flac")
-        self._file.write(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).data)
-
-    def finish(self) -> None:
-        self._file.seek(0)
-        self._file.write(self._header())
-
-    def abandon(self) -> None:
-        """Nothing is held."""
-
-    def _header(self) -> bytes:
-        kind, width = (1, 2) if self._sample_format == "pcm16" else (3, 4)
-        rate = self._sample_rate
-        chunks = b"fmt " + struct.pack("<IHHIIHH", 16, kind, 1, rate, rate * width, width, 8 * width)
-        if kind == 3:  # formats that are not PCM say how many samples they hold
-            chunks += b"fact" + struct.pack("<II", 4, self._data_bytes // width)
-        chunks += b"data" + struct.pack("<I", self._data_bytes)
-        return b"RIFF" + struct.pack("<I", 4 + len(chunks) + self._data_bytes) + b"WAVE" + chunks
-
-
-class _Flac:
-    """libsndfile's encoder."""
-
-    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
-        self._sink = _Sink(file)
-        self._sound = soundfile.SoundFile(self._sink, "w", sample_rate, 1, _SUBTYPES[sample_format], format="FLAC")
-
-    def write(self, samples: NDArray[Any]) -> None:
-        with self._sink.honest():
-            self._sound.write(samples)
-
-    def finish(self) -> None:
-        if not self._sound.frames:  # it would not even get a header; and with one, 0 means that the length is unknown
-            raise InputError("a FLAC file cannot hold an empty waveform; write a .wav file")
-        with self._sink.honest():
-            self._sound.close()
-
-    def abandon(self) -> None:
-        self._sink.closed = True
-        with suppress(soundfile.LibsndfileError):
-            self._sound.close()
-
-
-class _Sink:
-    """The file as libsndfile sees it. What the system says is kept, because libsndfile forgets it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._refusal: OSError | None = None
-        self.closed = False
-
-    def write(self, data: bytes) -> int:
-        if self.closed or self._refusal is not None:
-            return 0
-        try:
-            return self._file.write(data)
-        except OSError as refusal:
-            self._refusal = refusal
-            return 0
-
-    def read(self, size: int) -> bytes:
-        return b""
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return 0 if self.closed else self._file.seek(offset, whence)
-        except OSError as refusal:  # what was buffered is written first
-            self._refusal = self._refusal or refusal
-            return 0
-
-    def tell(self) -> int:
-        return 0 if self.closed else self._file.tell()
-
-    @contextmanager
-    def honest(self) -> Iterator[None]:
-        """Raise what the system said instead of what became of it: an assertion, an unknown error, or nothing."""
-        try:
-            yield
-        except (AssertionError, soundfile.LibsndfileError) as error:
-            raise self._refusal or OSError(errno.EIO, f"the encoder failed: {error}") from None
-        if self._refusal is not None:
-            raise self._refusal
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path`; it takes the name `path` if the body succeeds, and is removed if not."""
-    path = Path(path)
-    part = path.with_name(f".{part_stem(path.name)}.{secrets.token_hex(4)}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def part_stem(name: str) -> str:
-    """What the temporary names of a file have between their first dot and their last two: its name, or so much of it
-    as leaves room for them.
-    """
-    return os.fsencode(name)[:_LONGEST_STEM].decode(errors="ignore")

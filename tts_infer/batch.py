@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import torch
 
-from tts_infer.audio import SampleFormat, check_writable, part_stem
+from tts_infer.audio_writer import SampleFormat, check_writable, part_stem
 from tts_infer.buckets import Bucket, Engine, Outcome, Task, bucket_frames, frames_of, group
 from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError

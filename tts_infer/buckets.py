@@ -12,10 +12,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import soundfile
 from torch import Tensor
 
-from tts_infer.audio import SampleFormat, read_audio, write_audio
+from tts_infer.audio import read_audio, seconds_of
+from tts_infer.audio_writer import SampleFormat, write_audio
 from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
@@ -57,11 +57,7 @@ Engine = Callable[[Vocoder, Sequence[Bucket], SampleFormat], Work]
 def frames_of(source: Path, config: MelConfig) -> int:
     """About how many frames an input has, from its header where that says so. Decides on company, not on content."""
     if not _holds_features(source):
-        try:
-            info = soundfile.info(source)
-        except (soundfile.LibsndfileError, OSError):
-            return 0  # reading it will say why
-        return int(info.frames / info.samplerate * config.sample_rate / config.hop_length)
+        return int((seconds_of(source) or 0) * config.sample_rate / config.hop_length)
     try:
         shape = open_features(source).shape
     except FileError:
@@ -127,6 +123,8 @@ def write(task: Task, audio: Content, sample_rate: int, sample_format: SampleFor
         return Outcome(task.name, error=audio)
     try:
         clipped = write_audio(task.target, audio, sample_rate, sample_format)
+    except InputError as error:
+        return Outcome(task.name, error=f"{task.source}: {error}")
     except FileError as error:
         return Outcome(task.name, unwritten=str(error))
     return Outcome(task.name, audio.shape[0] / sample_rate, clipped)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.audio import AudioWriter, SampleFormat, audio_writer, check_writable, read_audio, read_blocks
+from tts_infer.audio import read_audio, read_blocks, seconds_of
+from tts_infer.audio_writer import AudioWriter, SampleFormat, audio_writer, check_writable
 from tts_infer.config import MelConfig
 from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
@@ -152,11 +152,7 @@ def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
 
 
 def _is_short(source: Path, config: MelConfig) -> bool:
-    try:
-        info = soundfile.info(source)
-    except (soundfile.LibsndfileError, OSError):
-        return True  # reading it will say why
-    return bool(info.frames / info.samplerate * config.sample_rate <= PIECE_FRAMES * config.hop_length)
+    return (seconds_of(source) or 0) * config.sample_rate <= PIECE_FRAMES * config.hop_length
 
 
 def _blocks(source: Path, config: MelConfig) -> Iterator[NDArray[np.float32] | None]:

@@ -26,6 +26,8 @@ from tts_infer.errors import FileError, InputError, InputTypeError
 
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 FEATURE_KEY = "mel"
+# Natural-log mels of audio within full scale end below 9 (of powers below 15); those in decibels reach 40.
+LARGEST_LOG = 20.0
 
 # What the readers of numpy, torch and safetensors raise, of whatever is wrong with the bytes that they are given.
 _UNREADABLE = (
@@ -68,11 +70,18 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
     Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values.
+        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values that no
+            natural logarithm of a magnitude has.
     """
     tensor = _as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
     _require_finite_content(tensor, "mel")
+    largest = float(tensor.max())
+    if largest > LARGEST_LOG:
+        raise InputError(
+            f"mel reaches {largest:.4g}, but natural-log mels end far below {LARGEST_LOG:.0f}: take the logarithm of "
+            "a linear one, multiply one in decibels by ln(10) / 20"
+        )
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 

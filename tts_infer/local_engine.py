@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 import torch
 from threadpoolctl import ThreadpoolController
 
-from tts_infer.audio import SampleFormat
+from tts_infer.audio_writer import SampleFormat
 from tts_infer.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
 from tts_infer.vocoder import Vocoder
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from tts_infer.audio import SampleFormat
+from tts_infer.audio_writer import SampleFormat
 from tts_infer.buckets import Bucket, Content, Outcome, Task, Work, decode, read, to_mel, write
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.devices import CPU, exclusive

@@ -16,7 +16,8 @@ from pathlib import Path
 import soundfile
 from torch import Tensor
 
-from tts_infer.audio import to_int16, whole_file
+from tts_infer.audio import to_int16
+from tts_infer.audio_writer import whole_file
 from tts_infer.errors import FileError
 from tts_infer.evaluate import Evaluation, Row
 from tts_infer.evaluation.candidates import MAX_SECONDS, Candidate, Copy, copies
