@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,18 @@ def test_a_stream_that_is_ended_early_says_nothing(end: str, long_mel: Path) -> 
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == (130 if end == "interrupt" else 0)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_file_that_is_ended_early_leaves_nothing(end: signal.Signals, long_mel: Path) -> None:
+    command = [sys.executable, "-m", "tts_infer", "decode", str(long_mel), "-o", str(long_mel.parent / "o.wav")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT) as process:
+        deadline = time.monotonic() + 60
+        while len(list(long_mel.parent.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(end)
+        assert process.communicate()[0] == b""
+    assert process.returncode == 128 + end and list(long_mel.parent.iterdir()) == [long_mel]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")

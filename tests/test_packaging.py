@@ -24,7 +24,7 @@ def test_the_wheel_works_from_elsewhere(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")
         entry_points = next(n for n in archive.namelist() if n.endswith("entry_points.txt"))
-        assert "tts-infer = tts_infer.cli:main" in archive.read(entry_points).decode()
+        assert "tts-infer = tts_infer.__main__:main" in archive.read(entry_points).decode()
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
     command = [sys.executable, "-m", "tts_infer", "decode", str(ROOT / "examples" / "english.wav"), "-o", "out.wav"]
     subprocess.run(
