@@ -47,8 +47,8 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
                 batch_tab(vocoders, device)
             with gr.Tab(label("Device"), id="device") as tab:
                 device_tab(tab, device)
-            with gr.Tab(label("API")):
-                api_tab()
+            with gr.Tab(label("API")) as tab:
+                api_tab(tab)
     return demo
 
 

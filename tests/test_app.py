@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 import numpy as np
@@ -29,8 +29,11 @@ from gradio_client.exceptions import AppError
 import app
 import tts_infer
 from ui.api import SNIPPETS
-from ui.engine import load, read_samples, run
-from ui.results import in_words, tiles
+from ui.batch import draw_batch
+from ui.compare import EXPIRED, draw_comparison
+from ui.device import audited, draw_audit, draw_report
+from ui.engine import NO_AUDIO, NO_MEL, TOO_SHORT, UNFORESEEN, load, read_samples, run
+from ui.results import draw, in_words, tiles
 from ui.texts import CHINESE
 
 ROOT = Path(app.__file__).parent
@@ -146,6 +149,8 @@ def test_a_broken_clip_is_named(client: Client, tmp_path: Path, name: str) -> No
         (np.full((100, 5), np.nan, np.float32), "NaN"),
         (np.zeros((100, 0), np.float32), "empty"),
         (np.zeros((100, 5), np.int64), "int64"),
+        (np.float32(5), r"mel\.npy: mel has shape \(\); expected"),
+        (np.zeros((2, 100, 5), np.float32), r"^mel\.npy holds a batch of 2; expected one mel a file$"),
     ],
 )
 def test_a_wrong_mel_is_explained(client: Client, tmp_path: Path, mel: np.ndarray, expected: str) -> None:
@@ -161,6 +166,56 @@ def test_the_shortest_mels(client: Client, tmp_path: Path) -> None:
     np.save(tmp_path / "mel.npy", mel[:, :1])
     with pytest.raises(AppError, match="one mel frame"):
         call(client, "/decode", tmp_path / "mel.npy")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "broken"),
+    [
+        ("/synthesize", "ui.decode.run"),
+        ("/decode", "tts_infer.read_features"),
+        ("/stream", "ui.listen.in_pieces"),
+        ("/compare", "ui.compare.with_errors"),
+        ("/batch", "ui.batch.pack"),
+        ("/doctor", "tts_infer.doctor.examine"),
+        ("/audit", "tts_infer.doctor.audit_stages"),
+    ],
+)
+def test_what_nobody_foresaw_is_said_and_logged(
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    endpoint: str,
+    broken: str,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a secret of the server")
+
+    np.save(tmp_path / "mel.npy", np.full((100, 5), -5.0, np.float32))
+    clip, mel = handle_file(str(CLIP)), handle_file(str(tmp_path / "mel.npy"))
+    settings = {"vocoders": [VOCODER], "placements": ["auto"], "istft": ["fft", "matmul"], "dtypes": ["float32"]}
+    inputs = {
+        "/decode": {"mel": mel, "vocoder": VOCODER},
+        "/compare": {"audio": clip, **settings},
+        "/batch": {"files": [clip], "vocoder": VOCODER},
+        "/doctor": {},
+        "/audit": {},
+    }
+    audited.cache_clear()
+    monkeypatch.setattr(broken, fail)
+    with pytest.raises(AppError, match=r"not foreseen.*log") as error:
+        client.predict(**inputs.get(endpoint, {"audio": clip, "vocoder": VOCODER}), api_name=endpoint)
+    assert "secret" not in str(error.value)
+    assert "RuntimeError: a secret of the server" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("drawing", "given"),
+    [(draw, (1,)), (draw_comparison, (1, None)), (draw_batch, ({},)), (draw_report, ({},)), (draw_audit, ([{}],))],
+)
+def test_what_nobody_foresaw_in_a_drawing_is_said(drawing: Any, given: tuple[Any, ...]) -> None:
+    with pytest.raises(gr.Error, match="not foreseen"):
+        drawing(*given, None)
 
 
 def test_missing_input_and_unknown_choices_are_explained(client: Client) -> None:
@@ -215,7 +270,8 @@ def test_compare_wants_two_to_six(client: Client, methods: list[str], count: int
             vocoders=[VOCODER],
             placements=["auto"],
             istft=methods,
-            dtypes=["float32"] if count == 1 else ["float32", "bfloat16", "float16"],
+            dtypes=["float32"],
+            refine=["0", "1", "2"][: len(methods)],
             api_name="/compare",
         )
 
@@ -247,6 +303,13 @@ def test_calls_that_know_no_refine_are_still_valid(client: Client) -> None:
     assert client.predict(*values, True, api_name="/compare")[-1] is None
 
 
+def test_compare_offers_the_number_formats_that_a_device_here_can_use(demo: gr.Blocks) -> None:
+    formats: Any = next(b for b in demo.blocks.values() if getattr(b, "elem_id", "") == "compare-number-format")
+    said = tts_infer.doctor.examine()["devices"].values()
+    usable = [name for name in get_args(tts_infer.DTypeName) if any(device[name] == "fast" for device in said)]
+    assert [value for _, value in formats.choices] == usable
+
+
 def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
     vocoder = tts_infer.load_vocoder()
     audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None]
@@ -272,11 +335,53 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
     assert [row["file"] for row in table] == expected
     assert float(table[0]["log_mel_error_db"]) == pytest.approx(rows[0]["log_mel_error_db"])
     assert report["seconds"] == pytest.approx(sum(row.get("seconds", 0) for row in rows))
-    heard = torch.from_numpy(waves["english.wav"] / np.float32(32768))  # 16 bits, which near silence are coarse
-    error = tts_infer.log_mel_error_db(vocoder.mel(audio)[0], vocoder.mel(heard)[0], vocoder.mel_config)
-    assert rows[0]["log_mel_error_db"] == pytest.approx(error, abs=1e-3)
     for samples in waves.values():
         np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio)[0])[0])
+
+
+def silent_clip(path: Path) -> Path:
+    """A clip with a second of digital silence, in which 16 bits are coarse."""
+    samples, rate = soundfile.read(CLIP, dtype="int16")
+    soundfile.write(path, np.concatenate([samples, np.zeros(rate, np.int16)]), rate)
+    return path
+
+
+def test_batch_measures_what_the_decode_tab_measures(client: Client, tmp_path: Path) -> None:
+    clip = silent_clip(tmp_path / "silent.wav")
+    samples, alone = call(client, "/synthesize", clip)
+    output, report = client.predict(files=[handle_file(str(clip))], vocoder=VOCODER, api_name="/batch")
+    # one thread adds the matmuls' sums in another order
+    assert report["files"][0]["log_mel_error_db"] == pytest.approx(alone["log_mel_error_db"], abs=1e-2)
+    with zipfile.ZipFile(output) as archive:
+        packed = archive.read("silent.wav")
+    tts_infer.write_audio(tmp_path / "expected.wav", samples / np.float32(32768), alone["sample_rate"])
+    assert packed == (tmp_path / "expected.wav").read_bytes()
+
+
+def test_batch_counts_what_it_clips(client: Client, tmp_path: Path) -> None:
+    vocoder = tts_infer.load_vocoder()
+    mel = vocoder.mel(tts_infer.read_audio(CLIP, vocoder.sample_rate).samples) + 3.0
+    np.save(tmp_path / "loud.npy", mel.numpy())
+    files = [handle_file(str(tmp_path / "loud.npy")), handle_file(str(CLIP))]
+    _, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
+    _, clipped = tts_infer.to_int16(vocoder.decode(mel)[0])
+    assert clipped > 100
+    assert report["clipped_samples"] == pytest.approx(clipped, abs=5)  # in another order of sums
+
+
+def test_batch_explains_what_is_too_short_and_goes_on(client: Client, tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "tiny.wav", np.full(240, 0.1, np.float32), 24000)
+    np.save(tmp_path / "frame.npy", np.full((100, 1), -5.0, np.float32))
+    np.save(tmp_path / "two.npy", np.full((2, 100, 9), -5.0, np.float32))
+    names = ["tiny.wav", "frame.npy", "two.npy"]
+    files = [handle_file(str(tmp_path / name)) for name in names] + [handle_file(str(CLIP))]
+    output, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
+    rows = report["files"]
+    assert [row["file"] for row in rows] == [*names, CLIP.name]
+    assert ["one mel frame long" in row.get("error", "") for row in rows] == [True, True, False, False]
+    assert rows[2]["error"] == "two.npy holds a batch of 2; expected one mel a file"
+    with zipfile.ZipFile(output) as archive:
+        assert archive.namelist() == ["english.wav", "results.csv"]
 
 
 def test_batch_refines(client: Client) -> None:
@@ -336,17 +441,26 @@ def test_every_text_is_translated(demo: gr.Blocks) -> None:
     written = " ".join(str(getattr(block, field, "")) for block in demo.blocks.values() for field in fields)
     used = {json.loads(marker)["key"] for marker in re.findall(r"__i18n__(\{.*?\})", written)}
     assert len(used) > 30
-    assert used <= set(CHINESE)
+    assert used | {NO_AUDIO, NO_MEL, TOO_SHORT, UNFORESEEN, EXPIRED} <= set(CHINESE)
     model = load(VOCODER)
     result = run(model, audio=read_samples(CLIP, model.sample_rate))
     for write in (in_words, tiles):
         write(result.report, CHINESE.__getitem__)  # a KeyError names what is missing
 
 
-def test_chinese_browsers_get_chinese_results(demo: gr.Blocks) -> None:
+def test_chinese_browsers_get_chinese_results(demo: gr.Blocks, tmp_path: Path) -> None:
     client = Client(demo.local_url, verbose=False, headers={"accept-language": "zh-CN,zh;q=0.9"})
     with pytest.raises(AppError, match="还没有音频"):
         client.predict(audio=None, vocoder=VOCODER, api_name="/synthesize")
+    np.save(tmp_path / "two.npy", np.full((2, 100, 9), -5.0, np.float32))
+    np.save(tmp_path / "frame.npy", np.full((100, 1), -5.0, np.float32))
+    files = [handle_file(str(tmp_path / name)) for name in ("two.npy", "frame.npy")]
+    with pytest.raises(AppError, match=r"^two\.npy 中有 2 个梅尔频谱"):
+        client.predict(mel=files[0], vocoder=VOCODER, api_name="/decode")
+    _, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
+    two, frame = (row["error"] for row in report["files"])
+    assert two.startswith("two.npy 中有 2 个梅尔频谱")
+    assert "只有一个梅尔帧" in frame
 
 
 def test_temporary_files_are_removed_when_the_server_stops() -> None:
@@ -362,6 +476,32 @@ def test_temporary_files_are_removed_when_the_server_stops() -> None:
     while path.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not path.exists()
+
+
+def test_examples_outlive_the_cleanup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(app, "KEEP_S", 1)
+    with gr.Blocks(analytics_enabled=False) as outer:  # as a part of another app, too
+        inner = app.build_demo().render()
+    outer.delete_cache = inner.delete_cache
+    outer.launch(prevent_thread_lock=True, quiet=True)
+    try:
+        client = Client(outer.local_url, verbose=False, download_files=False)
+        output, _ = client.predict(audio=handle_file(str(CLIP)), vocoder=VOCODER, api_name="/synthesize")
+        deadline = time.monotonic() + 20
+        while (left := list((tmp_path / "cache").rglob("*.wav"))) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert left == []  # uploads and results go
+        assert not Path(output["path"]).exists()
+        for endpoint in ("/load_example", "/load_example_to_compare"):
+            example = client.predict(0, api_name=endpoint)["value"]
+            with urllib.request.urlopen(example["url"]) as response:
+                assert response.read() == CLIP.read_bytes()
+            client.predict(audio=example, vocoder=VOCODER, api_name="/synthesize")
+        with pytest.raises(urllib.error.HTTPError):  # what lies beside them is nobody's business
+            urllib.request.urlopen(example["url"].replace("english.wav", "make.sh"))
+    finally:
+        outer.close()
 
 
 def test_page_works_inside_another_app() -> None:

@@ -33,6 +33,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     synthesize,
     upload,
 )
+from ui.api import SNIPPETS
 
 from playwright.sync_api import Browser, Locator, Page, expect  # isort: skip  tests.page skips without it
 
@@ -128,6 +129,40 @@ def test_refinement_shows_what_it_costs(page: Page) -> None:
     assert list(stage_times_ms(page)[0]) == ["mel", "backbone", "head", "istft"]
 
 
+def test_a_change_of_settings_reruns_what_made_the_result(page: Page, tmp_path: Path) -> None:
+    np.save(tmp_path / "mel.npy", expected()[0].features.numpy())
+    refined = page.locator("#result tr", has_text="refine")
+    page.locator("#settings").get_by_role("button").first.click()
+    choose(page, "#refine", "0")
+    synthesize(page, CLIP)
+    open_tab(page, "Mel file")
+    choose(page, "#refine", "8")
+    expect(refined).to_have_count(1, timeout=PATIENCE_MS)
+    assert list(stage_times_ms(page)[0]) == ["mel", "backbone", "head", "refine", "istft"]
+
+    # without its input, or with another one, it stays as it is
+    open_tab(page, "Audio")
+    page.locator("#input-audio").get_by_role("button", name=re.compile("clear|remove", re.I)).click()
+    for clip in (None, CLIP.with_name("german.wav")):
+        if clip:
+            upload(page, "#input-audio", clip)
+            expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+        choose(page, "#refine", "0")
+        page.wait_for_timeout(1500)
+        expect(refined).to_have_count(1)
+        expect(page.get_by_role("status").filter(has_text="There is no")).to_have_count(0)
+
+    open_tab(page, "Mel file")
+    upload(page, "#input-mel", tmp_path / "mel.npy")
+    expect(page.locator("#input-mel")).to_contain_text("mel.npy")
+    page.locator("#decode").click()
+    expect(refined).to_have_count(0, timeout=PATIENCE_MS)
+    open_tab(page, "Audio")
+    choose(page, "#refine", "2")
+    expect(refined).to_have_count(1, timeout=PATIENCE_MS)
+    assert list(stage_times_ms(page)[0]) == ["backbone", "head", "refine", "istft"]
+
+
 @pytest.mark.parametrize("content", [b"not a sound at all\n" * 9, b"RIFF\x24\0\0\0WA"], ids=["text", "10 bytes"])
 def test_broken_file_is_explained_and_the_page_goes_on(
     page: Page, tmp_path: Path, console_errors: list[str], content: bytes
@@ -161,6 +196,75 @@ def test_a_mistake_takes_the_old_result_away(page: Page) -> None:
     expect(message(page, "no audio")).to_be_visible(timeout=PATIENCE_MS)
     expect(page.locator("#result table")).to_have_count(0)
     expect(page.locator("#output-audio a[download]")).to_have_count(0)
+
+
+def test_a_mistake_takes_the_old_batch_away(page: Page) -> None:
+    open_tab(page, "Batch")
+    files = page.locator("#batch-files")
+    files.locator("input[type=file]").set_input_files(CLIP)
+    expect(files).to_contain_text("english")
+    page.locator("button#batch").click()
+    expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_role("button", name="Report as JSON").filter(visible=True).click()
+    expect(page.locator("#batch-report")).to_contain_text("clipped_samples")
+    files.get_by_role("button", name=re.compile("clear|remove", re.I)).first.click()
+    page.locator("button#batch").click()
+    expect(message(page, "no files")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#batch-result")).to_contain_text("The results appear here")
+    expect(page.locator("#batch-result table")).to_have_count(0)
+    expect(page.locator("#batch-output a")).to_have_count(0)
+    expect(page.locator("#batch-report")).not_to_contain_text("clipped_samples")
+    expect(page.locator("button#batch-cancel")).to_be_disabled()
+
+
+def test_a_mistake_takes_the_old_comparison_away(page: Page) -> None:
+    open_tab(page, "Compare")
+    upload(page, "#compare-audio", CLIP)
+    expect(page.locator("#compare-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    page.locator("#compare-blind input").check()
+    page.locator("button#compare").click()
+    expect(page.locator("#compare-preferred")).to_be_visible(timeout=PATIENCE_MS)
+    page.locator("#compare-audio").get_by_role("button", name=re.compile("clear|remove", re.I)).click()
+    page.locator("button#compare").click()
+    expect(message(page, "no audio")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#comparison")).to_contain_text("Every combination of the chosen settings")
+    for gone in ("#sample-1", "#sample-2", "#compare-preferred", "#compare-reveal"):
+        expect(page.locator(gone)).to_be_hidden()
+
+
+def test_what_has_expired_is_not_revealed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.compare.KEEP_S", 3)
+    demo = app.build_demo()
+    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    context = browser.new_context(**DESKTOP)
+    try:
+        page = context.new_page()
+        page.goto(str(demo.local_url))
+        open_tab(page, "Compare")
+        upload(page, "#compare-audio", CLIP)
+        expect(page.locator("#compare-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+        page.locator("#compare-blind input").check()
+        page.locator("button#compare").click()
+        expect(page.locator("#comparison")).to_contain_text("Listen", timeout=PATIENCE_MS)
+        page.wait_for_timeout(6000)
+        page.locator("button#compare-reveal").click()
+        expect(message(page, "expired")).to_be_visible(timeout=PATIENCE_MS)
+    finally:
+        context.close()
+        demo.close()
+
+
+def test_snippets_call_the_address_of_the_page(browser: Browser, demo: gr.Blocks) -> None:
+    address = str(demo.local_url).replace("127.0.0.1", "localhost")
+    context = browser.new_context(**DESKTOP)
+    try:
+        page = context.new_page()
+        page.goto(f"{address}?__theme=light")
+        open_tab(page, "API")
+        codes = page.locator(".cm-content", has_text=f'Client("{address}")')
+        expect(codes).to_have_count(len(SNIPPETS), timeout=PATIENCE_MS)
+    finally:
+        context.close()
 
 
 def test_zoom_by_drag_and_by_keys(page: Page) -> None:

@@ -17,6 +17,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     CLIP,
     DESKTOP,
     PATIENCE_MS,
+    choose,
     collected_errors,
     downloaded,
     message,
@@ -114,6 +115,19 @@ def test_pause_and_play_to_the_end(ear: Page, tmp_path: Path) -> None:
     expect(ear.locator("#player")).to_contain_text("0:01")
     expect(ear.locator("#player button").first).to_be_hidden()  # what is played to its end goes
     assert ear.evaluate("ear.currentTime") > 2.9
+
+
+def test_a_change_of_settings_runs_what_was_listened_to_without_a_sound(ear: Page, tmp_path: Path) -> None:
+    listen(ear, tiled(tmp_path / "short.wav", 1), "0:01")
+    refined = ear.locator("#result tr", has_text="refine")
+    expect(refined).to_have_count(1, timeout=PATIENCE_MS)
+    pieces = ear.evaluate("heard.length")
+    ear.locator("#settings").get_by_role("button").first.click()
+    open_tab(ear, "Mel file")
+    choose(ear, "#refine", "0")
+    expect(refined).to_have_count(0, timeout=PATIENCE_MS)
+    expect(ear.locator("#result tr", has_text="mel")).to_have_count(1)
+    assert ear.evaluate("heard.length") == pieces
 
 
 def test_a_mistake_is_explained_and_clears_the_player(page: Page) -> None:

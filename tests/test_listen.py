@@ -141,3 +141,6 @@ def test_mistakes_are_explained(client: Client, tmp_path: Path) -> None:
     np.save(tmp_path / "mel.npy", np.zeros((100, 1), np.float32))
     with pytest.raises(AppError, match="one mel frame"):
         client.predict(mel=handle_file(str(tmp_path / "mel.npy")), vocoder=VOCODER, api_name="/stream_mel")
+    np.save(tmp_path / "two.npy", np.full((2, 100, 9), -5.0, np.float32))
+    with pytest.raises(AppError, match=r"^two\.npy holds a batch of 2; expected one mel a file$"):
+        client.predict(mel=handle_file(str(tmp_path / "two.npy")), vocoder=VOCODER, api_name="/stream_mel")

@@ -100,8 +100,21 @@ def test_a_long_difference_keeps_both_signs() -> None:
         assert image[0, frame * MAX_COLUMNS // 56250].tolist() == colour(DIVERGING.split()[end])
 
 
+@pytest.mark.parametrize("config", [MelConfig(), MelConfig(log_floor=1e-5), MelConfig(power=2)])
+def test_digital_silence_is_dark(config: MelConfig) -> None:
+    silence = LogMel(config)(torch.zeros(1, 24000))[0]
+    markup = mel_pictures([("In", silence), ("Out", silence + 0.1)], config)
+    for image in images(markup):
+        assert image.max() < 100  # of 255; the brightest colour has 253, 0xfd
+    # nothing that can be told from silence is: the loudest values keep the whole scale
+    loud = silence.clone()
+    loud[50] = 3.0
+    (image,) = images(mel_pictures([("Loud", loud)], config))
+    assert image[49, 0].tolist() == colour(MAGMA.split()[-1])
+
+
 def test_power_mels_count_half_the_decibels() -> None:
-    config = MelConfig(power=2)
+    config = MelConfig(power=2, log_floor=1e-10)
     mel = torch.zeros(100, 2)
     mel[:, 1] = -math.log(10) * 4  # power down by 40 dB
     image = images(mel_pictures([("Power", mel)], config, range_db=80.0))[0]

@@ -102,7 +102,7 @@ def mel_pictures(
         panels: title and log-mel of each picture.
         config: the convention all of them are in.
         difference: also draw the last panel minus the first, on a scale of its own.
-        range_db: decibels from the loudest value of all panels down to black.
+        range_db: decibels from the loudest value of all panels down to black; of digital silence all is black.
         difference_range_db: decibels from no difference to the ends of the scale.
         words: translates titles and labels.
 
@@ -110,7 +110,8 @@ def mel_pictures(
         each mel: (n_mels, L), L >= 1
     """
     levels = [(title, mel.detach().float().cpu().numpy() * config.db_per_unit) for title, mel in panels]
-    top = max(float(level.max()) for _, level in levels)
+    silence_db = math.log(config.log_floor) * config.db_per_unit  # black, however quiet the rest
+    top = max(silence_db + range_db, *(float(level.max()) for _, level in levels))
     scale = Scale(top - range_db, top, MAGMA, quiet_db=top - range_db)
     figures = [_figure(words(title), level, config, scale, words) for title, level in levels]
     bars = [_colour_bar(words("Level (dB)"), scale)]

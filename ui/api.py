@@ -77,10 +77,16 @@ for row in client.predict(api_name="/audit"):
     print(row["decode"], row["stage"], row["release"], row["clean"], row["missing"])
 """,
 }
+# The snippets call the address at which the visitor's browser found the page, whatever lies between them.
+FROM_HERE = """(...codes) => codes.map((code) =>
+    code.replace('http://127.0.0.1:7860/', location.origin + location.pathname))"""
 
 
-def api_tab() -> None:
-    """Lay the tab out."""
+def api_tab(tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
     gr.Markdown(label("Everything on this page can be called from a program:"))
-    for name, code in SNIPPETS.items():
+    codes = [
         gr.Code(code.strip(), language="python", label=name, interactive=False, wrap_lines=True, lines=1)
+        for name, code in SNIPPETS.items()
+    ]
+    tab.select(None, codes, codes, js=FROM_HERE, api_name="address", api_visibility="private")

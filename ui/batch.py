@@ -18,14 +18,15 @@ from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
 from ui.decode import dropdown
-from ui.engine import AUTO, COMPUTE, Refine, Report, load, read_samples, shown_errors
+from ui.engine import AUTO, COMPUTE, TOO_SHORT, Refine, Report, load, read_samples, shown_errors
 from ui.results import clipping, duration, result_view, table
-from ui.texts import Words, label, words_of
+from ui.texts import Words, in_language, label, words_of
 
 MOST_FILES = 1000
 MOST_BYTES = 1_000_000_000  # unpacked: a small zip can hold a lot of nothing
 COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "error")
 CANCELLED = "cancelled before its turn"
+HINT = "The results appear here; files that fail say why."
 
 # Sessions that want their batch to end.
 _cancelled: set[str | None] = set()
@@ -72,16 +73,17 @@ def batch(
             progress((done, count), desc=words("{seconds:.1f} s of audio").format(seconds=seconds), unit=words("files"))
             return request is None or request.session_hash not in _cancelled
 
-        done = tts_infer.synthesize_batch(model, [manifest], made, progress=show)
-        problems = {output: words(CANCELLED) for output in outputs if output not in done.outputs} | done.failed
+        # floats, so that what is measured is what the vocoder gave, as on the Decode tab
+        done = tts_infer.synthesize_batch(model, [manifest], made, sample_format="float32", progress=show)
+        problems = {output: in_language(words, problem) for output, problem in problems_of(done, outputs).items()}
         files_done = [
             row_of(model, name, path, made / output, problems.get(output))
             for (name, path), output in zip(inputs, outputs, strict=True)
         ]
-        packed = pack(made, files_done)
-    report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt, "refine": model.refine}
-    report |= {"clipped_samples": done.clipped_samples, "files": files_done}
-    return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
+        packed, clipped = pack(made, files_done)
+        report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt}
+        report |= {"refine": model.refine, "clipped_samples": clipped, "files": files_done}
+        return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
 
 
 def begin(request: gr.Request) -> gr.Button:
@@ -141,6 +143,12 @@ def free_names(names: Sequence[str]) -> list[str]:
     return taken
 
 
+def problems_of(done: tts_infer.BatchReport, outputs: Sequence[str]) -> dict[str, str]:
+    """Why outputs are not there, or empty."""
+    missing = {output: CANCELLED for output in outputs if output not in done.outputs}
+    return missing | {output: TOO_SHORT for output, seconds in done.outputs.items() if seconds == 0} | done.failed
+
+
 def row_of(model: tts_infer.Vocoder, name: str, source: Path, output: Path, problem: str | None) -> Report:
     """What became of one file."""
     if problem is not None:
@@ -159,15 +167,18 @@ def row_of(model: tts_infer.Vocoder, name: str, source: Path, output: Path, prob
     }
 
 
-def pack(made: Path, rows: Sequence[Report]) -> bytes:
-    """The outputs and results.csv as a zip."""
-    packed = io.BytesIO()
+def pack(made: Path, rows: Sequence[Report]) -> tuple[bytes, int]:
+    """The outputs, from now on in 16 bits, and results.csv as a zip; and how many samples that clipped."""
+    packed, clipped = io.BytesIO(), 0
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for row in rows:
             if "output" in row:
-                archive.write(made / row["output"], row["output"])
+                output = made / row["output"]
+                clip = tts_infer.read_audio(output)
+                clipped += tts_infer.write_audio(output, clip.samples, clip.sample_rate)
+                archive.write(output, output.name)
         archive.writestr("results.csv", as_csv(rows))
-    return packed.getvalue()
+    return packed.getvalue(), clipped
 
 
 def as_csv(rows: Sequence[Report]) -> str:
@@ -181,15 +192,22 @@ def as_csv(rows: Sequence[Report]) -> str:
 
 def draw_batch(report: Report, request: gr.Request) -> str:
     """How it went, in words and as a table; what failed says why."""
-    words, rows = words_of(request), report["files"]
-    failed = sum("error" in row for row in rows)
-    summary = words("{done} of {count} files decoded.").format(done=len(rows) - failed, count=len(rows))
-    if failed < len(rows):
-        summary += " " + words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(
-            time=duration(report), **report
-        )
-        summary += " " + clipping(report, words)
-    return f"<p>{summary}</p>{batch_table(rows, words)}"
+    words = words_of(request)
+    with shown_errors(words):
+        rows = report["files"]
+        failed = sum("error" in row for row in rows)
+        summary = words("{done} of {count} files decoded.").format(done=len(rows) - failed, count=len(rows))
+        if failed < len(rows):
+            summary += " " + words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(
+                time=duration(report), **report
+            )
+            summary += " " + clipping(report, words)
+        return f"<p>{summary}</p>{batch_table(rows, words)}"
+
+
+def nothing(request: gr.Request) -> tuple[None, None, str, gr.Button]:
+    """What is shown when there is no result, and nothing to cancel."""
+    return None, None, f"<p>{words_of(request)(HINT)}</p>", end(request)
 
 
 def batch_table(rows: Sequence[Report], words: Words) -> str:
@@ -223,7 +241,7 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
                 ]
         with gr.Column(scale=3, min_width=300):
             output = gr.File(label=label("Results as a zip"), interactive=False, elem_id="batch-output")
-            view = result_view(label("The results appear here; files that fail say why."), "batch-result")
+            view = result_view(label(HINT), "batch-result")
             with gr.Accordion(label("Report as JSON"), open=False):
                 report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="batch-report")
     private: dict[str, Any] = {"outputs": stop, "api_visibility": "private"}
@@ -231,4 +249,6 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
     stop.click(cancel, api_name="cancel_batch", queue=False, **private)
     done = button.click(batch, [files, *settings], [output, report], api_name="batch", **COMPUTE)
     done.success(draw_batch, report, view, api_name="draw_batch", api_visibility="private")
-    done.then(end, api_name="end_batch", **private)
+    # an old result beside a new mistake would mislead
+    done.failure(nothing, None, [output, report, view, stop], api_name="clear_batch", api_visibility="private")
+    done.success(end, api_name="end_batch", **private)

@@ -15,12 +15,14 @@ import torch
 
 import tts_infer
 from tts_infer import pictures
-from ui.decode import EXAMPLES
+from ui.decode import examples
 from ui.engine import AUTO, COMPUTE, KEEP_S, NO_AUDIO, Refine, Report, Result, load, read_samples, run, shown_errors
 from ui.results import result_view, table
 from ui.texts import Words, label, words_of
 
 TOO_MANY = "These settings make {count} combinations; choose two to {most}."
+HINT = "Every combination of the chosen settings is run on the same clip."
+EXPIRED = "This comparison has expired: press Compare to make it again."
 SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
 REFINE = SETTINGS.index("refine")  # a number by itself would not say what it counts
 MOST = 6  # players that fit on a page, and that ears can tell apart
@@ -78,13 +80,13 @@ def compare(
             run(model, audio=samples)
             results.append(run(model, audio=samples))
             first = first or model
-    assert first is not None
-    reports = with_errors(first, settings, results)
-    comparison = Comparison([report["name"] for report in reports], results, reports, hidden=blind)
-    if blind:
-        comparison = shuffled(comparison)
-    audios = [result.audio for result in comparison.results]
-    return (*audios, *[None] * (MOST - len(audios)), None if blind else comparison.reports, comparison)
+        assert first is not None
+        reports = with_errors(first, settings, results)
+        comparison = Comparison([report["name"] for report in reports], results, reports, hidden=blind)
+        if blind:
+            comparison = shuffled(comparison)
+        audios = [result.audio for result in comparison.results]
+        return (*audios, *[None] * (MOST - len(audios)), None if blind else comparison.reports, comparison)
 
 
 def where(placement: str) -> dict[str, str]:
@@ -134,30 +136,43 @@ def shuffled(comparison: Comparison) -> Comparison:
     )
 
 
-def reveal(comparison: Comparison) -> tuple[list[Report], Comparison]:
+def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:
     """Say which sample was which."""
+    with shown_errors(words_of(request)):
+        if comparison is None:  # it lives as long as the files of its samples
+            raise tts_infer.InputError(EXPIRED)
     return comparison.reports, dataclasses.replace(comparison, hidden=False)
+
+
+def nothing(request: gr.Request) -> tuple[Any, ...]:
+    """What is shown when there is no comparison: players, report, comparison, choice, Reveal, figures."""
+    players = [gr.Audio(value=None, visible=False)] * MOST
+    closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
+    return (*players, None, None, *closed, f"<p>{words_of(request)(HINT)}</p>")
 
 
 def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.Request) -> tuple[Any, ...]:
     """Name the players and show the figures; in a blind test, ask for a choice instead."""
     words = words_of(request)
-    samples = [f"{words('Sample')} {i + 1}" for i in range(len(comparison.names))]
-    labels = samples if comparison.hidden else [": ".join(pair) for pair in zip(samples, comparison.names, strict=True)]
-    players = [gr.Audio(label=text, visible=True) for text in labels]
-    unused = [gr.Audio(visible=False)] * (MOST - len(players))
-    if comparison.hidden:
-        ask = words("Listen, choose the sample you prefer, and reveal which is which.")
-        return (
-            *players,
-            *unused,
-            gr.Radio(samples, value=None, visible=True),
-            gr.Button(visible=True),
-            f"<p>{ask}</p>",
+    with shown_errors(words):
+        samples = [f"{words('Sample')} {i + 1}" for i in range(len(comparison.names))]
+        labels = (
+            samples if comparison.hidden else [": ".join(pair) for pair in zip(samples, comparison.names, strict=True)]
         )
-    chosen = f"<p>{words('You preferred')}: {html.escape(preferred)}.</p>" if preferred else ""
-    closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-    return (*players, *unused, *closed, chosen + figures(comparison, words))
+        players = [gr.Audio(label=text, visible=True) for text in labels]
+        unused = [gr.Audio(visible=False)] * (MOST - len(players))
+        if comparison.hidden:
+            ask = words("Listen, choose the sample you prefer, and reveal which is which.")
+            return (
+                *players,
+                *unused,
+                gr.Radio(samples, value=None, visible=True),
+                gr.Button(visible=True),
+                f"<p>{ask}</p>",
+            )
+        chosen = f"<p>{words('You preferred')}: {html.escape(preferred)}.</p>" if preferred else ""
+        closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
+        return (*players, *unused, *closed, chosen + figures(comparison, words))
 
 
 def figures(comparison: Comparison, words: Words) -> str:
@@ -195,20 +210,13 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             audio = gr.Audio(label=label("Audio"), type="filepath", buttons=["download"], elem_id="compare-audio")
-            gr.Examples(
-                [[str(path)] for path in EXAMPLES],
-                audio,
-                example_labels=[path.stem.capitalize() for path in EXAMPLES],
-                label=label("Examples"),
-                elem_id="compare-examples",
-                api_name="load_example_to_compare",
-            )
+            examples(audio, "compare-examples", "load_example_to_compare")
         with gr.Column(scale=3, min_width=300):
             settings = [
                 choices("Vocoder", vocoders, vocoders[:1]),
                 choices("Placement", usable_placements(), [AUTO]),
                 choices("iSTFT method", get_args(tts_infer.MethodChoice), ["matmul", "fft"]),
-                choices("Number format", get_args(tts_infer.DTypeName), ["float32"]),
+                choices("Number format", usable_dtypes(), ["float32"]),
             ]
             refine = choices("Refine", get_args(Refine), [AUTO])
             blind = gr.Checkbox(label=label("Blind test: shuffle, and hide which is which"), elem_id="compare-blind")
@@ -220,7 +228,7 @@ def compare_tab(vocoders: Sequence[str]) -> None:
         ]
     preferred = gr.Radio(label=label("Which do you prefer?"), visible=False, elem_id="compare-preferred")
     show = gr.Button(label("Reveal"), visible=False, elem_id="compare-reveal")
-    view = result_view(label("Every combination of the chosen settings is run on the same clip."), "comparison")
+    view = result_view(label(HINT), "comparison")
     with gr.Accordion(label("Report as JSON"), open=False):
         report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="compare-report")
     state = gr.State(time_to_live=KEEP_S)
@@ -233,6 +241,9 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     inputs, outputs = [audio, *settings, blind, refine], [*players, report, state]
     done = button.click(compare, inputs, outputs, api_name="compare", **COMPUTE)
     done.success(**drawing, api_name="draw_comparison")
+    # an old result beside a new mistake would mislead
+    shown = [*outputs, preferred, show, view]
+    done.failure(nothing, None, shown, api_name="clear_comparison", api_visibility="private")
     told = show.click(reveal, state, [report, state], api_name="reveal", api_visibility="private")
     told.success(**drawing, api_name="draw_revealed")
 
@@ -247,6 +258,21 @@ def usable_placements() -> list[str]:
             continue
         names.append(name)
     return list(dict.fromkeys([AUTO, *tts_infer.available_devices(), *names]))
+
+
+def usable_dtypes() -> list[str]:
+    """The number formats that some device here is good at."""
+    devices = tts_infer.available_devices()
+    return [dtype for dtype in get_args(tts_infer.DTypeName) if any(is_good_at(device, dtype) for device in devices)]
+
+
+def is_good_at(device: str, dtype: tts_infer.DTypeName) -> bool:
+    """Whether a device takes a number format."""
+    try:
+        tts_infer.make_placement(device=device, dtype=dtype, check=False)
+    except tts_infer.PlacementError:
+        return False
+    return True
 
 
 def choices(name: str, values: Sequence[str], chosen: Sequence[str]) -> gr.Dropdown:

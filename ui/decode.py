@@ -21,6 +21,7 @@ from ui.engine import (
     Result,
     load,
     placed,
+    read_mel,
     read_samples,
     run,
     shown_errors,
@@ -37,10 +38,16 @@ REFINE_HINT = (
 )
 # The player waits, and the last result goes.
 BEGIN = "() => [{}, null, null, null, '']"
-# A change of settings runs the same input again, once there is a result to compare with.
-PRESS_AGAIN = """() => {
-    const buttons = [...document.querySelectorAll('#synthesize, #decode')];
-    if (document.querySelector('#result table')) buttons.find((button) => button.offsetParent)?.click();
+# A change of settings runs the input of the shown result again, if it is still there. So each handler notes in the
+# browser which file it is given, and which button makes the whole result of it.
+NOTE = """(...values) => {
+    window.ttsInferMade = { button: '%s', path: values[0]?.path };
+    return values.slice(0, %d);
+}"""
+PRESS_AGAIN = """(...inputs) => {
+    const { button, path } = window.ttsInferMade ?? {};
+    const there = path && inputs.some((input) => input?.path === path);
+    if (there && document.querySelector('#result table')) document.querySelector(button)?.click();
 }"""
 
 
@@ -127,7 +134,7 @@ def decode(
         placement = placed(mel_device, backbone_device, head_device, istft_device)
         model = load(vocoder, device, placement, istft, refine=refine)
         progress(0.3, desc=words("Reading the mel"))
-        features = tts_infer.read_features(mel)
+        features = read_mel(mel, model)
         progress(0.5, desc=words("Decoding {frames} frames").format(frames=features.shape[-1]))
         result = run(model, mel=features)
         return result.audio, result.report, result
@@ -154,12 +161,14 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
         buttons, (audio, audio, mel, mel), (synthesize, stream, decode, stream_mel), strict=True
     ):
         name, streaming = handler.__name__, handler in (stream, stream_mel)
+        again = "#synthesize" if source is audio else "#decode"
         if streaming:  # first, since the browser runs one after the other
             button.click(js=BEGIN, outputs=shown, api_name=f"begin_{name}", api_visibility="private")
         done = button.click(
             handler,
             [source, *settings],
             [live, output, report, result] if streaming else [output, report, result],
+            js=NOTE % (again, 1 + len(settings)),
             api_name=name,
             trigger_mode="once" if streaming else "always_last",  # of several changes in a row, the last one counts
             show_progress="hidden" if streaming else "full",  # the player shows it
@@ -171,7 +180,8 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
         if streaming:
             streams.append(done)
     live.cancel(nothing, None, shown, cancels=streams, api_name="cancel", api_visibility="private")
-    gr.on([setting.select for setting in settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
+    changes = [setting.select for setting in settings]
+    gr.on(changes, None, [audio, mel], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
 
 
 def nothing(request: gr.Request) -> tuple[None, None, None, None, str]:
@@ -184,13 +194,7 @@ def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr
     with gr.Tabs():
         with gr.Tab(label("Audio")):
             audio = gr.Audio(label=label("Audio"), type="filepath", buttons=["download"], elem_id="input-audio")
-            gr.Examples(
-                [[str(path)] for path in EXAMPLES],
-                audio,
-                example_labels=[path.stem.capitalize() for path in EXAMPLES],
-                label=label("Examples"),
-                elem_id="examples",
-            )
+            examples(audio, "examples", "load_example")
             with gr.Row():
                 from_audio = gr.Button(label("Synthesize"), variant="primary", elem_id="synthesize")
                 hear_audio = gr.Button(label(LISTEN), elem_id="listen")
@@ -202,6 +206,20 @@ def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr
                 from_mel = gr.Button(label("Decode"), variant="primary", elem_id="decode")
                 hear_mel = gr.Button(label(LISTEN), elem_id="listen-mel")
     return audio, mel, from_audio, hear_audio, from_mel, hear_mel
+
+
+def examples(audio: gr.Audio, elem_id: str, api_name: str) -> None:
+    """Clips that are one click away."""
+    # Served from where they are: copies in the cache would be removed with the uploads.
+    gr.set_static_paths(list(EXAMPLES))
+    gr.Examples(
+        [[str(path)] for path in EXAMPLES],
+        audio,
+        example_labels=[path.stem.capitalize() for path in EXAMPLES],
+        label=label("Examples"),
+        elem_id=elem_id,
+        api_name=api_name,
+    )
 
 
 def settings_panel(vocoders: Sequence[str], device: str) -> list[gr.Dropdown]:

@@ -48,13 +48,19 @@ def examine(device: str, request: gr.Request | None = None) -> Report:
         return tts_infer.doctor.examine(device)
 
 
-@functools.cache
-def audit() -> list[Report]:
+def audit(request: gr.Request | None = None) -> list[Report]:
     """Judge every operator of the stages for Apple GPUs, in each torch release.
 
     Returns:
         for each way to decode, stage and release: clean, and the names of operators, missing, complex, float64, syncs
     """
+    with shown_errors(words_of(request)):
+        return audited()
+
+
+@functools.cache
+def audited() -> list[Report]:
+    """The audit, which is the same every time."""
     rows = [asdict(row) for row in tts_infer.doctor.audit_stages()]
     # Gradio's client takes whatever has a "path" for a file
     return [{"decode": row.pop("path"), **row} for row in rows]
@@ -63,17 +69,18 @@ def audit() -> list[Report]:
 def draw_report(report: Report, request: gr.Request) -> str:
     """The report as tables."""
     words = words_of(request)
-    advice = "".join(f"<li>{html.escape(in_language(words, line))}</li>" for line in report["advice"])
-    fallback = f"PYTORCH_ENABLE_MPS_FALLBACK: {html.escape(in_language(words, report['fallback']))}"
-    tables: tuple[tuple[str, Callable[[Report, Words], str]], ...] = (
-        ("What runs where, and why", placement_table),
-        ("Self-test on half a second of audio", checks_table),
-        ("Number formats", devices_table),
-        ("Known vocoders", vocoders_table),
-        ("Versions", versions_table),
-    )
-    parts = "".join(f"<h3>{words(title)}</h3>{make(report, words)}" for title, make in tables)
-    return f'<div class="tts-wrap"><ul>{advice}<li>{fallback}</li></ul>{parts}</div>'
+    with shown_errors(words):
+        advice = "".join(f"<li>{html.escape(in_language(words, line))}</li>" for line in report["advice"])
+        fallback = f"PYTORCH_ENABLE_MPS_FALLBACK: {html.escape(in_language(words, report['fallback']))}"
+        tables: tuple[tuple[str, Callable[[Report, Words], str]], ...] = (
+            ("What runs where, and why", placement_table),
+            ("Self-test on half a second of audio", checks_table),
+            ("Number formats", devices_table),
+            ("Known vocoders", vocoders_table),
+            ("Versions", versions_table),
+        )
+        parts = "".join(f"<h3>{words(title)}</h3>{make(report, words)}" for title, make in tables)
+        return f'<div class="tts-wrap"><ul>{advice}<li>{fallback}</li></ul>{parts}</div>'
 
 
 def placement_table(report: Report, words: Words) -> str:
@@ -125,15 +132,16 @@ def versions_table(report: Report, words: Words) -> str:
 def draw_audit(rows: list[Report], request: gr.Request) -> str:
     """One row per way to decode and stage, one column per release; what is wrong, by name, in the last."""
     words = words_of(request)
-    releases = list(dict.fromkeys(row["release"] for row in rows))
-    lines = []
-    for way, stage in dict.fromkeys((row["decode"], row["stage"]) for row in rows):
-        group = [row for row in rows if (row["decode"], row["stage"]) == (way, stage)]
-        lines.append([f"{html.escape(way)}: {stage}", *audit_cells(group, releases, words)])
-    shown = [html.escape(release.replace("(installed)", words("here"))) for release in releases]
-    heads = [words("Stage"), *shown, words("Faults")]
-    name = words("Operator audit for Apple GPUs")
-    return f'<p>{words(AUDIT_HINT)}</p><div class="tts-wrap">{table(name, heads, lines, texts=len(heads))}</div>'
+    with shown_errors(words):
+        releases = list(dict.fromkeys(row["release"] for row in rows))
+        lines = []
+        for way, stage in dict.fromkeys((row["decode"], row["stage"]) for row in rows):
+            group = [row for row in rows if (row["decode"], row["stage"]) == (way, stage)]
+            lines.append([f"{html.escape(way)}: {stage}", *audit_cells(group, releases, words)])
+        shown = [html.escape(release.replace("(installed)", words("here"))) for release in releases]
+        heads = [words("Stage"), *shown, words("Faults")]
+        name = words("Operator audit for Apple GPUs")
+        return f'<p>{words(AUDIT_HINT)}</p><div class="tts-wrap">{table(name, heads, lines, texts=len(heads))}</div>'
 
 
 def audit_cells(group: Sequence[Report], releases: Sequence[str], words: Words) -> list[str]:

@@ -16,11 +16,13 @@ import numpy as np
 import torch
 
 import tts_infer
-from ui.texts import Words
+from ui.texts import Words, in_language
 
 AUTO: Final = "auto"
 NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
 NO_MEL = "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file."
+TOO_SHORT = "The input is one mel frame long, which gives no audio; two frames are the shortest."
+UNFORESEEN = "This was not foreseen: something went wrong on the server, and its log says what."
 # Passes of refinement on offer; "auto" is what suits the vocoder.
 Refine = Literal["auto", "0", "1", "2", "4", "8", "16"]
 Report = dict[str, Any]
@@ -85,6 +87,18 @@ def read_samples(path: str | Path, sample_rate: int) -> torch.Tensor:
     return torch.from_numpy(tts_infer.read_audio(path, sample_rate=sample_rate).samples)[None]
 
 
+def read_mel(path: str, model: tts_infer.Vocoder) -> torch.Tensor:
+    """A file that holds one mel, as a batch of one. Shape: (1, n_mels, L)
+
+    Raises:
+        InputError: it holds several; and see `read_features`.
+    """
+    mel = tts_infer.read_features(path, model.n_mels)
+    if mel.shape[0] != 1:
+        raise tts_infer.InputError(f"{path} holds a batch of {mel.shape[0]}; expected one mel a file")
+    return mel
+
+
 def run(model: tts_infer.Vocoder, *, audio: torch.Tensor | None = None, mel: torch.Tensor | None = None) -> Result:
     """Copy audio or decode a mel, and measure what came out.
 
@@ -101,9 +115,7 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
         InputError: nothing came out.
     """
     if result.audio.numel() == 0:
-        raise tts_infer.InputError(
-            "The input is one mel frame long, which gives no audio; two frames are the shortest."
-        )
+        raise tts_infer.InputError(TOO_SHORT)
     samples, clipped = tts_infer.to_int16(result.audio[0])
     input_mel, output_mel = result.features.cpu(), model.mel(result.audio).cpu()
     report = {
@@ -130,7 +142,7 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
 
 @contextmanager
 def shown_errors(words: Words, *uploads: str | None) -> Iterator[None]:
-    """Show the package's errors, which are sentences for people, as messages on the page.
+    """Show the package's errors, which are sentences for people, as messages on the page; and that there was another.
 
     Args:
         words: translates the page's own messages.
@@ -139,7 +151,9 @@ def shown_errors(words: Words, *uploads: str | None) -> Iterator[None]:
     try:
         yield
     except tts_infer.TTSInferError as error:
-        message = words(str(error))
+        message = in_language(words, str(error))
         for path in uploads:
             message = message.replace(path, Path(path).name) if path else message
         raise gr.Error(html.escape(message), duration=None, print_exception=False) from error
+    except Exception as error:  # whatever it is: Gradio would log it and show nothing, and a visitor would wait
+        raise gr.Error(words(UNFORESEEN), duration=None) from error

@@ -26,6 +26,7 @@ from ui.engine import (
     load,
     measured,
     placed,
+    read_mel,
     read_samples,
     shown_errors,
 )
@@ -154,7 +155,7 @@ def stream_mel(
             raise tts_infer.InputError(NO_MEL)
         placement = placed(mel_device, backbone_device, head_device, istft_device)
         model = load(vocoder, device, placement, istft, refine=refine)
-        yield from streamed(model, words, mel=tts_infer.read_features(mel))
+        yield from streamed(model, words, mel=read_mel(mel, model))
 
 
 def streamed(

@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.i18n import I18nData
 
 from tts_infer import pictures
-from ui.engine import Report, Result
+from ui.engine import Report, Result, shown_errors
 from ui.texts import Words, words_of
 
 ZOOM = Path(__file__).parent / "zoom.js"
@@ -52,19 +52,21 @@ def draw(result: Result | None, request: gr.Request) -> str | dict[str, object]:
     """Draw a result; without one, leave what is there."""
     if result is None:
         return gr.skip()
-    words, report = words_of(request), result.report
-    panels = [("Input mel", result.input_mel), ("Output mel", result.output_mel)]
-    return "".join(
-        (
-            f"<p>{html.escape(in_words(report, words))}</p>",
-            tiles(report, words),
-            pictures.mel_pictures(panels, result.mel_config, difference=True, words=words),
-            zoom_buttons(words),
-            f"<h3>{words('Where the time went')}</h3>",
-            pictures.stage_waterfall(report["stages"], report["total_ms"], words=words),
-            pictures.stage_table(report["stages"], report["total_ms"], words=words),
+    words = words_of(request)
+    with shown_errors(words):
+        report = result.report
+        panels = [("Input mel", result.input_mel), ("Output mel", result.output_mel)]
+        return "".join(
+            (
+                f"<p>{html.escape(in_words(report, words))}</p>",
+                tiles(report, words),
+                pictures.mel_pictures(panels, result.mel_config, difference=True, words=words),
+                zoom_buttons(words),
+                f"<h3>{words('Where the time went')}</h3>",
+                pictures.stage_waterfall(report["stages"], report["total_ms"], words=words),
+                pictures.stage_table(report["stages"], report["total_ms"], words=words),
+            )
         )
-    )
 
 
 def zoom_buttons(words: Words) -> str:

@@ -97,6 +97,7 @@ CHINESE = {
     "Blind test: shuffle, and hide which is which": "盲听：打乱顺序并隐藏对应关系",
     "Which do you prefer?": "您更喜欢哪一个？",
     "Reveal": "揭晓",
+    "This comparison has expired: press Compare to make it again.": "此次比较已过期：请按“比较”重新进行。",
     "Every combination of the chosen settings is run on the same clip.": "所选设置的每种组合都会处理同一段音频。",
     "Listen, choose the sample you prefer, and reveal which is which.": "请试听，选择更喜欢的样本，然后揭晓。",
     "You preferred": "您更喜欢",
@@ -182,6 +183,10 @@ CHINESE = {
     ),
     "The input is one mel frame long, which gives no audio; two frames are the shortest.": (
         "输入只有一个梅尔帧，无法生成音频；至少需要两帧。"
+    ),
+    "{file} holds a batch of {count}; expected one mel a file": "{file} 中有 {count} 个梅尔频谱；每个文件只能有一个",
+    "This was not foreseen: something went wrong on the server, and its log says what.": (
+        "出现了意料之外的错误：服务器出了问题，详情见服务器日志。"
     ),
 }
 
