@@ -137,10 +137,17 @@ def long_mel(tmp_path: Path) -> Path:
     return tmp_path / "long.npy"
 
 
+def mind_interrupts() -> None:
+    """As a terminal's programs do; those that a shell runs in the background are born deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("end", ["interrupt", "hang up"])
 def test_a_stream_that_is_ended_early_says_nothing(end: str, long_mel: Path) -> None:
     command = [sys.executable, "-m", "tts_infer", "decode", str(long_mel), "--stream", "--device", "cpu"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, preexec_fn=mind_interrupts
+    ) as process:
         assert process.stdout and process.stderr
         assert process.stdout.read(4) == b"RIFF"
         if end == "interrupt":
@@ -154,7 +161,9 @@ def test_a_stream_that_is_ended_early_says_nothing(end: str, long_mel: Path) -> 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_a_file_that_is_ended_early_leaves_nothing(end: signal.Signals, long_mel: Path) -> None:
     command = [sys.executable, "-m", "tts_infer", "decode", str(long_mel), "-o", str(long_mel.parent / "o.wav")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=ROOT, preexec_fn=mind_interrupts
+    ) as process:
         deadline = time.monotonic() + 60
         while len(list(long_mel.parent.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
