@@ -399,6 +399,10 @@ def test_batch_refines(client: Client) -> None:
 def test_batch_explains_what_it_cannot_start_with(client: Client, tmp_path: Path) -> None:
     with pytest.raises(AppError, match="no files"):
         client.predict(files=None, vocoder=VOCODER, api_name="/batch")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    with pytest.raises(AppError, match="no files"):
+        client.predict(files=[handle_file(str(tmp_path / "empty.zip"))], vocoder=VOCODER, api_name="/batch")
     (tmp_path / "broken.zip").write_bytes(b"PK")
     with pytest.raises(AppError, match=r"cannot read broken\.zip as a zip"):
         client.predict(files=[handle_file(str(tmp_path / "broken.zip"))], vocoder=VOCODER, api_name="/batch")

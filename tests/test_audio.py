@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import soundfile
 import torch
 
 from tts_infer.audio import AudioClip, read_audio, read_blocks, resample, seconds_of, to_int16
+from tts_infer.audio_writer import write_audio
 from tts_infer.errors import FileError, InputError
 
 
@@ -70,10 +73,17 @@ def test_length_from_a_header(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", tone(48000), 48000)
     assert seconds_of(tmp_path / "a.flac") == 0.5
     (tmp_path / "a.raw").write_bytes(b"1234")  # has no header
-    for name in ("a.raw", "missing.wav"):
+    for name in ("a.raw", "missing.wav", "a\0.wav"):
         assert seconds_of(tmp_path / name) is None
     with pytest.raises(FileError, match=r"cannot read .*a\.raw as audio"):
         read_audio(tmp_path / "a.raw")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are Linux's")
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.wav")
+    write_audio(path, tone(24000), 24000)
+    assert seconds_of(path) == 0.5 and len(read_audio(path).samples) == 12000
 
 
 @pytest.mark.parametrize("rate", [24000, 44100, 16000])

@@ -45,9 +45,10 @@ def test_every_float_is_written(tmp_path: Path, samples: torch.Tensor, sample_fo
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (np.array([1, 2], np.int16), "is of int16; expected a tensor or an array of floats"),
+        (np.array([1, 2], np.int16), "is of int16; expected a dense tensor or an array of floats"),
         (torch.tensor([1j]), "is of torch.complex64"),
         ([0.5], "is a list"),
+        (torch.zeros(5).to_sparse(), "is of torch.float32"),
         (torch.tensor([0.5, float("nan"), float("inf")]), "holds 2 NaN or infinite samples"),
         (torch.zeros(1, 5), r"has shape \(1, 5\); expected \(T,\)"),
     ],
@@ -61,8 +62,10 @@ def test_what_is_no_waveform_is_not_written(tmp_path: Path, samples: torch.Tenso
 @pytest.mark.parametrize(
     ("name", "rate", "message"),
     [
-        ("f.wav", 0, "sample_rate is 0; a .wav file has a whole number of 1 to 4294967295 Hz"),
+        ("f.wav", 0, "sample_rate is 0; a .wav file has a whole number of 1 to 1073741823 Hz"),
         ("f.wav", 24000.0, "sample_rate is 24000.0"),
+        ("f.wav", 2**31, "sample_rate is 2147483648"),
+        ("f.wav", np.int64(0), "sample_rate is "),
         ("f.flac", 700000, "of 1 to 655350 Hz"),
     ],
 )

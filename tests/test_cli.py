@@ -184,21 +184,6 @@ def test_a_full_stdout_is_one_line(command: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (2, "tts-infer: standard output: No space left on device\n")
 
 
-def test_an_interrupt_while_the_command_line_is_imported_is_quiet() -> None:
-    """What `python -m` runs, with an interrupt in the middle of its first import."""
-    code = """
-import runpy, sys
-class Interrupting:
-    def find_spec(self, name, *_):
-        if name == "tts_infer.cli":
-            raise KeyboardInterrupt
-sys.meta_path.insert(0, Interrupting())
-runpy.run_module("tts_infer", run_name="__main__")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
-
-
 def test_clipping_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mel = tts_infer.load_vocoder().mel(3.0 * tts_infer.read_audio(CLIP, 24000).samples)
     torch.save(mel, tmp_path / "loud.pt")

@@ -13,6 +13,7 @@ import torch
 import tts_infer
 from tts_infer import buckets, local_engine
 from tts_infer.buckets import Content, Task
+from tts_infer.config import SpectralMethod
 
 
 def some(folder: Path, count: int) -> list[list[Task]]:
@@ -61,11 +62,37 @@ def test_threads_are_left_as_they_were(
     monkeypatch.setattr(local_engine, "decode", decode)
     elsewhere, before = [], torch.get_num_threads()
     torch.set_num_threads(3)
-    with monkeypatch.context() as patch:
-        # it would hold for every thread that begins before it is taken back
-        patch.setattr(torch, "set_num_threads", lambda count: pytest.fail("threads of others are touched"))
+    try:
         for _ in local_engine.run(vocoder, some(tmp_path, 9), "pcm16"):
             with ThreadPoolExecutor(1) as other:
                 elsewhere += [torch.get_num_threads(), other.submit(torch.get_num_threads).result()]
-    torch.set_num_threads(before)
+    finally:
+        torch.set_num_threads(before)
     assert at_work == [1] * 9 and elsewhere == [3] * 18
+
+
+def test_batches_side_by_side_leave_threads_as_they_were(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    before = torch.get_num_threads()
+    (tmp_path / "out").mkdir()
+    tasks = some(tmp_path, 2)
+    for _ in range(5):  # threads that are new each time, as a web server's
+        with ThreadPoolExecutor(4) as servers:
+            runs = [servers.submit(lambda: list(local_engine.run(vocoder, tasks, "pcm16"))) for _ in range(4)]
+            assert all(len(run.result()) == 2 for run in runs)
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(torch.get_num_threads).result() == torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+def test_bytes_do_not_depend_on_threads(tmp_path: Path, method: SpectralMethod) -> None:
+    (tmp_path / "out").mkdir()
+    vocoder = tts_infer.load_vocoder(device="cpu", mel=method, istft=method)
+    tasks, before, made = some(tmp_path, 3), torch.get_num_threads(), []
+    for threads in (1, 4):
+        torch.set_num_threads(threads)
+        try:
+            list(local_engine.run(vocoder, tasks, "float32"))
+        finally:
+            torch.set_num_threads(before)
+        made.append([path.read_bytes() for path in sorted((tmp_path / "out").iterdir())])
+    assert made[0] == made[1]

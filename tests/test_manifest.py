@@ -123,8 +123,7 @@ def test_names_of_any_bytes(tree: Path) -> None:
     Path(f"{name}.npy").touch()
     assert os.fsdecode(b"caf\xe9.wav") in outputs("in")
     Path(f"{name}.ogg").touch()
-    with pytest.raises(FileError, match=r"cannot read in/caf.*\.ogg as audio: its name is not UTF-8; rename it"):
-        outputs(f"{name}.ogg")
+    assert len(outputs(f"{name}.ogg")) == 1
 
 
 Refuse = Callable[[str, str], None]

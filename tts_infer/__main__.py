@@ -3,16 +3,13 @@
 import signal
 import sys
 
+from tts_infer.cli import main as run
+
 
 def main() -> int:
-    """Run the command line; asked to end, by Ctrl-C or by the system, it leaves nothing half written."""
+    """Run the command line; ended by the system, it leaves as little half written as when it is ended by Ctrl-C."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        from tts_infer.cli import main as run
-
-        return run()
-    except KeyboardInterrupt:  # while modules were imported
-        return 128 + signal.SIGINT
+    return run()
 
 
 if __name__ == "__main__":

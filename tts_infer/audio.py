@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 import soxr
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -75,10 +76,15 @@ def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float =
 def seconds_of(path: str | os.PathLike[str]) -> float | None:
     """How long an audio file is, from its header; None if it does not say, and reading it will say why."""
     try:
-        info = soundfile.info(path)
-    except (soundfile.LibsndfileError, OSError, TypeError):
+        info = soundfile.info(_native(path))
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
         return None
     return float(info.frames / info.samplerate)
+
+
+def _native(path: str | os.PathLike[str]) -> str | bytes:
+    """A name as the system keeps it: on most it is bytes, and not all of them are UTF-8."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 @contextmanager
@@ -86,11 +92,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise FileNotFoundError
-        with soundfile.SoundFile(path) as sound:
+        with soundfile.SoundFile(_native(path)) as sound:
             yield sound
     except FileNotFoundError:
         raise FileError(f"no such file: {os.fspath(path)}") from None
-    except (soundfile.LibsndfileError, OSError, TypeError) as error:  # TypeError: of .raw files, which state no rate
+    # TypeError: of .raw files, which state no rate; ValueError: of a name with a NUL in it
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:
         if isinstance(error, TTSInferError):
             raise
         raise FileError(
@@ -143,14 +150,14 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
 
 def as_samples(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
     """Samples to be written, checked."""
-    if isinstance(audio, Tensor) and audio.is_floating_point():
+    if isinstance(audio, Tensor) and audio.is_floating_point() and audio.layout == torch.strided and not audio.is_meta:
         with exclusive(audio.device):  # to copy from an accelerator is to use it
             samples = audio.detach().cpu().float().numpy()
     elif isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.floating):
         samples = audio.astype(np.float32, copy=False)
     else:
         kind = f"of {audio.dtype}" if hasattr(audio, "dtype") else f"a {type(audio).__name__}"
-        raise InputTypeError(f"audio to write is {kind}; expected a tensor or an array of floats, full scale 1.0")
+        raise InputTypeError(f"audio to write is {kind}; expected a dense tensor or an array of floats, full scale 1.0")
     if not np.isfinite(samples).all():
         raise InputError(f"audio to write holds {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples")
     return samples

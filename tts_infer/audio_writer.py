@@ -17,31 +17,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.audio import as_samples, reason_of, to_int16
-from tts_infer.errors import FileError, InputError
+from tts_infer.errors import FileError, InputError, TTSInferError
 
 SampleFormat = Literal["pcm16", "float32"]
-_RATES = {".wav": range(1, 2**32), ".flac": range(1, 655351)}  # of the containers that can be written
+_RATES = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # of the containers that can be written
 _MAX_WAV_BYTES = 2**32 - 1024  # its sizes are of 32 bits
 _SUBTYPES = {"pcm16": "PCM_16", "float32": "FLOAT"}
 _LONGEST_STEM = 200  # bytes, of the 255 that file systems allow a name
+
+
+def check_format(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
+    """The part of `check_writable` that looks at names alone.
+
+    Raises:
+        FileError: the extension is neither .wav nor .flac, there is no such sample format, or FLAC is asked to hold
+            floats.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _RATES:
+        raise FileError(f"cannot write {path}: extension {Path(path).suffix!r}; allowed: {', '.join(_RATES)}")
+    if sample_format not in get_args(SampleFormat):
+        raise FileError(f"sample format {sample_format!r}; allowed: {', '.join(get_args(SampleFormat))}")
+    if suffix == ".flac" and sample_format == "float32":
+        raise FileError(f"cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file")
 
 
 def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
     """Refuse early what `write_audio` would refuse late.
 
     Raises:
-        FileError: the extension is neither .wav nor .flac, the folder does not exist, FLAC is asked to hold floats, or
-            the system allows no such name.
+        FileError: see `check_format`; or the folder does not exist, or the system allows no such name.
     """
     path = Path(path)
-    if path.suffix.lower() not in _RATES:
-        raise FileError(f"cannot write {path}: extension {path.suffix!r}; allowed: {', '.join(_RATES)}")
-    if sample_format not in get_args(SampleFormat):
-        raise FileError(f"sample format {sample_format!r}; allowed: {', '.join(get_args(SampleFormat))}")
-    if path.suffix.lower() == ".flac" and sample_format == "float32":
-        raise FileError(f"cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file")
+    check_format(path, sample_format)
     with _refusals(path), suppress(FileNotFoundError):
-        path.lstat()
+        os.lstat(path)
     if not os.path.isdir(path.parent):
         raise FileError(f"cannot write {path}: no such folder: {path.parent}")
     if os.path.isdir(path):
@@ -119,7 +129,7 @@ def audio_writer(
     check_writable(path, sample_format)
     path = Path(path)
     rates = _RATES[path.suffix.lower()]
-    if not isinstance(sample_rate, (int, np.integer)) or sample_rate not in rates:
+    if not isinstance(sample_rate, (int, np.integer)) or int(sample_rate) not in rates:
         raise InputError(
             f"sample_rate is {sample_rate!r}; a {path.suffix} file has a whole number of {rates[0]} to {rates[-1]} Hz"
         )
@@ -147,7 +157,9 @@ def _close_unheard(file: BinaryIO) -> None:
 def _refusals(path: Path) -> Iterator[None]:
     try:
         yield
-    except (soundfile.LibsndfileError, OSError) as error:
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:  # ValueError: a name with a NUL in it
+        if isinstance(error, TTSInferError):
+            raise
         raise FileError(f"cannot write {path}: {reason_of(error)}") from None
 
 

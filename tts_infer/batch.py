@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import torch
 
-from tts_infer.audio_writer import SampleFormat, check_writable, part_stem
+from tts_infer.audio_writer import SampleFormat, check_format, check_writable, part_stem
 from tts_infer.buckets import Bucket, Engine, Outcome, Task, bucket_frames, frames_of, group
 from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
@@ -71,7 +71,8 @@ def synthesize_batch(
         sample_format: how samples are stored.
         journal: where progress is kept; None: beside the folder that `out_dir` leads to, as `NAME.journal`.
         progress: called after each bucket with the files made in this run so far, those to make, and the seconds of
-            audio made. False ends the batch early, with what was done kept; the report says nothing of the rest.
+            audio made. False ends the batch early: what was reported is kept, and what is at hand is
+            made anew by the next call; of that and of the rest the report says nothing.
         engine: "local": this process; "ray": a Ray cluster, see `tts_infer.ray_engine`. A batch begun by one may be
             continued by the other.
         ray_address: of a running cluster; None: the one this process is connected to, else one on this machine.
@@ -84,8 +85,8 @@ def synthesize_batch(
     root = Path(out_dir)
     kept_in = Path(journal) if journal else _journal_beside(root)
     items = list_items(inputs, root, container)
-    for suffix in {item.output.suffix for item in items}:
-        check_writable(f"*{suffix}", sample_format)  # before folders are made
+    for item in items:  # before folders are made
+        check_format(item.output, sample_format)
     _make_folders(root, items)
     for item in items:
         check_writable(root / item.output, sample_format)

@@ -95,7 +95,7 @@ def synthesize_file(
     """
     source, target = Path(source), Path(target)
     check_writable(target, sample_format)
-    if target.exists() and source.exists() and os.path.samefile(source, target):
+    if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
         raise FileError(f"output {target} is the input itself; give another name")
     run = _decode if source.suffix.lower() in FEATURE_SUFFIXES else _copy
     with audio_writer(target, vocoder.sample_rate, sample_format) as writer, naming(source):

@@ -192,7 +192,7 @@ def read_features(path: str | os.PathLike[str], n_mels: int | None = None) -> Te
     path = Path(path)
     if path.suffix.lower() not in FEATURE_SUFFIXES:
         raise FileError(f"{path} is no feature file; allowed: {', '.join(FEATURE_SUFFIXES)}")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"no such file: {path}")
     try:
         content = _load(path)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 from tts_infer.audio_writer import SampleFormat
 from tts_infer.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
@@ -19,6 +18,7 @@ from tts_infer.vocoder import Vocoder
 
 # Two even where torch has one thread: the one reads or writes while the other decodes.
 _FEWEST = 2
+_beginning = threading.Lock()
 
 
 def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat) -> Work:
@@ -35,8 +35,7 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
             stopped.set()
         return outcomes
 
-    workers = max(_FEWEST, torch.get_num_threads())
-    with ThreadPoolExecutor(workers, initializer=_use_one_thread, initargs=(ThreadpoolController(),)) as pool:
+    with _pool(max(_FEWEST, torch.get_num_threads())) as pool:
         try:
             # the longest first: begun last, they would keep a single core busy at the end
             for future in as_completed([pool.submit(make, bucket) for bucket in reversed(buckets)]):
@@ -46,11 +45,30 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
             stopped.set()
 
 
-def _use_one_thread(libraries: ThreadpoolController) -> None:
-    """Let the calling thread compute alone.
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that compute alone, each.
 
-    `torch.set_num_threads` would hold for threads to come as well. OpenMP's own setting holds for the thread that says
-    it; torch looks at it anew unless it was asked before.
+    A thread has for its life what torch is told at the time when it first asks. What torch is told holds for the thread
+    that says it, too, so that is one of its own; and it is taken back when the last worker has asked.
     """
-    torch.get_num_threads()
-    libraries.limit(limits=1, user_api="openmp")
+    pool, ready = ThreadPoolExecutor(workers), threading.Barrier(workers + 1)
+
+    def ask() -> None:
+        torch.get_num_threads()
+        ready.wait()
+
+    def begin() -> None:
+        others = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            for _ in range(workers):
+                pool.submit(ask)
+            ready.wait()
+        finally:
+            torch.set_num_threads(others)
+
+    with _beginning:  # or another batch would take the one for what others have
+        beginner = threading.Thread(target=begin)
+        beginner.start()
+        beginner.join()
+    return pool

@@ -189,17 +189,6 @@ def _refuse_bad_name(item: Item, out_dir: Path) -> None:
         raise InputError(f"{what}: allowed: .wav, .flac")
     if any(len(os.fsencode(part)) > _NAME_BYTES for part in item.output.parts):
         raise InputError(f"{what}: a name may have {_NAME_BYTES} bytes; give a shorter one in a manifest")
-    if item.source.suffix.lower() not in FEATURE_SUFFIXES and not _is_utf8(item.source):
-        raise FileError(f"cannot read {item.source} as audio: its name is not UTF-8; rename it")
-
-
-def _is_utf8(path: Path) -> bool:
-    """The audio library wants to encode names strictly."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _refuse_collisions(items: Sequence[Item]) -> None:

@@ -86,7 +86,15 @@ def api_tab(tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     gr.Markdown(label("Everything on this page can be called from a program:"))
     codes = [
-        gr.Code(code.strip(), language="python", label=name, interactive=False, wrap_lines=True, lines=1, show_line_numbers=False)
+        gr.Code(
+            code.strip(),
+            language="python",
+            label=name,
+            interactive=False,
+            wrap_lines=True,
+            lines=1,
+            show_line_numbers=False,
+        )
         for name, code in SNIPPETS.items()
     ]
     tab.select(None, codes, codes, js=FROM_HERE, api_name="address", api_visibility="private")

@@ -57,12 +57,12 @@ def batch(
         that ran), clipped_samples, and files, the rows of results.csv: file, output, seconds, log_mel_error_db, or
         file and error
     """
-    words = words_of(request)
+    words, session = words_of(request), request.session_hash if request else None
     with tempfile.TemporaryDirectory() as folder, shown_errors(words, *(files or [])):
-        if not files:
-            raise tts_infer.InputError("There are no files yet: drop audio files, mel files, or a zip of them.")
         progress(0, desc=words("Reading the files"))
-        inputs = list(unpacked(files, Path(folder)))
+        inputs = list(unpacked(files or (), Path(folder)))
+        if not inputs:
+            raise tts_infer.InputError("There are no files yet: drop audio files, mel files, or a zip of them.")
         model = load(vocoder, device, istft=istft, refine=refine)
         outputs = free_names([name for name, _ in inputs])
         manifest, made = Path(folder) / "inputs.jsonl", Path(folder) / "made"
@@ -71,10 +71,13 @@ def batch(
 
         def show(done: int, count: int, seconds: float) -> bool:
             progress((done, count), desc=words("{seconds:.1f} s of audio").format(seconds=seconds), unit=words("files"))
-            return request is None or request.session_hash not in _cancelled
+            return session not in _cancelled
 
         # floats, so that what is measured is what the vocoder gave, as on the Decode tab
-        done = tts_infer.synthesize_batch(model, [manifest], made, sample_format="float32", progress=show)
+        try:
+            done = tts_infer.synthesize_batch(model, [manifest], made, sample_format="float32", progress=show)
+        finally:
+            _cancelled.discard(session)
         problems = {output: in_language(words, problem) for output, problem in problems_of(done, outputs).items()}
         files_done = [
             row_of(model, name, path, made / output, problems.get(output))
@@ -86,21 +89,19 @@ def batch(
         return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
 
 
-def begin(request: gr.Request) -> gr.Button:
+def begin() -> gr.Button:
     """Let the batch that is asked for be cancelled."""
-    _cancelled.discard(request.session_hash)
     return gr.Button(interactive=True)
 
 
 def cancel(request: gr.Request) -> gr.Button:
-    """End the batch of this page after the files at hand, or as soon as it begins."""
+    """End the batch of this page after the files at hand."""
     _cancelled.add(request.session_hash)
     return gr.Button(interactive=False)
 
 
-def end(request: gr.Request) -> gr.Button:
+def end() -> gr.Button:
     """There is nothing to cancel any more."""
-    _cancelled.discard(request.session_hash)
     return gr.Button(interactive=False)
 
 
@@ -207,7 +208,7 @@ def draw_batch(report: Report, request: gr.Request) -> str:
 
 def nothing(request: gr.Request) -> tuple[None, None, str, gr.Button]:
     """What is shown when there is no result, and nothing to cancel."""
-    return None, None, f"<p>{words_of(request)(HINT)}</p>", end(request)
+    return None, None, f"<p>{words_of(request)(HINT)}</p>", end()
 
 
 def batch_table(rows: Sequence[Report], words: Words) -> str:

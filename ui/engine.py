@@ -142,7 +142,9 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
 
 @contextmanager
 def shown_errors(words: Words, *uploads: str | None) -> Iterator[None]:
-    """Show the package's errors, which are sentences for people, as messages on the page; and that there was another.
+    """Show the package's errors, which are sentences for people, as messages on the page.
+
+    Any other exception is logged, and said to have happened.
 
     Args:
         words: translates the page's own messages.
@@ -155,5 +157,7 @@ def shown_errors(words: Words, *uploads: str | None) -> Iterator[None]:
         for path in uploads:
             message = message.replace(path, Path(path).name) if path else message
         raise gr.Error(html.escape(message), duration=None, print_exception=False) from error
+    except gr.Error:
+        raise
     except Exception as error:  # whatever it is: Gradio would log it and show nothing, and a visitor would wait
         raise gr.Error(words(UNFORESEEN), duration=None) from error
