@@ -172,7 +172,7 @@ def test_the_shortest_mels(client: Client, tmp_path: Path) -> None:
     ("endpoint", "broken"),
     [
         ("/synthesize", "ui.decode.run"),
-        ("/decode", "tts_infer.read_features"),
+        ("/decode", "tts_infer.read_mel"),
         ("/stream", "ui.listen.in_pieces"),
         ("/compare", "ui.compare.with_errors"),
         ("/batch", "ui.batch.pack"),

@@ -207,7 +207,7 @@ def test_vocoders(capsys: pytest.CaptureFixture[str]) -> None:
         (["text.wav", "-o", "x.wav"], "cannot read text.wav as audio"),
         (["turned.npy", "-o", "x.wav"], "turned.npy: mel has shape (5, 100); expected"),
         (["nan.wav", "-o", "x.wav"], "nan.wav: audio holds 3000 NaN or infinite values of 3000"),
-        (["batch.npy", "-o", "x.wav"], "holds a batch of 2; decode writes one file"),
+        (["batch.npy", "-o", "x.wav"], "holds a batch of 2; expected one mel a file"),
         ([str(CLIP)], "give either -o OUT, or --stream"),
         ([str(CLIP), "-o", "x.wav", "--stream"], "give either -o OUT, or --stream"),
         ([str(CLIP), "--stream", "--lookahead", "some"], "lookahead is 'some'; allowed: 'full', or 0 to 27 frames"),

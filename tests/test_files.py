@@ -167,7 +167,7 @@ def test_a_mistake_late_in_the_file_leaves_nothing(mel: np.ndarray, tmp_path: Pa
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 100, 9000), dtype=np.float32), "holds a batch of 2; decode writes one file"),
+        (np.zeros((2, 100, 9000), dtype=np.float32), "holds a batch of 2; expected one mel a file"),
         (np.zeros((9000, 100), dtype=np.float32), "transpose its last two axes"),
         (np.zeros((80, 9000), dtype=np.float32), "use one trained on the convention of this mel"),
         (np.zeros((100, 9000), dtype=np.int32), "has dtype int32"),

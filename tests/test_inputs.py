@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from tts_infer.errors import FileError, InputError, InputTypeError
-from tts_infer.inputs import as_audio, as_features, as_ragged, open_features, read_features
+from tts_infer.inputs import as_audio, as_features, as_ragged, open_features, read_features, read_mel
 
 MEL = torch.randn(1, 100, 7, generator=torch.Generator().manual_seed(0))
 
@@ -259,10 +259,13 @@ def test_what_a_file_holds_decides(tmp_path: Path) -> None:
 
 def test_files_checked_for_a_vocoder(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", MEL[0].numpy().astype(">f4"))
-    assert torch.equal(read_features(tmp_path / "a.npy", 100), MEL)
+    assert torch.equal(read_mel(tmp_path / "a.npy", 100), MEL)
     np.save(tmp_path / "b.npy", MEL[0].T.numpy())
     with pytest.raises(InputError, match=r"b\.npy: mel has shape \(7, 100\); .*transpose its last two axes"):
-        read_features(tmp_path / "b.npy", 100)
+        read_mel(tmp_path / "b.npy", 100)
     np.save(tmp_path / "c.npy", np.float32(1))
     with pytest.raises(InputError, match=r"c\.npy: mel has shape \(\); expected"):
-        read_features(tmp_path / "c.npy", 100)
+        read_mel(tmp_path / "c.npy", 100)
+    np.save(tmp_path / "d.npy", MEL.repeat(2, 1, 1).numpy())
+    with pytest.raises(InputError, match=r"d\.npy holds a batch of 2; expected one mel a file"):
+        read_mel(tmp_path / "d.npy", 100)

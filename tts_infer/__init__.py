@@ -29,7 +29,7 @@ from tts_infer.evaluation.candidates import Candidate, candidates_of
 from tts_infer.evaluation.metrics import log_mel_error_db
 from tts_infer.evaluation.report import write_report
 from tts_infer.files import FileSynthesis, synthesize_file
-from tts_infer.inputs import FEATURE_SUFFIXES, read_features
+from tts_infer.inputs import FEATURE_SUFFIXES, read_features, read_mel
 from tts_infer.manifest import Container
 from tts_infer.mel import LogMel
 from tts_infer.parity import STAGES, StageCheck
@@ -89,6 +89,7 @@ __all__ = [
     "pictures",
     "read_audio",
     "read_features",
+    "read_mel",
     "resample",
     "synthesize_batch",
     "synthesize_file",

@@ -19,7 +19,7 @@ from tts_infer.audio_writer import SampleFormat, write_audio
 from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
-from tts_infer.inputs import FEATURE_SUFFIXES, as_audio, naming, open_features, read_features
+from tts_infer.inputs import FEATURE_SUFFIXES, as_audio, naming, open_features, read_mel
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
 # Frames of a bucket on CPUs: what a core computes of them stays in its caches, and few files make work for many cores.
@@ -93,10 +93,7 @@ def read(task: Task, config: MelConfig) -> Content:
             samples = read_audio(task.source, config.sample_rate).samples
             with naming(task.source):
                 return as_audio(samples)[0]
-        features = read_features(task.source, config.n_mels)
-        if features.shape[0] != 1:
-            raise InputError(f"{task.source} holds a batch of {features.shape[0]}; expected one mel a file")
-        return features[0]
+        return read_mel(task.source, config.n_mels)[0]
     except TTSInferError as error:
         return str(error)
 

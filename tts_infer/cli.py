@@ -219,10 +219,7 @@ def _mel(path: str, vocoder: Vocoder) -> Tensor:
             return vocoder.mel(samples)
         except tts_infer.InputError as error:
             raise tts_infer.InputError(f"{path}: {error}") from None
-    mel = tts_infer.read_features(path, vocoder.n_mels)
-    if mel.shape[0] != 1:
-        raise tts_infer.InputError(f"{path} holds a batch of {mel.shape[0]}; decode writes one file")
-    return mel
+    return tts_infer.read_mel(path, vocoder.n_mels)
 
 
 def _wav_header(sample_rate: int, samples: int) -> bytes:

@@ -106,7 +106,7 @@ def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesi
     features = open_features(source)
     require_mel_shape(features.shape, vocoder.n_mels)
     if features.ndim == 3 and features.shape[0] != 1:
-        raise InputError(f"mel holds a batch of {features.shape[0]}; decode writes one file")
+        raise InputError(f"mel holds a batch of {features.shape[0]}; expected one mel a file")
     frames = features.shape[-1]
     if frames <= PIECE_FRAMES:
         result = vocoder.synthesize(features)

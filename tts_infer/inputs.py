@@ -176,18 +176,32 @@ def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
-def read_features(path: str | os.PathLike[str], n_mels: int | None = None) -> Tensor:
+def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
+    """Read the one mel of a file, checked as by `as_features`.
+
+    Shape: (1, n_mels, L), float32
+    Raises:
+        FileError: see `read_features`.
+        InputError: see `as_features`, with the name of the file; or it holds several.
+    """
+    features = read_features(path)
+    with naming(path):
+        mel = as_features(features, n_mels)
+    if mel.shape[0] != 1:
+        raise InputError(f"{path} holds a batch of {mel.shape[0]}; expected one mel a file")
+    return mel
+
+
+def read_features(path: str | os.PathLike[str]) -> Tensor:
     """Read features from a file, without running any code that the file may hold.
 
     Args:
         path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
-        n_mels: bins that the vocoder expects: then they are checked as by `as_features`; None: whatever they are.
 
-    Shape: as stored, float32; with n_mels (B, n_mels, L)
+    Shape: as stored, float32
     Raises:
         FileError: missing, unreadable, of another kind, holding several arrays of which none is named "mel", or one
             that is not dense and floating-point.
-        InputError: with n_mels, see `as_features`.
     """
     path = Path(path)
     if path.suffix.lower() not in FEATURE_SUFFIXES:
@@ -204,11 +218,9 @@ def read_features(path: str | os.PathLike[str], n_mels: int | None = None) -> Te
     if isinstance(content, dict):
         content = _the_one_array(content, path)
     try:
-        tensor = _as_float_tensor(content, "mel")
+        return _as_float_tensor(content, "mel")
     except InputTypeError as error:
         raise FileError(f"{path}: {error}") from None
-    with naming(path):
-        return tensor if n_mels is None else as_features(tensor, n_mels)
 
 
 def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:

@@ -155,11 +155,11 @@ def row_of(model: tts_infer.Vocoder, name: str, source: Path, output: Path, prob
     if problem is not None:
         return {"file": name, "error": problem.replace(str(source), name)}
     if source.suffix.lower() in tts_infer.FEATURE_SUFFIXES:
-        mel = tts_infer.read_features(source)
+        mel = tts_infer.read_mel(source, model.n_mels)[0]
     else:
         mel = model.mel(read_samples(source, model.sample_rate))[0].cpu()
     samples = read_samples(output, model.sample_rate)
-    error = tts_infer.log_mel_error_db(mel.reshape(mel.shape[-2:]), model.mel(samples)[0].cpu(), model.mel_config)
+    error = tts_infer.log_mel_error_db(mel, model.mel(samples)[0].cpu(), model.mel_config)
     return {
         "file": name,
         "output": output.name,

@@ -21,7 +21,6 @@ from ui.engine import (
     Result,
     load,
     placed,
-    read_mel,
     read_samples,
     run,
     shown_errors,
@@ -134,7 +133,7 @@ def decode(
         placement = placed(mel_device, backbone_device, head_device, istft_device)
         model = load(vocoder, device, placement, istft, refine=refine)
         progress(0.3, desc=words("Reading the mel"))
-        features = read_mel(mel, model)
+        features = tts_infer.read_mel(mel, model.n_mels)
         progress(0.5, desc=words("Decoding {frames} frames").format(frames=features.shape[-1]))
         result = run(model, mel=features)
         return result.audio, result.report, result

@@ -87,18 +87,6 @@ def read_samples(path: str | Path, sample_rate: int) -> torch.Tensor:
     return torch.from_numpy(tts_infer.read_audio(path, sample_rate=sample_rate).samples)[None]
 
 
-def read_mel(path: str, model: tts_infer.Vocoder) -> torch.Tensor:
-    """A file that holds one mel, as a batch of one. Shape: (1, n_mels, L)
-
-    Raises:
-        InputError: it holds several; and see `read_features`.
-    """
-    mel = tts_infer.read_features(path, model.n_mels)
-    if mel.shape[0] != 1:
-        raise tts_infer.InputError(f"{path} holds a batch of {mel.shape[0]}; expected one mel a file")
-    return mel
-
-
 def run(model: tts_infer.Vocoder, *, audio: torch.Tensor | None = None, mel: torch.Tensor | None = None) -> Result:
     """Copy audio or decode a mel, and measure what came out.
 

@@ -26,7 +26,6 @@ from ui.engine import (
     load,
     measured,
     placed,
-    read_mel,
     read_samples,
     shown_errors,
 )
@@ -155,7 +154,7 @@ def stream_mel(
             raise tts_infer.InputError(NO_MEL)
         placement = placed(mel_device, backbone_device, head_device, istft_device)
         model = load(vocoder, device, placement, istft, refine=refine)
-        yield from streamed(model, words, mel=read_mel(mel, model))
+        yield from streamed(model, words, mel=tts_infer.read_mel(mel, model.n_mels))
 
 
 def streamed(
