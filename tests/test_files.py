@@ -65,7 +65,7 @@ def test_features_as_from_memory(kind: str, mel: np.ndarray, tmp_path: Path, voc
     assert rows == [(row["stage"], row["device"], row["method"]) for row in whole.stages]
     # of all pieces; a short one takes so little that whatever else the machine does shows
     share = sum(row["ms"] for row in made.stages) / made.total_ms
-    assert (0.8 if kind == "short.npy" else 0.95) <= share <= 1.0
+    assert 0.8 <= share <= 1.0  # the rest: checks of values, and whatever else the machine does in between
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(24000, 3.0), (24000, 95.0), (16000, 95.0)])
