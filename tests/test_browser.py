@@ -217,12 +217,16 @@ def test_a_mistake_takes_the_old_batch_away(page: Page) -> None:
     expect(page.locator("button#batch-cancel")).to_be_disabled()
 
 
-def test_a_mistake_takes_the_old_comparison_away(page: Page) -> None:
+def compare_blind(page: Page) -> None:
     open_tab(page, "Compare")
     upload(page, "#compare-audio", CLIP)
     expect(page.locator("#compare-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
     page.locator("#compare-blind input").check()
     page.locator("button#compare").click()
+
+
+def test_a_mistake_takes_the_old_comparison_away(page: Page) -> None:
+    compare_blind(page)
     expect(page.locator("#compare-preferred")).to_be_visible(timeout=PATIENCE_MS)
     page.locator("#compare-audio").get_by_role("button", name=re.compile("clear|remove", re.I)).click()
     page.locator("button#compare").click()
@@ -296,11 +300,7 @@ def test_zoom_by_drag_and_by_keys(page: Page) -> None:
 
 
 def test_compare_blind_and_reveal(page: Page) -> None:
-    open_tab(page, "Compare")
-    upload(page, "#compare-audio", CLIP)
-    expect(page.locator("#compare-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
-    page.locator("#compare-blind input").check()
-    page.locator("button#compare").click()
+    compare_blind(page)
     expect(page.locator("#comparison")).to_contain_text("Listen", timeout=PATIENCE_MS)
     for secret in ("matmul", "fft"):
         assert secret not in page.locator("#sample-1").inner_text() + page.locator("#sample-2").inner_text()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from safetensors.torch import save_file
 
 import tts_infer
 from tests.emulated_device import emulated
-from tts_infer import files
+from tts_infer import files, timing
 from tts_infer.vocoder import PIECE_FRAMES
 
 ROOT = Path(__file__).parent.parent
@@ -64,8 +66,24 @@ def test_features_as_from_memory(kind: str, mel: np.ndarray, tmp_path: Path, voc
     rows = [(row["stage"], row["device"], row["method"]) for row in made.stages]
     assert rows == [(row["stage"], row["device"], row["method"]) for row in whole.stages]
     # of all pieces; a short one takes so little that whatever else the machine does shows
-    share = sum(row["ms"] for row in made.stages) / made.total_ms
-    assert 0.8 <= share <= 1.0  # the rest: checks of values, and whatever else the machine does in between
+    bound = 0.8 if kind == "short.npy" else 0.95
+    for _ in range(3):  # what is left out of a report is left out of each; other work on the machine comes and goes
+        share = sum(row["ms"] for row in made.stages) / made.total_ms
+        assert share <= 1.0
+        if share >= bound:
+            break
+        made = tts_infer.synthesize_file(vocoder, path, out)
+    assert share >= bound
+
+
+def test_the_report_counts_every_piece(
+    mel: np.ndarray, tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "mel.npy", mel)
+    seconds = itertools.count()  # one passes whenever a stage looks at the clock: as it begins, and as it ends
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
+    made = tts_infer.synthesize_file(vocoder, tmp_path / "mel.npy", tmp_path / "out.wav")
+    assert {row["ms"] for row in made.stages} == {4000.0}  # three pieces, and the end
 
 
 @pytest.mark.parametrize(("rate", "seconds"), [(24000, 3.0), (24000, 95.0), (16000, 95.0)])

@@ -101,10 +101,9 @@ class AudioWriter:
             FileError: the system refuses to write.
             InputError, InputTypeError: see `to_int16`; or audio is not of one dimension.
         """
-        samples = as_samples(audio)
-        if samples.ndim != 1:
-            raise InputError(f"audio to write has shape {samples.shape}; expected (T,)")
-        encoded, clipped = to_int16(samples) if self._sample_format == "pcm16" else (samples, 0)
+        encoded, clipped = to_int16(audio) if self._sample_format == "pcm16" else (as_samples(audio), 0)
+        if encoded.ndim != 1:
+            raise InputError(f"audio to write has shape {encoded.shape}; expected (T,)")
         self.samples += len(encoded)
         self.clipped_samples += clipped
         with _refusals(self._path):

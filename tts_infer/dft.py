@@ -42,7 +42,12 @@ def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 class _RealDFT(nn.Module):
-    """What both directions share: how a frame falls into quarters."""
+    """What both directions share: how a frame falls into quarters, and the matrices of even and odd bins."""
+
+    cos_even: Tensor
+    cos_odd: Tensor
+    sin_even: Tensor
+    sin_odd: Tensor
 
     def __init__(self, n_fft: int, method: SpectralMethod) -> None:
         super().__init__()
@@ -51,6 +56,13 @@ class _RealDFT(nn.Module):
         first = half // 2 + 1  # points of a quarter, with n = 0 and, where there is one, n = H / 2: its own mirror
         second = half + 1 - first
         self.quarters = [first, second, second - 1, first - 1]  # n = H, H + 0 and N - 0 are there already
+
+    def _keep_bases(self, weight: NDArray[np.float64] | float, inverse: bool) -> None:
+        """Keep what turns points into bins; or, inverse, bins into points."""
+        for name, basis, sign in zip(("cos", "sin"), dft_basis(self.n_fft), (1, -1), strict=True):
+            matrix = sign * basis[:, : self.quarters[0]] * weight
+            for parity, bins in (("even", matrix[0::2]), ("odd", matrix[1::2])):
+                keep_constant(self, f"{name}_{parity}", bins if inverse else bins.T)
 
 
 class RealDFT(_RealDFT):
@@ -63,20 +75,10 @@ class RealDFT(_RealDFT):
     Shape: (..., n_fft) -> real, imag of (..., N), N = n_fft // 2 + 1
     """
 
-    cos_even: Tensor
-    cos_odd: Tensor
-    sin_even: Tensor
-    sin_odd: Tensor
-
     def __init__(self, n_fft: int, method: SpectralMethod) -> None:
         super().__init__(n_fft, method)
         if method == "matmul":
-            cos, sin = dft_basis(n_fft)
-            points = self.quarters[0]
-            keep_constant(self, "cos_even", cos[:points, 0::2])
-            keep_constant(self, "cos_odd", cos[:points, 1::2])
-            keep_constant(self, "sin_even", -sin[:points, 0::2])
-            keep_constant(self, "sin_odd", -sin[:points, 1::2])
+            self._keep_bases(1.0, inverse=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         if self.method == "fft":
@@ -102,23 +104,12 @@ class InverseRealDFT(_RealDFT):
     Shape: real, imag of (..., N) -> (..., n_fft)
     """
 
-    cos_even: Tensor
-    cos_odd: Tensor
-    sin_even: Tensor
-    sin_odd: Tensor
-
     def __init__(self, n_fft: int, method: SpectralMethod) -> None:
         super().__init__(n_fft, method)
         if method == "matmul":
-            cos, sin = dft_basis(n_fft)
-            points = self.quarters[0]
             weight = np.full((n_fft // 2 + 1, 1), 2.0 / n_fft)
             weight[0] = weight[-1] = 1.0 / n_fft  # DC and Nyquist have no mirrored bin
-            cos, sin = cos[:, :points] * weight, -sin[:, :points] * weight
-            keep_constant(self, "cos_even", cos[0::2])
-            keep_constant(self, "cos_odd", cos[1::2])
-            keep_constant(self, "sin_even", sin[0::2])
-            keep_constant(self, "sin_odd", sin[1::2])
+            self._keep_bases(weight, inverse=True)
 
     def forward(self, real: Tensor, imag: Tensor) -> Tensor:
         if self.method == "fft":
