@@ -3,14 +3,19 @@
 A tensor on it holds a CPU tensor and reports device "emu:0". Every operator that reaches it is judged by the MPS table
 of a chosen torch release and refused as torch refuses it, or run on the held tensors. Float64 and mixed devices are
 refused, copies between devices are counted, and two threads inside at once are an error.
+
+With `graphs`, it has what MPS lacks and CUDA has: graphs. While one is recorded, operators are written down, and what
+waits for the device or copies to it is refused; a replay runs them again on the same memory.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -21,6 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tts_infer.audit import composite_key, operator_name, shipped_tables
+from tts_infer.graphs import problem
 
 # Composed of nothing but a new view of the same memory, made below the dispatcher: run as they stand.
 _VIEWS = ("detach", "alias", "_unsafe_view")
@@ -35,8 +41,12 @@ class EmulatedDevice:
         transfers: bytes of every copy that crossed its border, in order.
         waits: how often the host asked for values.
         synchronised, emptied: how often its queue was waited for, and cached memory given back.
+        launched: how often the host had to start something: an operator, or a graph.
         corrupt: name of an operator whose values are silently in the wrong places, as several have been on MPS.
         refuse: name of an operator that is missing, whatever the table says.
+        graphs: whether graphs can be recorded.
+        recording: the graph that is being recorded.
+        stream: the queue that work is put into.
     """
 
     def __init__(self) -> None:
@@ -46,8 +56,12 @@ class EmulatedDevice:
         self.waits = 0
         self.synchronised = 0
         self.emptied = 0
+        self.launched = 0
         self.corrupt: str | None = None
         self.refuse: str | None = None
+        self.graphs = False
+        self.recording: Graph | None = None
+        self.stream = Stream()
         self._guard = threading.Lock()
         self._owner: int | None = None
         self._depth = 0
@@ -84,21 +98,103 @@ class EmulatedDevice:
             return operator._op_dk(key, *args, **kwargs)
         _require_one_device(args, kwargs)
         time.sleep(0 if operator.is_view else self.linger_s)
-        self.waits += name in ("_local_scalar_dense", "nonzero", "equal")
+        waits = name in ("_local_scalar_dense", "nonzero", "equal")
+        self.waits += waits
+        self.launched += not operator.is_view
+        self._require_no_recording(waits)
         held = tree_map_only(EmulatedTensor, lambda t: t.held, (args, dict(kwargs)))
         args_held, kwargs_held = tree_map_only(torch.device, lambda d: torch.device("cpu"), held)
         result = operator(*args_held, **kwargs_held)
+        if self.recording and not operator.is_view:
+            self.recording.steps.append(_Step(operator, args_held, kwargs_held, result))
         if operator._schema.is_mutable:
             return args[0]
         if name == self.corrupt:
             result = tree_map_only(Tensor, lambda t: t.flip(-1), result)
         return tree_map_only(Tensor, EmulatedTensor, result)
 
+    def _require_no_recording(self, forbidden: bool) -> None:
+        if forbidden and self.recording:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nand more")
+
     def _copy(self, target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
         if target.device != source.device:
             self.transfers.append(source.numel() * source.element_size())
+        self._require_no_recording(target.device != source.device)
+        self.launched += 1
         _held(target).copy_(_held(source))
+        if self.recording:
+            step = _Step(torch.ops.aten.copy_.default, (_held(target), _held(source)), {}, None)
+            self.recording.steps.append(step)
         return target
+
+
+@dataclass
+class _Step:
+    """One operator of a graph, by the memory that it was recorded with."""
+
+    operator: OpOverload
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    result: Any
+
+    def results(self) -> list[Tensor]:
+        """New memory that it wrote to."""
+        mutable = self.operator._schema.is_mutable
+        return [] if mutable else [leaf for leaf in tree_leaves(self.result) if isinstance(leaf, Tensor)]
+
+    def run(self) -> None:
+        again = self.operator(*self.args, **self.kwargs)
+        for target, source in zip(self.results(), tree_leaves(again), strict=False):
+            target.copy_(source)
+
+
+class Graph:
+    """What `torch.cuda.CUDAGraph` is there."""
+
+    def __init__(self) -> None:
+        self.steps: list[_Step] = []
+
+    def replay(self) -> None:
+        with device.inside():
+            device.launched += 1
+            for step in self.steps:
+                step.run()
+
+
+@contextmanager
+def _record(graph: Graph, pool: object, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+    assert device.recording is None, "only one graph can be recorded at a time"
+    assert capture_error_mode == "thread_local", "by default, what other threads do would end the recording"
+    around, device.stream = device.stream, stream
+    device.recording = graph
+    try:
+        yield
+        device.stream = around  # as torch does it: not after a failure
+    finally:
+        device.recording = None
+        for result in (result for step in graph.steps for result in step.results()):
+            if result.is_floating_point():  # on a real device nothing has run yet
+                result.fill_(math.nan)
+
+
+class Stream:
+    """A queue of work. Here everything is done at once; what is kept is who waited for whom."""
+
+    def __init__(self) -> None:
+        self.waited_for: list[Stream] = []
+
+    def wait_stream(self, other: Stream) -> None:
+        self.waited_for.append(other)
+
+
+@contextmanager
+def _on(stream: Stream) -> Iterator[None]:
+    around, device.stream = device.stream, stream
+    try:
+        yield
+    finally:
+        device.stream = around
 
 
 def _refusal(name: str) -> str:
@@ -154,6 +250,18 @@ class EmulatedTensor(Tensor):
 
 device = EmulatedDevice()
 
+# What `torch.emu` has in addition where there are graphs.
+_GRAPHS: dict[str, Any] = {
+    "EMUGraph": Graph,
+    "Stream": Stream,
+    "graph": _record,
+    "graph_pool_handle": object,
+    "device": nullcontext,
+    "stream": _on,
+    "current_stream": lambda: device.stream,
+    "set_stream": lambda stream: setattr(device, "stream", stream),
+}
+
 
 class _Module(ModuleType):
     """`torch.emu`: what torch and the library ask of a device's module."""
@@ -178,6 +286,11 @@ class _Module(ModuleType):
 
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
+
+    def __getattr__(self, name: str) -> Any:
+        if device.graphs and name in _GRAPHS:
+            return _GRAPHS[name]
+        raise AttributeError(name)
 
     def synchronize(self, device_: object = None) -> None:
         with device.inside():
@@ -215,17 +328,23 @@ _factories = _register()
 
 @contextmanager
 def emulated(
-    release: str = "2.13.0", linger_s: float = 0.0, corrupt: str | None = None, refuse: str | None = None
+    release: str = "2.13.0",
+    linger_s: float = 0.0,
+    corrupt: str | None = None,
+    refuse: str | None = None,
+    graphs: bool = False,
 ) -> Iterator[EmulatedDevice]:
     """The device as it is under a torch release, its counters at zero, all of its work in the calling thread."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # beside other work, threads that wait for each other take longer than one alone
     device.table, device.linger_s = shipped_tables()[release], linger_s
-    device.corrupt, device.refuse = corrupt, refuse
+    device.corrupt, device.refuse, device.graphs = corrupt, refuse, graphs
     device.transfers.clear()
-    device.waits = device.synchronised = device.emptied = 0
+    device.waits = device.synchronised = device.emptied = device.launched = 0
+    problem.cache_clear()
     try:
         yield device
     finally:
-        device.linger_s, device.corrupt, device.refuse = 0.0, None, None
+        device.linger_s, device.corrupt, device.refuse, device.graphs = 0.0, None, None, False
+        problem.cache_clear()
         torch.set_num_threads(threads)

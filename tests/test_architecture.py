@@ -21,7 +21,7 @@ LEVELS = [
     {"inputs", "devices"},
     {"audio"},
     {"audio_writer"},
-    {"timing", "dft", "banded"},
+    {"timing", "graphs", "dft", "banded"},
     {"spectral"},
     {"mel"},
     {"model", "evaluation.metrics", "evaluation.intervals"},

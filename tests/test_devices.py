@@ -94,7 +94,18 @@ def test_memory_and_waiting() -> None:
         release_memory(CPU)
         synchronise(torch.device("emu", 0))
         synchronise(CPU)
-        assert device.emptied == 1
+        assert (device.emptied, device.synchronised) == (1, 1)
+
+
+def test_the_device_that_is_named_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`torch.cuda.synchronize()` would wait for the current one; `torch.mps.synchronize` takes no name."""
+    waited: list[tuple[torch.device, ...]] = []
+    monkeypatch.setattr(torch.emu, "synchronize", lambda *device: waited.append(device))  # type: ignore[attr-defined]
+    with emulated():
+        synchronise(torch.device("emu", 1))
+        monkeypatch.setattr(torch.emu, "set_device", print, raising=False)  # type: ignore[attr-defined]
+        synchronise(torch.device("emu", 1))
+    assert waited == [(), (torch.device("emu", 1),)]
 
 
 def test_dtypes() -> None:

@@ -69,8 +69,10 @@ def resolve_device(name: str | torch.device) -> torch.device:
 def synchronise(device: torch.device) -> None:
     """Wait until everything queued on `device` is done."""
     module = device_module(device)
-    if module is not None:
-        module.synchronize()
+    if module is None:
+        return
+    # without a name, it is the current device that is waited for; where there is but one, it has no name
+    module.synchronize(*[device] if hasattr(module, "set_device") else [])
 
 
 def release_memory(device: torch.device) -> None:

@@ -20,6 +20,7 @@ from tts_infer.audit import StageAudit, audit, installed_table, official_path, o
 from tts_infer.checkpoint import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, load_model, resolve
 from tts_infer.config import KnownVocoder, known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, dtype_refusal, exclusive, resolve_device
+from tts_infer.graphs import problem as graph_problem
 from tts_infer.packed import problem as packed_problem
 from tts_infer.parity import STAGES, Method, Stage, StageCheck, StageTrial
 from tts_infer.placement import MethodChoice, Placement
@@ -65,6 +66,7 @@ def examine(device: str = "auto") -> dict[str, Any]:
     report: dict[str, Any] = {
         "versions": _versions(),
         "devices": {name: _dtypes(torch.device(name)) for name in available_devices()},
+        "graphs": {name: graph_problem(resolve_device(name)) or "right" for name in available_devices()[1:]},
         "placement": {stage: _placed(placement, stage) for stage in STAGES},
         "checks": checks,
         "vocoders": {name: _where(known) for name, known in known_vocoders().items()},
@@ -171,6 +173,7 @@ def report_text(report: dict[str, Any]) -> str:
     lines = [", ".join(f"{name} {value}" for name, value in report["versions"].items())]
     for device, dtypes in report["devices"].items():
         lines.append(f"{device}: " + ", ".join(f"{name} {said}" for name, said in dtypes.items()))
+    lines += [f"{device}: graphs for short inputs: {said}" for device, said in report["graphs"].items()]
     lines += ["", f"{'stage':<10}{'device':<10}{'method':<10}why"]
     for stage, place in report["placement"].items():
         lines.append(f"{stage:<10}{place['device']:<10}{place['method']:<10}{place['reason']}")

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import cast
+from typing import Any, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.config import DTypeName, SpectralMethod
 from tts_infer.devices import exclusive, precision, release_memory, require_dtype
+from tts_infer.graphs import Replayed, is_short, padded_length, problem
 from tts_infer.incremental import BackboneStream, ISTFTStream, RefinementStream
 from tts_infer.model import RaggedEdges, Vocos
-from tts_infer.parity import stage_module
+from tts_infer.parity import TOLERANCE, Stage, stage_module
 from tts_infer.placement import Placement, StagePlacement
 from tts_infer.refine import Refinement, Spectrum
 from tts_infer.timing import StageTimer
+
+
+@dataclass(frozen=True)
+class _Stages:
+    """What computes each stage. Where signals have several lengths, all but the head are given the mask, too."""
+
+    backbone: Callable[..., Tensor]  # of features
+    head: Callable[[Tensor], Spectrum]
+    refinement: Callable[..., Spectrum] | None  # of real, imag and the mel
+    istft: Callable[..., Tensor]  # of real and imag
 
 
 class Pipeline:
@@ -43,6 +57,15 @@ class Pipeline:
             model.head.istft.to(placement.istft.device)
         self.backbone = stage_module(model.backbone, placement.backbone.method, dtype)
         self.head = stage_module(model.head, placement.head.method, dtype)
+        self._ragged = _Stages(self._ragged_backbone, self.head, self._ragged_refinement, model.head.istft)
+        self._recorded = _Stages(
+            self._replayed("backbone", self._ragged_backbone),
+            self._replayed("head", self.head),
+            self._replayed("istft", self._ragged_refinement),
+            self._replayed("istft", model.head.istft),
+        )
+        # graphs read the weights where they are: they must stay there, even if someone moves the modules
+        self._weights = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
     def release_memory(self) -> None:
         """Give back what accelerators keep cached."""
@@ -69,8 +92,14 @@ class Pipeline:
 
     def decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode whole signals of one length. Shape: (B, n_mels, L) -> (B, T)"""
-        refinement = partial(RefinementStream(self.refinement, refine).push, final=True) if refine else None
-        return self._decode(features, timer, self.backbone, refinement, self.model.head.istft)
+        batch, _, frames = features.shape
+        if self._by_graphs(batch, frames):
+            with exclusive(features.device):
+                valid = torch.ones(batch, frames, 1, dtype=torch.float32, device=features.device)
+            return self.decode_ragged(features, valid, refine, timer)
+        stream = RefinementStream(self.refinement, refine) if refine else None
+        stages = _Stages(self.backbone, self.head, _refinement(stream, final=True), self.model.head.istft)
+        return self._decode((features,), stages, timer)
 
     def decode_ragged(self, features: Tensor, valid: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode whole signals of several lengths.
@@ -82,52 +111,65 @@ class Pipeline:
 
         Shape: (B, n_mels, L), (B, L, 1) -> (B, T); what padding alone reaches is 0
         """
-        (on_backbone,) = timer.move((valid,), self.placement.backbone.device)
-        (on_istft,) = timer.move((on_backbone,), self.placement.istft.device)
-        return self._decode(
-            features,
-            timer,
-            partial(self.backbone, edges=RaggedEdges(on_backbone)),
-            partial(self.refinement, passes=refine, valid=on_istft) if refine else None,
-            partial(self.model.head.istft, valid=on_istft),
-        )
+        batch, _, frames = features.shape
+        stages = self._ragged
+        if self._by_graphs(batch, frames):
+            stages, missing = self._recorded, padded_length(frames) - frames
+            with exclusive(features.device):
+                features, valid = F.pad(features, (0, missing)), F.pad(valid, (0, 0, 0, missing))
+        refinement = partial(stages.refinement, refine) if stages.refinement and refine else None
+        audio = self._decode((features, valid), replace(stages, refinement=refinement), timer)
+        return audio[:, : self.model.head.istft.n_samples(frames)]
 
     def decode_piece(self, features: Tensor, state: DecodeState, timer: StageTimer, final: bool) -> Tensor:
         """Decode the next piece of a longer signal. Shape: (B, n_mels, L) -> (B, T), T >= 0"""
-        return self._decode(
-            features,
-            timer,
+        stages = _Stages(
             partial(state.backbone.push, final=final),
-            partial(state.refinement.push, final=final) if state.refinement else None,
+            self.head,
+            _refinement(state.refinement, final),
             partial(state.istft.push, final=final),
         )
+        return self._decode((features,), stages, timer)
 
-    def _decode(
-        self,
-        features: Tensor,
-        timer: StageTimer,
-        run_backbone: Callable[[Tensor], Tensor],
-        run_refinement: Callable[[Spectrum, Tensor], Spectrum] | None,
-        run_istft: Callable[[Tensor, Tensor], Tensor],
-    ) -> Tensor:
+    def _decode(self, inputs: tuple[Tensor, ...], stages: _Stages, timer: StageTimer) -> Tensor:
+        """Run the stages on features and, for several lengths, the mask, which goes wherever they go."""
         backbone, head, istft = self.placement.backbone, self.placement.head, self.placement.istft
-        (on_backbone,) = timer.move((features,), backbone.device)
+        features, *valid = timer.move(inputs, backbone.device)
         with timer.stage("backbone", backbone.device, backbone.method), self._precision(backbone):
-            hidden = run_backbone(on_backbone)
-        (hidden,) = timer.move((hidden,), head.device)
+            hidden = stages.backbone(features, *valid)
+        hidden, *valid = timer.move((hidden, *valid), head.device)
         with timer.stage("head", head.device, head.method), self._precision(head):
-            spectrum = self.head(hidden)
-        real, imag = timer.move(spectrum, istft.device)
-        if run_refinement is not None:
-            (wanted,) = timer.move((on_backbone,), istft.device)
+            spectrum = stages.head(hidden)
+        real, imag, *valid = timer.move((*spectrum, *valid), istft.device)
+        if stages.refinement is not None:
+            (wanted,) = timer.move((features,), istft.device)
             with timer.stage("refine", istft.device, istft.method), precision(istft.device):
-                real, imag = run_refinement((real, imag), wanted)
+                real, imag = stages.refinement(real, imag, wanted, *valid)
         with timer.stage("istft", istft.device, istft.method), precision(istft.device):
-            return run_istft(real, imag)
+            return stages.istft(real, imag, *valid)
+
+    def _by_graphs(self, batch: int, frames: int) -> bool:
+        """Whether launching kernels takes the time, on a device that can be spared that."""
+        return is_short(batch, frames) and problem(self.placement.backbone.device) is None
+
+    def _replayed(self, stage: Stage, function: Callable[..., Any]) -> Callable[..., Any]:
+        device = self.placement[stage].device
+        return function if problem(device) else Replayed(function, device, TOLERANCE[self.dtype])
+
+    def _ragged_backbone(self, features: Tensor, valid: Tensor) -> Tensor:
+        hidden: Tensor = self.backbone(features, RaggedEdges(valid))
+        return hidden
+
+    def _ragged_refinement(self, passes: int, real: Tensor, imag: Tensor, wanted: Tensor, valid: Tensor) -> Spectrum:
+        return self.refinement.forward((real, imag), wanted, passes, valid)
 
     def _precision(self, place: StagePlacement) -> AbstractContextManager[object]:
         """Half precision for the reference modules; packed ones see to it themselves."""
         return precision(place.device, "float32" if place.method == "packed" else self.dtype)
+
+
+def _refinement(stream: RefinementStream | None, final: bool) -> Callable[..., Spectrum] | None:
+    return None if stream is None else lambda real, imag, wanted: stream.push((real, imag), wanted, final)
 
 
 class DecodeState:

@@ -281,6 +281,8 @@ class Vocoder:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
         positions, ends = torch.arange(features.shape[2], device=CPU), torch.tensor(lengths, device=CPU)
         valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
+        with exclusive(features.device):
+            valid = valid.to(features.device)
         audio = self._pipeline.decode_ragged(features, valid, refine, timer)
         return [item[: self.head.istft.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
 
