@@ -2,7 +2,8 @@
 
 All contestants hold the same weights and decode the same mel in turn. Ratios are to the official vocos 0.1.0, eager,
 float32. ONNX Runtime and OpenVINO run our modules with the matmul inverse STFT inside the graph, since neither
-expresses the official one.
+expresses the official one; they run on the CPU alone. With `--device cuda` the mel is there already, each decode is
+waited for, and the products' rate is that of torch's own.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import environment, finish, measure, table
 from benchmarks.vocoders import SIZES, make
 from tts_infer import make_placement
-from tts_infer.config import VocoderConfig
+from tts_infer.config import DTypeName, VocoderConfig
+from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
 from tts_infer.model import Vocos
 from tts_infer.official import OfficialVocos
 from tts_infer.packed import PackedLinear, problem
@@ -39,10 +42,10 @@ def official(config: VocoderConfig, weights: dict[str, Tensor]) -> OfficialVocos
     return model
 
 
-def ours(config: VocoderConfig, weights: dict[str, Tensor], dtype: Any, **how: Any) -> Decoder:
+def ours(config: VocoderConfig, weights: dict[str, Tensor], device: torch.device, dtype: Any, **how: Any) -> Decoder:
     model = Vocos(config, "fft").eval().requires_grad_(False)
     model.load_state_dict(weights)
-    return Vocoder(model, make_placement(device="cpu", dtype=dtype, **how), "ours", dtype).decode
+    return Vocoder(model, make_placement(device=device, dtype=dtype, **how), "ours", dtype).decode
 
 
 def onnx_runtime(model: Vocos) -> Decoder:
@@ -76,26 +79,29 @@ def openvino(model: Vocos, precision: str) -> Decoder:
     return lambda mel: compiled(mel.numpy())[0]
 
 
-def contestants(config: VocoderConfig, weights: dict[str, Tensor], with_compile: bool) -> dict[str, Decoder]:
-    eager = official(config, weights)
-    found: dict[str, Decoder] = {OFFICIAL: eager}
-    if with_compile and shutil.which("g++"):
-        found["official compiled"] = torch.compile(official(config, weights), dynamic=True)
-    found["ours float32, fft"] = ours(config, weights, "float32", istft="fft")
-    found["ours float32, matmul"] = ours(config, weights, "float32", istft="matmul")
-    found["ours float32, reference"] = ours(
-        config, weights, "float32", istft="fft", spec={"backbone": "cpu/torch", "head": "cpu/torch"}
-    )
-    if problem("bfloat16") is None:
-        found["ours bfloat16, fft"] = ours(config, weights, "bfloat16", istft="fft")
-        found["ours bfloat16, matmul"] = ours(config, weights, "bfloat16", istft="matmul")
-    graph = Vocos(config, "matmul").eval().requires_grad_(False)
-    graph.load_state_dict(weights)
-    found["ONNX Runtime float32"] = onnx_runtime(graph)
-    found["OpenVINO float32"] = openvino(graph, "f32")
-    if problem("bfloat16") is None:
-        found["OpenVINO bfloat16"] = openvino(graph, "bf16")
+def contestants(
+    config: VocoderConfig, weights: dict[str, Tensor], device: torch.device, with_compile: bool
+) -> dict[str, Decoder]:
+    found: dict[str, Decoder] = {OFFICIAL: official(config, weights).to(device)}
+    if with_compile and (device != CPU or shutil.which("g++")):
+        found["official compiled"] = torch.compile(official(config, weights).to(device), dynamic=True)
+    for dtype in half_and_float(device):
+        for istft in ("fft", "matmul"):
+            found[f"ours {dtype}, {istft}"] = ours(config, weights, device, dtype, istft=istft)
+    reference = {"backbone": f"{device}/torch", "head": f"{device}/torch"}
+    found["ours float32, reference"] = ours(config, weights, device, "float32", istft="fft", spec=reference)
+    if device == CPU:
+        graph = Vocos(config, "matmul").eval().requires_grad_(False)
+        graph.load_state_dict(weights)
+        found["ONNX Runtime float32"] = onnx_runtime(graph)
+        for dtype in half_and_float(device):
+            found[f"OpenVINO {dtype}"] = openvino(graph, {"float32": "f32", "bfloat16": "bf16"}[dtype])
     return found
+
+
+def half_and_float(device: torch.device) -> list[DTypeName]:
+    """The dtypes to compare: those that the device is good at, of the two that every contestant has."""
+    return [dtype for dtype in ("float32", "bfloat16") if dtype_refusal(device, dtype) is None]
 
 
 def flop_per_frame(config: VocoderConfig) -> float:
@@ -105,37 +111,54 @@ def flop_per_frame(config: VocoderConfig) -> float:
     return 2 * 7 * b.input_channels * b.dim + blocks + 2 * b.dim * (h.n_fft + 2)
 
 
-def gemm_runs(config: VocoderConfig, frames: int) -> dict[str, Callable[[], object]]:
-    """The blocks' two products, packed, and nothing else: the rate that the whole is held against."""
+def gemm_runs(config: VocoderConfig, frames: int, device: torch.device) -> dict[str, Callable[[], object]]:
+    """The blocks' two products, packed on a CPU, and nothing else: the rate that the whole is held against."""
     dim, inner = config.backbone.dim, config.backbone.intermediate_dim
     runs: dict[str, Callable[[], object]] = {}
-    for dtype in ("float32", "bfloat16"):
-        if problem(dtype) is not None:
+    for dtype in half_and_float(device):
+        if device == CPU and problem(dtype) is not None:
             continue
-        up = PackedLinear(torch.randn(inner, dim), torch.zeros(inner), dtype)
-        down = PackedLinear(torch.randn(dim, inner), torch.zeros(dim), dtype)
-        x = torch.randn(1, frames, dim).to(up.dtype)
-        runs[f"gemm {dtype}"] = lambda up=up, down=down, x=x: down(up(x))  # type: ignore[misc]
+        layers: list[Callable[[Tensor], Tensor]] = []
+        for rows, columns in ((inner, dim), (dim, inner)):
+            weight, bias = torch.randn(rows, columns, device=device), torch.zeros(rows, device=device)
+            if device == CPU:
+                layers.append(PackedLinear(weight, bias, dtype))
+            else:
+                layers.append(partial(F.linear, weight=weight.to(DTYPES[dtype]), bias=bias.to(DTYPES[dtype])))
+        x = torch.randn(1, frames, dim, device=device).to(DTYPES[dtype])
+        runs[f"gemm {dtype}"] = lambda up=layers[0], down=layers[1], x=x: down(up(x))  # type: ignore[misc]
     return runs
+
+
+def waited(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
+    """The run, and the end of what it queued."""
+
+    def both() -> None:
+        run()
+        synchronise(device)
+
+    return both if device != CPU else run
 
 
 def difference(audio: Any, expected: Tensor) -> float:
     """Largest difference from the official output, relative to its peak."""
-    got = torch.from_numpy(np.asarray(audio)) if not isinstance(audio, Tensor) else audio
+    got = audio.cpu() if isinstance(audio, Tensor) else torch.from_numpy(np.asarray(audio))
     return float((got.double() - expected).abs().max() / expected.abs().max())
 
 
 def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argparse.Namespace) -> list[dict[str, Any]]:
-    decoders = contestants(config, weights, args.compile)
+    device = resolve_device(args.device)
+    decoders = contestants(config, weights, device, args.compile)
     results = []
     for batch in args.batch:
         for frames in args.frames:
             mel = torch.randn(batch, 100, frames, generator=torch.Generator().manual_seed(0)) * 2 - 5
-            expected = decoders[OFFICIAL](mel).double()
+            mel = mel.to(device)
+            expected = decoders[OFFICIAL](mel).cpu().double()
             errors = {key: difference(decode(mel), expected) for key, decode in decoders.items()}
             runs: dict[str, Callable[[], object]] = {key: partial(decode, mel) for key, decode in decoders.items()}
-            gemm = gemm_runs(config, batch * frames)
-            ms = measure({**runs, **gemm}, args.seconds)
+            runs |= gemm_runs(config, batch * frames, device)
+            ms = measure({key: waited(run, device) for key, run in runs.items()}, args.seconds)
             work = flop_per_frame(config) * batch * frames
             gemm_work = 4 * config.backbone.dim * config.backbone.intermediate_dim * batch * frames
             rows = []
@@ -163,10 +186,11 @@ def main() -> None:
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 94, 938, 5625])
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--models", nargs="+", choices=SIZES, default=SIZES)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     parser.add_argument("--seconds", type=float, default=8.0, help="measuring time of one table (default: 8)")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
     args = parser.parse_args()
-    setting = environment("vocos", "onnxruntime", "openvino")
+    setting = {"device": args.device, **environment("vocos", "onnxruntime", "openvino")}
     print(setting)
     results: list[dict[str, Any]] = []
     with torch.inference_mode():

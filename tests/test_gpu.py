@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 import tts_infer
 from tts_infer.config import DTypeName
 from tts_infer.devices import dtype_refusal
+from tts_infer.graphs import problem
 from tts_infer.parity import Method, Stage, StageTrial
 from tts_infer.vocoder import Vocoder
 
@@ -20,7 +22,9 @@ EVERY: list[tuple[Stage, Method]] = [
     ("mel", "matmul"),
     ("mel", "fft"),
     ("backbone", "torch"),
+    ("backbone", "graph"),
     ("head", "torch"),
+    ("head", "graph"),
     ("istft", "matmul"),
     ("istft", "fft"),
 ]
@@ -84,3 +88,55 @@ def test_threads_share_the_gpu(vocoder: Vocoder, mel: Tensor) -> None:
     with ThreadPoolExecutor(8) as pool:
         for audio in pool.map(lambda _: there.decode(mel), range(16)):
             torch.testing.assert_close(audio, alone, rtol=0, atol=1e-4 * float(alone.abs().max()))
+
+
+@pytest.mark.parametrize("refine", [0, 2])
+def test_graphs_are_replayed_and_right(refine: int, vocoder: Vocoder, mel: Tensor) -> None:
+    assert problem(GPU) is None
+    there = tts_infer.load_vocoder(device="cuda", refine=refine)
+    plain = tts_infer.load_vocoder(device="cuda", placement="backbone=cuda/torch,head=cuda/torch", refine=refine)
+    pieces = [mel[..., start : start + 90].to(GPU) for start in range(0, 450, 90)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a recording that fails warns
+        audio = [there.decode(piece) for piece in pieces]
+    for got, piece in zip(audio, pieces, strict=True):
+        want = plain.decode(piece)
+        # other lengths run by other kernels, which sum in another order, and convolve by TF32
+        assert error_db(vocoder, got, want.cpu()) < 0.1
+    launched = [host_launches(v, pieces[0]) for v in (there, plain)]
+    print(f"host calls of a decode: {launched[0]} replayed, {launched[1]} as it is")
+    assert launched[0] < launched[1] / 3
+
+
+def host_launches(vocoder: Vocoder, mel: Tensor) -> int:
+    """How often the host starts something on the GPU in one decode."""
+    activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=activities) as profile:
+        vocoder.decode(mel)
+        torch.cuda.synchronize()
+    return sum(event.count for event in profile.key_averages() if event.key.startswith("cu") and "Launch" in event.key)
+
+
+def test_streams_share_the_graphs(mel: Tensor) -> None:
+    there = tts_infer.load_vocoder(device="cuda", refine=0)
+    pieces = [mel[..., start : start + 60].to(GPU) for start in range(0, 480, 60)]
+    alone = [there.decode(piece) for piece in pieces]
+    torch.cuda.synchronize()
+    streams = [torch.cuda.Stream() for _ in pieces]
+    together = []
+    for _ in range(5):
+        for piece, stream in zip(pieces, streams, strict=True):
+            with torch.cuda.stream(stream):
+                together.append(there.decode(piece))
+    torch.cuda.synchronize()
+    for got, want in zip(together, 5 * alone, strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-4 * float(want.abs().max()))
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two NVIDIA GPUs")
+def test_the_second_gpu(vocoder: Vocoder, mel: Tensor) -> None:
+    there = tts_infer.load_vocoder(device="cuda:1", refine=0)
+    for _ in range(3):
+        result = there.synthesize(mel[..., :90])
+    assert str(result.audio.device) == "cuda:1"
+    assert error_db(vocoder, result.audio, vocoder.decode(mel[..., :90])) < 0.1

@@ -15,6 +15,7 @@ import tts_infer
 from tests.emulated_device import EmulatedDevice, Graph, Stream, emulated
 from tts_infer import graphs
 from tts_infer.graphs import LONGEST, Replayed, padded_length, problem
+from tts_infer.parity import StageTrial
 from tts_infer.vocoder import Vocoder
 
 EMU = torch.device("emu", 0)
@@ -113,6 +114,23 @@ def test_the_mask_goes_with_the_signal(device: EmulatedDevice, same_methods: Voc
     crossings = sum(a != b for a, b in zip(places, places[1:], strict=False))  # noqa: RUF007
     wanted = places[1] != places[3]  # the mel that refinement asks for
     assert sum(row["stage"] == "transfer" for row in result.stages) == crossings + wanted
+
+
+def test_torch_by_name_runs_as_it_is(device: EmulatedDevice) -> None:
+    asked = tts_infer.load_vocoder(device="emu", placement={"backbone": "emu/torch"}, check=False, refine=0)
+    assert [there().placement[stage].method for stage in ("backbone", "head")] == ["graph", "graph"]
+    for mel in mels(1, 20, 3):
+        before = device.launched
+        asked.decode(mel)
+        assert device.launched - before > 90
+
+
+def test_what_is_proved_is_the_replay(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = StageTrial("backbone", EMU, "graph").check()
+    assert check.right and not check.failure
+    monkeypatch.setattr(Graph, "replay", lambda graph: None)
+    with pytest.warns(UserWarning, match="no graphs on emu:0, short inputs will be slower: it is wrong by"):
+        StageTrial("head", EMU, "graph").check()
 
 
 def test_what_is_long_runs_as_it_is(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,10 +236,7 @@ def test_problems_are_told(device: EmulatedDevice, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Graph, "replay", refuse)
     problem.cache_clear()
     assert problem(EMU) == "graphs do not run on emu:0: no such thing"
-    before = device.launched
-    for mel in mels(1, 20, 3):
-        there().decode(mel)
-    assert device.launched - before > 3 * 90
+    assert there().placement.backbone.method == "torch"
 
 
 def test_weights_stay_where_graphs_read_them() -> None:

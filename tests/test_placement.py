@@ -71,8 +71,10 @@ def test_accelerator_is_refused_without_one() -> None:
         ("mel=tpu", "device 'tpu' is unknown"),
         ("mel=emu:7", "device 'emu:7' is not available"),
         ("mel=cpu/conv", "method of 'mel' is 'conv'; allowed: auto, matmul, fft"),
-        ("head=cpu/fft", "method of 'head' is 'fft'; allowed: auto, packed, torch"),
-        ("head=emu/packed", "method of 'head' is 'packed', but only a CPU"),
+        ("head=cpu/fft", "method of 'head' is 'fft'; allowed on cpu: auto, packed, torch"),
+        ("head=emu/packed", "method of 'head' is 'packed'; allowed on emu:0: auto, graph, torch"),
+        ("head=cpu/graph", "method of 'head' is 'graph'; allowed on cpu: auto, packed, torch"),
+        ("head=emu/graph", "method of 'head' is 'graph', but torch has no graphs for emu; use 'torch'"),
     ],
 )
 def test_mistakes(spec: object, message: str) -> None:
@@ -128,6 +130,7 @@ def test_a_wrong_stage_goes_to_the_cpu_with_one_warning(operator: str, stage: st
         placement = Placement.auto("emu")
         assert Placement.auto("emu") == placement
     assert devices(placement) == {s: "cpu" if s == stage else "emu:0" for s in STAGES}
+    assert placement[stage].method == Placement.auto("cpu")[stage].method  # type: ignore[index]
     (warning,) = caught
     error = placement[stage].check.error  # type: ignore[index,union-attr]
     assert str(warning.message) == (

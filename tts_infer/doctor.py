@@ -105,7 +105,9 @@ def _trials() -> list[StageTrial]:
     def methods(stage: Stage, device: torch.device) -> tuple[Method, ...]:
         if stage in ("mel", "istft"):
             return spectral
-        return ("torch", "packed") if device == CPU and packed_problem("float32") is None else ("torch",)
+        if device == CPU:
+            return ("torch", "packed") if packed_problem("float32") is None else ("torch",)
+        return ("torch", "graph") if graph_problem(device) is None else ("torch",)
 
     devices = [resolve_device(name) for name in available_devices()]
     return [StageTrial(stage, d, method) for stage in STAGES for d in devices for method in methods(stage, d)]

@@ -149,12 +149,13 @@ class Pipeline:
             return stages.istft(real, imag, *valid)
 
     def _by_graphs(self, batch: int, frames: int) -> bool:
-        """Whether launching kernels takes the time, on a device that can be spared that."""
-        return is_short(batch, frames) and problem(self.placement.backbone.device) is None
+        return self.placement.backbone.method == "graph" and is_short(batch, frames)
 
     def _replayed(self, stage: Stage, function: Callable[..., Any]) -> Callable[..., Any]:
-        device = self.placement[stage].device
-        return function if problem(device) else Replayed(function, device, TOLERANCE[self.dtype])
+        place = self.placement[stage]
+        if place.method == "torch" or problem(place.device):
+            return function
+        return Replayed(function, place.device, TOLERANCE[self.dtype])
 
     def _ragged_backbone(self, features: Tensor, valid: Tensor) -> Tensor:
         hidden: Tensor = self.backbone(features, RaggedEdges(valid))

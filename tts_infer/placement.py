@@ -22,8 +22,9 @@ from typing import Literal, cast, get_args
 import torch
 
 from tts_infer.config import DTypeName, configs_dir, load_yaml
-from tts_infer.devices import CPU, exclusive, require_dtype, resolve_device
+from tts_infer.devices import CPU, dtype_refusal, exclusive, require_dtype, resolve_device
 from tts_infer.errors import PlacementError
+from tts_infer.graphs import problem as graph_problem
 from tts_infer.packed import problem as packed_problem
 from tts_infer.parity import STAGES, Method, Stage, StageCheck, StageTrial
 
@@ -138,12 +139,12 @@ def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | to
         require_dtype(target, dtype)
     wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
     if method is None:
-        if stated not in ("", "auto", "packed", "torch"):
-            raise PlacementError(f"method of {stage!r} is {stated!r}; allowed: auto, packed, torch")
-        refusal = "only a CPU has packed products" if target != CPU else packed_problem(dtype)
-        if stated == "packed" and refusal:
-            raise PlacementError(f"method of {stage!r} is 'packed', but {refusal}; use 'torch'")
-        return replace(wish, methods=("torch" if refusal or stated == "torch" else "packed",))
+        fast, refusal = _fast_method(target, dtype)
+        if stated not in ("", "auto", fast, "torch"):
+            raise PlacementError(f"method of {stage!r} is {stated!r}; allowed on {target}: auto, {fast}, torch")
+        if stated == fast and refusal:
+            raise PlacementError(f"method of {stage!r} is {fast!r}, but {refusal}; use 'torch'")
+        return replace(wish, methods=("torch" if refusal or stated == "torch" else fast,))
     for choice in (stated or "auto", method):
         if choice not in get_args(MethodChoice):
             raise PlacementError(f"method of {stage!r} is {choice!r}; allowed: {', '.join(get_args(MethodChoice))}")
@@ -153,12 +154,25 @@ def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | to
     return replace(wish, methods=_usual(("fft", "matmul"), target) if chosen == "auto" else (chosen,))
 
 
+def _fast_method(device: torch.device, dtype: DTypeName) -> tuple[Method, str | None]:
+    """How backbone and head are faster on a device than torch's modules as they are, and why not here, if so."""
+    return ("packed", packed_problem(dtype)) if device == CPU else ("graph", graph_problem(device))
+
+
 def _usual(methods: tuple[Method, ...], device: torch.device) -> tuple[Method, ...]:
     """Methods in the order of preference on a device.
 
     On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks.
     """
     return tuple(sorted(methods, reverse=device != CPU))
+
+
+def _on_cpu(wish: _Wish) -> tuple[Method, ...]:
+    """The methods that are wished for, or what stands for them, in the order of preference on a CPU."""
+    if wish.stage in ("mel", "istft"):
+        return _usual(wish.methods, CPU)
+    fast, refusal = _fast_method(CPU, wish.dtype)
+    return ("torch" if refusal else fast,)
 
 
 def _place(wish: _Wish, check: bool) -> StagePlacement:
@@ -180,8 +194,8 @@ def _choose(wish: _Wish) -> StagePlacement:
     wrong = [check for check in checks.values() if not check.right]
     if len(wrong) == len(trials):
         return _leave(wish, wrong)
-    if wish.any_device and home != CPU:
-        for method in _usual(wish.methods, CPU):
+    if wish.any_device and home != CPU and dtype_refusal(CPU, wish.dtype) is None:
+        for method in _on_cpu(wish):
             trial = StageTrial(wish.stage, CPU, method, wish.dtype, home)
             checks[trial] = trial.check()
     best, *rivals = [trial for trial, check in checks.items() if check.right]
@@ -200,7 +214,7 @@ def _leave(wish: _Wish, checks: list[StageCheck]) -> StagePlacement:
     if wish.insists:
         raise PlacementError(f"{problem}; place this stage on 'cpu'")
     warnings.warn(f"stage {wish.stage!r} goes to the CPU: {problem}", stacklevel=2)
-    return StagePlacement(CPU, _usual(wish.methods, CPU)[0], f"wrong on {wish.device}: {problem}", checks[0])
+    return StagePlacement(CPU, _on_cpu(wish)[0], f"wrong on {wish.device}: {problem}", checks[0])
 
 
 def _parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[str, str]:
