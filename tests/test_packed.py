@@ -90,7 +90,7 @@ def test_placed_by_default_and_on_request() -> None:
     assert tts_infer.load_vocoder(device="cpu").placement.backbone.method == "packed"
     reference = tts_infer.load_vocoder(placement="backbone=cpu/torch,head=cpu/torch", device="cpu", refine=0)
     assert (reference.placement.backbone.method, reference.placement.head.method) == ("torch", "torch")
-    with pytest.raises(tts_infer.PlacementError, match="'conv'; allowed: auto, packed, torch"):
+    with pytest.raises(tts_infer.PlacementError, match="'conv'; allowed on cpu: auto, packed, torch"):
         tts_infer.load_vocoder(placement="backbone=cpu/conv")
 
 

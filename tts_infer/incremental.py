@@ -102,9 +102,7 @@ class ISTFTStream:
     def rows(self, real: Tensor, imag: Tensor, final: bool = False) -> Tensor:
         """As `push`, with the samples that padding added, see `ISTFT.rows`. Shape: -> (B, rows, hop_length)"""
         istft, pieces = self.istft, real.shape[2]
-        # an FFT of no frames is an error
-        frames = istft.frames(real, imag) if pieces else real.new_zeros(real.shape[0], 0, istft.n_fft)
-        rows = istft.overlap_add(frames)
+        rows = istft.signal(real, imag)
         if self.tail is not None:
             rows[:, : self.tail.shape[1]] += self.tail
         first, self.seen = self.seen, self.seen + pieces

@@ -163,8 +163,8 @@ class PackedBlock:
         self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
 
     def __call__(self, extended: Tensor) -> Tensor:
-        frames = self.norm(self.dwconv(extended))
-        return self.pwconv2.add(self.pwconv1.gelu(frames), extended[:, REACH:-REACH])
+        inner = self.pwconv1.gelu(self.norm(self.dwconv(extended)))
+        return self.pwconv2.add(inner, extended[:, REACH:-REACH])
 
 
 class PackedBackbone:
@@ -188,7 +188,8 @@ class PackedBackbone:
         edges = edges or Edges()
         x = self.norm(self.embed(edges(0, features.transpose(1, 2))))
         for layer, block in enumerate(self.convnext, start=1):
-            x = block(edges(layer, x))
+            x = edges(layer, x)  # by one name, so that nothing outlives its use
+            x = block(x)
         return self.final_layer_norm(x)
 
 

@@ -17,11 +17,16 @@ from torch import Tensor, nn
 
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.constants import keep_constant
+from tts_infer.devices import CPU
 from tts_infer.dft import InverseRealDFT, RealDFT
 from tts_infer.errors import ConfigError, InputError
 
 # Below this the window envelope counts as zero: the threshold of torch.istft.
 ENVELOPE_FLOOR = 1e-11
+
+# Frames, over the whole batch, that a CPU inverts at once: what it makes of them is added up while it is in the caches,
+# and in memory that the next ones use again. Accelerators take fewer and larger steps.
+BLOCK_FRAMES = 256
 
 
 def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
@@ -70,21 +75,19 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
 
 
-def overlap_add(frames: Tensor, hop_length: int, window: Tensor) -> Tensor:
-    """Add windowed frames up at distances of `hop_length`: the adjoint of `frame`, and of a product with the window.
+def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
+    """Add windowed frames to a signal, in place: the adjoint of `frame`, and of a product with the window.
 
-    Shape: (B, L, n_fft), window of (n_fft,) -> (B, L + R - 1, hop_length), rows of consecutive samples,
+    Shape: (B, L + R - 1, hop_length), rows of consecutive samples, to which (B, L, n_fft) times (n_fft,) are added;
         R = ceil(n_fft / hop_length)
     """
     batch, length, n_fft = frames.shape
-    overlap = -(-n_fft // hop_length)
+    hop_length, overlap = rows.shape[2], rows.shape[1] - length + 1
     if missing := overlap * hop_length - n_fft:
         frames, window = F.pad(frames, (0, missing)), F.pad(window, (0, missing))
     blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
-    out = frames.new_zeros(batch, length + overlap - 1, hop_length)
-    for k in range(overlap):  # a block at a time, which stays in a processor's caches between product and sum
-        out[:, k : k + length] += blocks[:, :, k] * weights[k]
-    return out
+    for k in range(overlap):
+        rows[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
 
 
 class _Spectral(nn.Module):
@@ -239,21 +242,30 @@ class ISTFT(_Spectral):
 
         Shape: as `forward` -> (B, L + R - 1, hop_length)
         """
-        frames = self.frames(real, imag)
+        rows = self.signal(real, imag, valid)
         if valid is None:
-            return self.normalise(self.overlap_add(frames), 0, real.shape[2])
-        rows, envelope = self.overlap_add(frames.mul_(valid)), self.overlap_add(self.window * valid)
-        rows /= envelope.clamp_min(ENVELOPE_FLOOR)
+            return self.normalise(rows, 0, real.shape[2])
+        rows /= self._added(self.window * valid).clamp_min(ENVELOPE_FLOOR)
         return rows
 
-    def frames(self, real: Tensor, imag: Tensor) -> Tensor:
-        """Frames, before they are added up. Shape: real, imag of (B, N, L) -> (B, L, n_fft)"""
-        frames: Tensor = self.inverse_dft(real.transpose(1, 2), imag.transpose(1, 2))
-        return frames
+    def signal(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The rows, not yet normalised. Shape: as `rows`, L >= 0"""
+        batch, _, length = real.shape
+        rows = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
+        block = max(1, BLOCK_FRAMES // batch if real.device == CPU else length)
+        for start in range(0, length, block):
+            part = slice(start, start + block)
+            frames = self.inverse_dft(real[..., part].transpose(1, 2), imag[..., part].transpose(1, 2))
+            if valid is not None:
+                frames = frames.mul_(valid[:, part])
+            overlap_add(rows[:, start : start + frames.shape[1] + self.overlap - 1], frames, self.window)
+        return rows
 
-    def overlap_add(self, frames: Tensor) -> Tensor:
-        """The signal, not yet normalised. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
-        return overlap_add(frames, self.hop_length, self.window)
+    def _added(self, frames: Tensor) -> Tensor:
+        """Windowed frames, added up. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
+        rows = frames.new_zeros(frames.shape[0], frames.shape[1] + self.overlap - 1, self.hop_length)
+        overlap_add(rows, frames, self.window)
+        return rows
 
     def normalise(self, rows: Tensor, first: int, length: int) -> Tensor:
         """Divide some rows of a signal by its window envelope, in place.
@@ -285,7 +297,7 @@ class ISTFT(_Spectral):
 
     def _envelope(self, length: int) -> Tensor:
         """Overlap-added squared window of `length` frames. Shape: (L + R - 1, hop_length)"""
-        return self.overlap_add(self.window.expand(1, length, -1))[0].clamp_min(ENVELOPE_FLOOR)
+        return self._added(self.window.expand(1, length, -1))[0].clamp_min(ENVELOPE_FLOOR)
 
     def _require_invertible(self) -> None:
         fewest = 2 if self.padding == "center" else 1
