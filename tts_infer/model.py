@@ -23,13 +23,19 @@ REACH = KERNEL_SIZE // 2  # frames on each side that a convolution needs
 class Edges:
     """What the convolutions see beyond the ends of their input: zeros, as the official padding.
 
-    A convolution of the backbone is given `edges(layer, x)`, longer by REACH frames on each side, and computes only
-    where it has all of them. Other ends - several lengths in one batch, a stream - are other `Edges`.
+    A convolution of the backbone reads `edges(layer, x)`: frames, and how many zeros it puts at each end of them. It
+    answers for as many frames as were given. Other ends - several lengths in one batch, a stream - are other `Edges`.
     """
 
-    def __call__(self, layer: int, x: Tensor) -> Tensor:
-        """Extend the input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 REACH, H)"""
-        return F.pad(x, (0, 0, REACH, REACH))
+    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
+        """The input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 (REACH - zeros), H), zeros"""
+        return x, REACH
+
+
+def answered(x: Tensor, zeros: int) -> Tensor:
+    """The frames that a convolution answers for. Shape: (B, L + 2 (REACH - zeros), H) -> (B, L, H)"""
+    cut = REACH - zeros
+    return x[:, cut : x.shape[1] - cut] if cut else x
 
 
 class RaggedEdges(Edges):
@@ -44,8 +50,8 @@ class RaggedEdges(Edges):
     def __init__(self, valid: Tensor) -> None:
         self.valid = valid
 
-    def __call__(self, layer: int, x: Tensor) -> Tensor:
-        return super().__call__(layer, x * self.valid)
+    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
+        return x * self.valid, REACH
 
 
 class StreamEdges(Edges):
@@ -66,7 +72,7 @@ class StreamEdges(Edges):
         copy.history, copy.first, copy.length = dict(self.history), self.first, self.first
         return copy
 
-    def __call__(self, layer: int, x: Tensor) -> Tensor:
+    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
         start, frames = self.first - REACH * layer, x.shape[1]
         before = min(frames, max(0, -start))
         after = 0 if self.length is None else min(frames - before, max(0, start + frames - self.length))
@@ -76,13 +82,13 @@ class StreamEdges(Edges):
             self.history[layer] = x.new_zeros(x.shape[0], 2 * REACH, x.shape[2])
         extended = torch.cat([self.history[layer], x], dim=1)
         self.history[layer] = extended[:, -2 * REACH :].clone()
-        return extended
+        return extended, 0
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a two-layer network per frame, scaled and added to its input.
 
-    Shape: (B, L + 2 REACH, H) -> (B, L, H)
+    Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
     Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; padding is left to `Edges`.
     """
 
@@ -95,10 +101,16 @@ class ConvNeXtBlock(nn.Module):
         self.pwconv2 = nn.Linear(intermediate_dim, dim)
         self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
 
-    def forward(self, extended: Tensor) -> Tensor:
-        frames = self.norm(self.dwconv(extended.transpose(1, 2)).transpose(1, 2))
+    def forward(self, x: Tensor, zeros: int) -> Tensor:
+        frames = self.norm(_convolve(self.dwconv, x, zeros))
         frames = self.pwconv2(self.act(self.pwconv1(frames)))
-        return extended[:, REACH:-REACH] + self.gamma * frames
+        return answered(x, zeros) + self.gamma * frames
+
+
+def _convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
+    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)"""
+    weight, bias, groups = convolution.weight, convolution.bias, convolution.groups
+    return F.conv1d(x.transpose(1, 2), weight, bias, padding=zeros, groups=groups).transpose(1, 2)
 
 
 class VocosBackbone(nn.Module):
@@ -130,10 +142,9 @@ class VocosBackbone(nn.Module):
 
     def forward(self, features: Tensor, edges: Edges | None = None) -> Tensor:
         edges = edges or Edges()
-        extended = edges(0, features.transpose(1, 2))
-        x = self.norm(self.embed(extended.transpose(1, 2)).transpose(1, 2))
+        x = self.norm(_convolve(self.embed, *edges(0, features.transpose(1, 2))))
         for layer, block in enumerate(self.convnext, start=1):
-            x = block(edges(layer, x))
+            x = block(*edges(layer, x))
         hidden: Tensor = self.final_layer_norm(x)
         return hidden
 

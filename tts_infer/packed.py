@@ -21,7 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
-from tts_infer.model import KERNEL_SIZE, MAX_MAGNITUDE, REACH, ConvNeXtBlock, Edges, ISTFTHead, VocosBackbone
+from tts_infer.model import (
+    KERNEL_SIZE,
+    MAX_MAGNITUDE,
+    REACH,
+    ConvNeXtBlock,
+    Edges,
+    ISTFTHead,
+    VocosBackbone,
+    answered,
+)
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # Largest difference of the probe from float64, relative to the largest value: float32 sums, and 8 bits.
@@ -54,11 +63,12 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
     yield layer.gelu(x), F.gelu(product)
     yield layer.add(x, other), product + other
     taps, offsets = weight[:64, None, :KERNEL_SIZE], bias[:64]
-    mixed = F.conv1d(x.double().transpose(1, 2), taps.double(), offsets.double(), groups=64)
-    yield PackedDepthwise(taps, offsets)(x), mixed.transpose(1, 2)
-    kernels = weight[:, :56].reshape(96, 8, KERNEL_SIZE)
-    mixed = F.conv1d(x[..., :8].double().transpose(1, 2), kernels.double(), bias.double())
-    yield PackedConvolution(kernels, bias)(x[..., :8].contiguous()), mixed.transpose(1, 2)
+    kernels, few = weight[:, :56].reshape(96, 8, KERNEL_SIZE), x[..., :8]
+    for zeros in (0, REACH):
+        mixed = F.conv1d(x.double().transpose(1, 2), taps.double(), offsets.double(), padding=zeros, groups=64)
+        yield PackedDepthwise(taps, offsets)(x, zeros), mixed.transpose(1, 2)
+        mixed = F.conv1d(few.double().transpose(1, 2), kernels.double(), bias.double(), padding=zeros)
+        yield PackedConvolution(kernels, bias)(few.contiguous(), zeros), mixed.transpose(1, 2)
 
 
 def _difference(got: Tensor, expected: Tensor) -> float:
@@ -112,42 +122,42 @@ class Norm:
 class PackedConvolution:
     """A convolution over time as one product: in memory, the frames that a frame depends on are a row already.
 
-    Shape: (B, L + 2 REACH, C) -> (B, L, H)
+    Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.taps = weight.shape[2]
         self.linear = PackedLinear(weight.transpose(1, 2).flatten(1), bias, "float32")
 
-    def __call__(self, extended: Tensor) -> Tensor:
-        return self.linear(extended.unfold(1, self.taps, 1).transpose(2, 3).flatten(2))
+    def __call__(self, x: Tensor, zeros: int) -> Tensor:
+        windows = F.pad(x, (0, 0, zeros, zeros)).unfold(1, KERNEL_SIZE, 1)
+        return self.linear(windows.transpose(2, 3).flatten(2))
 
 
 class PackedDepthwise:
     """A convolution over time of each channel by itself, channels last from end to end.
 
-    Shape: (B, L + 2 REACH, H) -> (B, L, H)
+    Shape: (B, L, H) -> (B, L + 2 (zeros - REACH), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         channels = weight.shape[0]
         image = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-        geometry = ([0, 0], [1, 1], [1, 1], channels)  # padding, stride, dilation, groups
+        geometry = ([1, 1], [1, 1], channels)  # stride, dilation, groups
         likely = [1, channels, 1, 100]  # sizes that the layout is chosen for; others are as right
-        kernel = torch.ops.mkldnn._reorder_convolution_weight(image, *geometry, likely)
-        self._constants: tuple[Any, ...] = (kernel, bias, *geometry, "none", [], "")
+        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, [0, REACH], *geometry, likely), bias
+        self._settings: tuple[Any, ...] = (*geometry, "none", [], "")
         self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
 
-    def __call__(self, extended: Tensor) -> Tensor:
-        image = extended.transpose(1, 2).unsqueeze(2)  # in memory this is a channels-last image already
-        mixed: Tensor = self._pointwise(image, *self._constants)
+    def __call__(self, x: Tensor, zeros: int) -> Tensor:
+        image = x.transpose(1, 2).unsqueeze(2)  # in memory this is a channels-last image already
+        mixed: Tensor = self._pointwise(image, *self._weights, [0, zeros], *self._settings)
         return mixed.squeeze(2).transpose(1, 2)
 
 
 class PackedBlock:
     """`ConvNeXtBlock`, with its layer scale folded into the second linear layer.
 
-    Shape: (B, L + 2 REACH, H) -> (B, L, H)
+    Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
     """
 
     def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
@@ -157,9 +167,9 @@ class PackedBlock:
         self.pwconv1 = PackedLinear(block.pwconv1.weight, block.pwconv1.bias, dtype)
         self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
 
-    def __call__(self, extended: Tensor) -> Tensor:
-        inner = self.pwconv1.gelu(self.norm(self.dwconv(extended)))
-        return self.pwconv2.add(inner, extended[:, REACH:-REACH])
+    def __call__(self, x: Tensor, zeros: int) -> Tensor:
+        inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros)))
+        return self.pwconv2.add(inner, answered(x, zeros))
 
 
 class PackedBackbone:
@@ -181,10 +191,10 @@ class PackedBackbone:
 
     def __call__(self, features: Tensor, edges: Edges | None = None) -> Tensor:
         edges = edges or Edges()
-        x = self.norm(self.embed(edges(0, features.transpose(1, 2))))
+        x = self.norm(self.embed(*edges(0, features.transpose(1, 2))))
         for layer, block in enumerate(self.convnext, start=1):
-            x = edges(layer, x)  # by one name, so that nothing outlives its use
-            x = block(x)
+            x, zeros = edges(layer, x)  # by one name, so that nothing outlives its use
+            x = block(x, zeros)
         return self.final_layer_norm(x)
 
 
