@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import random
 import shutil
+import statistics
 import subprocess
 import tempfile
 import time
@@ -23,6 +25,7 @@ from benchmarks.vocoders import SIZES, make
 from tts_infer import Vocoder, read_audio, synthesize_batch
 from tts_infer.official import OfficialVocos
 
+EXACT_CLIPS = 300  # decoded in float64, too, which takes long
 WORDS = ["the", "one", "two", "three", "green", "house", "river", "morning", "paper", "engine", "quickly", "light"]
 
 
@@ -48,31 +51,40 @@ def official_loop(vocoder: Vocoder, clips: list[Path], out: Path) -> None:
             )
 
 
-def same_mel_difference(vocoder: Vocoder, clips: list[Path], root: Path) -> float:
-    """Largest difference of a batch from the official decode of the same mels, as stored, relative to full scale.
+def same_mel_differences(vocoder: Vocoder, clips: list[Path], root: Path) -> dict[str, float]:
+    """How a batch differs from the official decode of the same mels, as stored, relative to full scale, per clip.
 
     Of the same mels, because copies of the same audio differ: bins 130 dB below the loudest hold nothing but the
-    rounding of whichever STFT made them, and a trained network turns that into other phases.
+    rounding of whichever STFT made them, and a trained network turns that into other phases. For a few clips the
+    network does so with the rounding of its own sums, too: how far the official decode is from float64 is given beside.
     """
     model = vocoder.model
     official = OfficialVocos(model.config).eval()
     official.load_state_dict(model.state_dict(), strict=False)
+    exact = copy.deepcopy(official).double()
     (root / "mels").mkdir()
-    worst = 0.0
     for clip in clips:
         mel = vocoder.mel(read_audio(clip, vocoder.sample_rate).samples)
         np.save(root / "mels" / f"{clip.stem}.npy", mel.numpy())
     synthesize_batch(vocoder, [root / "mels"], root / "decoded", sample_format="float32")
+    ours, official_s_own = [], []
     with torch.inference_mode():
         for clip in clips:
-            audio = official(torch.from_numpy(np.load(root / "mels" / f"{clip.stem}.npy")))[0].numpy()
-            made = soundfile.read(root / "decoded" / clip.name, dtype="float32")[0]
-            worst = max(worst, float(np.abs(made - audio).max()))
-    return worst
+            mel = torch.from_numpy(np.load(root / "mels" / f"{clip.stem}.npy"))
+            audio = official(mel)[0]
+            made = torch.from_numpy(soundfile.read(root / "decoded" / clip.name, dtype="float32")[0])
+            ours.append(float((made - audio).abs().max()))
+            if len(official_s_own) < EXACT_CLIPS:
+                official_s_own.append(float((exact(mel.double())[0] - audio).abs().max()))
+    return {
+        "99 of 100 differ by at most": statistics.quantiles(ours, n=100)[-1],
+        "all by": max(ours),
+        "official from float64, all by": max(official_s_own),
+    }
 
 
-def measure(vocoder: Vocoder, clips: list[Path], root: Path) -> tuple[list[dict[str, Any]], float]:
-    """Seconds and rates of the three, and the largest difference of a batch from the official decode."""
+def measure(vocoder: Vocoder, clips: list[Path], root: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Seconds and rates of the three, and how a batch differs from the official decode."""
     waves = [read_audio(clip, vocoder.sample_rate).samples for clip in clips]
     start = time.perf_counter()
     for wave in waves:  # the same work, one by one, without files
@@ -91,7 +103,7 @@ def measure(vocoder: Vocoder, clips: list[Path], root: Path) -> tuple[list[dict[
             ("official loop", official_s),
         )
     ]
-    return rows, same_mel_difference(vocoder, clips[:100], root)
+    return rows, same_mel_differences(vocoder, clips, root)
 
 
 def main() -> None:
@@ -111,10 +123,10 @@ def main() -> None:
         clips = sorted((root / "in").glob("*.wav"))
         for size in args.models:
             (root / size).mkdir()
-            rows, worst = measure(make(size), clips, root / size)
+            rows, differences = measure(make(size), clips, root / size)
             table(f"{size}: {args.clips} clips, {rows[0]['s'] * rows[0]['x real time']:.0f} s of audio", rows)
-            print(f"\nlargest difference from the official decode of the same mels: {worst:.1e} of full scale")
-            results += [{"model": size, "largest difference": worst, **row} for row in rows]
+            table("differences from the official decode of the same mels, of full scale", [differences])
+            results += [{"model": size, **differences, **row} for row in rows]
     finish("batch", setting, results)
 
 

@@ -33,6 +33,7 @@ from tts_infer.model import (
 )
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_TAPS_AT_ONCE = 2
 # Largest difference of the probe from float64, relative to the largest value: float32 sums, and 8 bits.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
@@ -120,17 +121,31 @@ class Norm:
 
 
 class PackedConvolution:
-    """A convolution over time as one product: in memory, the frames that a frame depends on are a row already.
+    """A convolution over time as products of a few taps, each added to the sum of those before.
+
+    In memory, the frames that belong to neighbouring taps are a row already. One product over all taps would be a
+    little faster, but it sums several hundred large terms in a row, and a trained network magnifies what that rounds.
 
     Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.linear = PackedLinear(weight.transpose(1, 2).flatten(1), bias, "float32")
+        nothing, taps = torch.zeros_like(bias), weight.shape[2]
+        self.parts: list[tuple[int, int, PackedLinear]] = []  # the first of its taps, the one after its last, weights
+        for start in range(0, taps, _TAPS_AT_ONCE):
+            stop = min(taps, start + _TAPS_AT_ONCE)
+            columns = weight[..., start:stop].transpose(1, 2).flatten(1)
+            self.parts.append((start, stop, PackedLinear(columns, nothing if start else bias, "float32")))
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
-        windows = F.pad(x, (0, 0, zeros, zeros)).unfold(1, KERNEL_SIZE, 1)
-        return self.linear(windows.transpose(2, 3).flatten(2))
+        x = F.pad(x, (0, 0, zeros, zeros))
+        length = x.shape[1] - 2 * REACH
+        total: Tensor | None = None
+        for start, stop, linear in self.parts:
+            windows = x[:, start : stop - 1 + length].unfold(1, stop - start, 1).transpose(2, 3).flatten(2)
+            total = linear(windows) if total is None else linear.add(windows, total)
+        assert total is not None
+        return total
 
 
 class PackedDepthwise:
