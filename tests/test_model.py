@@ -104,3 +104,25 @@ def test_shared_speech_is_copied_well(vocoder: Any) -> None:
         error = tts_infer.log_mel_error_db(result.features, vocoder.mel(result.audio))
         print(f"{clip.name}: log-mel error {error:.2f} dB")
         assert error < 3.0  # 0.19 nepers = 1.7 dB on average by the model card; noise instead of speech gives 10
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+def test_one_exported_graph_serves_every_length(method: Any) -> None:
+    config = sizes(16, "center")
+    model = ours_with_weights_of(official_model(config), config, method)
+    axes = ({0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO},)  # a length that is not free fails below
+    program = torch.export.export(model, (torch.randn(2, 100, 50),), dynamic_shapes=axes).module()
+    for batch, frames in ((1, 10), (3, 600)):
+        mel = torch.randn(batch, 100, frames)
+        with torch.inference_mode():
+            got, want = program(mel), model(mel)
+        assert (got - want).abs().max() <= 1e-5 * want.abs().max()  # blocks are added in another order
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+def test_mels_compile_without_graph_breaks(method: Any) -> None:
+    mel = tts_infer.LogMel(MelConfig(), method)
+    compiled = torch.compile(mel, fullgraph=True, backend="aot_eager")  # which traces all, and needs no compiler
+    audio = torch.randn(2, 24000, generator=torch.Generator().manual_seed(0))
+    # the same operators, on what is no silence
+    assert torch.allclose(compiled(audio), mel(audio), atol=1e-5)

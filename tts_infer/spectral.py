@@ -252,14 +252,20 @@ class ISTFT(_Spectral):
         """The rows, not yet normalised. Shape: as `rows`, L >= 0"""
         batch, _, length = real.shape
         rows = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
-        block = max(1, BLOCK_FRAMES // batch if real.device == CPU else length)
+        if real.device != CPU or torch.compiler.is_compiling():  # a compiled graph is to hold for every length
+            self._add_to(rows, real, imag, valid)
+            return rows
+        block = max(1, BLOCK_FRAMES // batch)
         for start in range(0, length, block):
-            part = slice(start, start + block)
-            frames = self.inverse_dft(real[..., part].transpose(1, 2), imag[..., part].transpose(1, 2))
-            if valid is not None:
-                frames = frames.mul_(valid[:, part])
-            overlap_add(rows[:, start : start + frames.shape[1] + self.overlap - 1], frames, self.window)
+            stop = min(length, start + block)
+            mask = None if valid is None else valid[:, start:stop]
+            part = rows[:, start : stop + self.overlap - 1]
+            self._add_to(part, real[..., start:stop], imag[..., start:stop], mask)
         return rows
+
+    def _add_to(self, rows: Tensor, real: Tensor, imag: Tensor, valid: Tensor | None) -> None:
+        frames = self.inverse_dft(real.transpose(1, 2), imag.transpose(1, 2))
+        overlap_add(rows, frames if valid is None else frames.mul_(valid), self.window)
 
     def _added(self, frames: Tensor) -> Tensor:
         """Windowed frames, added up. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
