@@ -90,6 +90,11 @@ def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
         rows[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
 
 
+def _is_traced() -> bool:
+    """Whether what runs is written down for other lengths, too, for which a loop over blocks would be wrong."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 class _Spectral(nn.Module):
     """What STFT and ISTFT share: sizes, window and the samples that padding adds."""
 
@@ -252,7 +257,7 @@ class ISTFT(_Spectral):
         """The rows, not yet normalised. Shape: as `rows`, L >= 0"""
         batch, _, length = real.shape
         rows = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
-        if real.device != CPU or torch.compiler.is_compiling():  # a compiled graph is to hold for every length
+        if real.device != CPU or _is_traced():
             self._add_to(rows, real, imag, valid)
             return rows
         block = max(1, BLOCK_FRAMES // batch)
