@@ -88,9 +88,13 @@ def contestants(
     for dtype in half_and_float(device):
         for istft in ("fft", "matmul"):
             found[f"ours {dtype}, {istft}"] = ours(config, weights, device, dtype, istft=istft)
-    reference = {"backbone": f"{device}/torch", "head": f"{device}/torch"}
-    found["ours float32, reference"] = ours(config, weights, device, "float32", istft="fft", spec=reference)
-    if device == CPU:
+    if device != CPU:
+        for dtype in half_and_float(device):
+            graphs = dict.fromkeys(("backbone", "head"), f"{device}/graph")
+            found[f"ours {dtype}, fft, graphs"] = ours(config, weights, device, dtype, istft="fft", spec=graphs)
+    else:
+        reference = dict.fromkeys(("backbone", "head"), "cpu/torch")
+        found["ours float32, reference"] = ours(config, weights, device, "float32", istft="fft", spec=reference)
         graph = Vocos(config, "matmul").eval().requires_grad_(False)
         graph.load_state_dict(weights)
         found["ONNX Runtime float32"] = onnx_runtime(graph)

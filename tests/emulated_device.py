@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tts_infer.audit import composite_key, operator_name, shipped_tables
-from tts_infer.graphs import problem
+from tts_infer.graphs import _broken, problem
 
 # Composed of nothing but a new view of the same memory, made below the dispatcher: run as they stand.
 _VIEWS = ("detach", "alias", "_unsafe_view")
@@ -46,7 +46,7 @@ class EmulatedDevice:
         refuse: name of an operator that is missing, whatever the table says.
         graphs: whether graphs can be recorded.
         recording: the graph that is being recorded.
-        stream: the queue that work is put into.
+        stream, first_stream: the queue that work is put into, and the one at the beginning.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class EmulatedDevice:
         self.refuse: str | None = None
         self.graphs = False
         self.recording: Graph | None = None
-        self.stream = Stream()
+        self.stream = self.first_stream = Stream()
         self._guard = threading.Lock()
         self._owner: int | None = None
         self._depth = 0
@@ -155,6 +155,18 @@ class Graph:
     def __init__(self) -> None:
         self.steps: list[_Step] = []
 
+    def capture_begin(self, pool: object, capture_error_mode: str) -> None:
+        assert device.recording is None, "only one graph can be recorded at a time"
+        assert capture_error_mode == "thread_local", "by default, what other threads do would end the recording"
+        assert device.stream is not device.first_stream, "CUDA does not record on the default stream"
+        device.recording = self
+
+    def capture_end(self) -> None:
+        device.recording = None
+        for result in (result for step in self.steps for result in step.results()):
+            if result.is_floating_point():  # on a real device nothing has run yet
+                result.fill_(math.nan)
+
     def replay(self) -> None:
         with device.inside():
             device.launched += 1
@@ -162,30 +174,25 @@ class Graph:
                 step.run()
 
 
-@contextmanager
-def _record(graph: Graph, pool: object, stream: Stream, capture_error_mode: str) -> Iterator[None]:
-    assert device.recording is None, "only one graph can be recorded at a time"
-    assert capture_error_mode == "thread_local", "by default, what other threads do would end the recording"
-    around, device.stream = device.stream, stream
-    device.recording = graph
-    try:
-        yield
-        device.stream = around  # as torch does it: not after a failure
-    finally:
-        device.recording = None
-        for result in (result for step in graph.steps for result in step.results()):
-            if result.is_floating_point():  # on a real device nothing has run yet
-                result.fill_(math.nan)
+class Event:
+    """The end of what was queued when it was recorded."""
 
 
 class Stream:
-    """A queue of work. Here everything is done at once; what is kept is who waited for whom."""
+    """A queue of work. Here everything is done at once; what is kept is who waited for whom, and who told of an end."""
 
     def __init__(self) -> None:
-        self.waited_for: list[Stream] = []
+        self.waited_for: list[Stream | Event] = []
+        self.told: list[Event] = []
 
     def wait_stream(self, other: Stream) -> None:
         self.waited_for.append(other)
+
+    def wait_event(self, event: Event) -> None:
+        self.waited_for.append(event)
+
+    def record_event(self, event: Event) -> None:
+        self.told.append(event)
 
 
 @contextmanager
@@ -254,12 +261,11 @@ device = EmulatedDevice()
 _GRAPHS: dict[str, Any] = {
     "EMUGraph": Graph,
     "Stream": Stream,
-    "graph": _record,
+    "Event": Event,
     "graph_pool_handle": object,
     "device": nullcontext,
     "stream": _on,
     "current_stream": lambda: device.stream,
-    "set_stream": lambda stream: setattr(device, "stream", stream),
 }
 
 
@@ -342,6 +348,7 @@ def emulated(
     device.transfers.clear()
     device.waits = device.synchronised = device.emptied = device.launched = 0
     problem.cache_clear()
+    _broken.clear()
     try:
         yield device
     finally:

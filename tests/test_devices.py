@@ -97,6 +97,15 @@ def test_memory_and_waiting() -> None:
         assert (device.emptied, device.synchronised) == (1, 1)
 
 
+def test_memory_that_cannot_be_given_back_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
+
+    with emulated():
+        monkeypatch.setattr(torch.emu, "empty_cache", refuse)  # type: ignore[attr-defined]
+        release_memory(torch.device("emu", 0))
+
+
 def test_the_device_that_is_named_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """`torch.cuda.synchronize()` would wait for the current one; `torch.mps.synchronize` takes no name."""
     waited: list[tuple[torch.device, ...]] = []

@@ -212,6 +212,14 @@ def test_long_ragged_and_streamed_equal_the_cpu(
         assert device.waits == 0
 
 
+def test_first_pushes_without_a_frame_by_fft(vocoder: Vocoder, mel: Tensor) -> None:
+    """An FFT of no frames is an error, and the first pushes give none."""
+    with emulated():
+        stream = tts_infer.load_vocoder(device="emu", istft="fft", refine=0, check=False).stream()
+        assert stream.push(mel[..., :4]).shape == (2, 0)
+        assert_equal(torch.cat([stream.push(mel[..., 4:]), stream.flush()], dim=1), vocoder.decode(mel))
+
+
 def test_threads_never_meet_whatever_they_decode(
     vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

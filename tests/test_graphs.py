@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from torch import Tensor
 import tts_infer
 from tests.emulated_device import EmulatedDevice, Graph, Stream, emulated
 from tts_infer import graphs
-from tts_infer.graphs import LONGEST, Replayed, padded_length, problem
+from tts_infer.graphs import LONGEST, Replayed, largest_difference, padded_length, problem
 from tts_infer.parity import StageTrial
 from tts_infer.vocoder import Vocoder
 
@@ -35,8 +36,9 @@ def same_methods() -> Vocoder:
     )
 
 
-def there() -> Vocoder:
-    return tts_infer.load_vocoder(device="emu", refine=0, check=False)
+def there(**placement: str) -> Vocoder:
+    placement = {"backbone": "emu/graph", "head": "emu/graph"} | placement
+    return tts_infer.load_vocoder(device="emu", placement=placement, refine=0, check=False)
 
 
 def mels(batch: int, frames: int, count: int) -> Iterator[Tensor]:
@@ -102,11 +104,10 @@ def test_ragged_batches_are_replayed(device: EmulatedDevice, same_methods: Vocod
     assert device.launched - before < 40
 
 
-@pytest.mark.parametrize("stages", [{"istft"}, {"head"}, {"backbone"}, {"head", "istft"}])
+@pytest.mark.parametrize("stages", [{"istft"}, {"head"}, {"head", "istft"}])
 def test_the_mask_goes_with_the_signal(device: EmulatedDevice, same_methods: Vocoder, stages: set[str]) -> None:
-    methods = {"backbone": "cpu/torch", "head": "cpu/torch", "istft": "cpu/matmul"}
-    placement = {stage: methods[stage] for stage in stages}
-    vocoder = tts_infer.load_vocoder(device="emu", placement=placement, refine=0, check=False)
+    methods = {"head": "cpu/torch", "istft": "cpu/matmul"}
+    vocoder = there(**{stage: methods[stage] for stage in stages})
     for mel in mels(1, 20, 3):
         result = vocoder.synthesize(mel, refine=1)
         assert_equal(result.audio, same_methods.decode(mel, refine=1))
@@ -116,21 +117,24 @@ def test_the_mask_goes_with_the_signal(device: EmulatedDevice, same_methods: Voc
     assert sum(row["stage"] == "transfer" for row in result.stages) == crossings + wanted
 
 
-def test_torch_by_name_runs_as_it_is(device: EmulatedDevice) -> None:
-    asked = tts_infer.load_vocoder(device="emu", placement={"backbone": "emu/torch"}, check=False, refine=0)
-    assert [there().placement[stage].method for stage in ("backbone", "head")] == ["graph", "graph"]
+def test_only_who_asks_has_graphs(device: EmulatedDevice) -> None:
+    plain = tts_infer.load_vocoder(device="emu", check=False, refine=0)
+    assert plain.placement.backbone.method == "torch"
     for mel in mels(1, 20, 3):
         before = device.launched
-        asked.decode(mel)
+        plain.decode(mel)
         assert device.launched - before > 90
+    with pytest.raises(tts_infer.PlacementError, match="method of 'head' is 'graph', but that of 'backbone' is not"):
+        there(backbone="emu/torch")
 
 
 def test_what_is_proved_is_the_replay(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
     check = StageTrial("backbone", EMU, "graph").check()
     assert check.right and not check.failure
     monkeypatch.setattr(Graph, "replay", lambda graph: None)
-    with pytest.warns(UserWarning, match="no graphs on emu:0, short inputs will be slower: it is wrong by"):
-        StageTrial("head", EMU, "graph").check()
+    with pytest.warns(UserWarning, match="no more graphs on emu:0, short inputs will be slower: it is wrong by"):
+        wrong = StageTrial("head", EMU, "graph").check()
+    assert not wrong.right and wrong.failure.startswith("it is wrong by")
 
 
 def test_what_is_long_runs_as_it_is(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,20 +173,22 @@ def test_threads_share_the_graphs(device: EmulatedDevice, same_methods: Vocoder)
                 assert_equal(got, same_methods.decode(mel))
 
 
-def test_streams_wait_for_each_other(device: EmulatedDevice) -> None:
-    """Replays share memory, so one must not begin before the last one's results are copied, whoever asked for it."""
+def test_no_replay_overtakes_the_last(device: EmulatedDevice) -> None:
+    """They share memory, so none may begin before the results of the one before are copied, whoever asked for it."""
     double, x, other = Replayed(lambda x: x + x, EMU, 0.0), torch.ones(2).to(EMU), Stream()
-    around = device.stream
-    for _ in range(3):
+    for _ in range(2):
         double(x)
-    count = len(around.waited_for)
-    double(x)
-    assert len(around.waited_for) == count  # nobody else was there
-    with torch.emu.stream(other):  # type: ignore[attr-defined]
-        double(x)
-        assert other.waited_for == [around]
-    double(x)
-    assert around.waited_for[count:] == [other]
+    done = double._recorder.done
+    for stream in (device.stream, other, device.stream):
+        with torch.emu.stream(stream):  # type: ignore[attr-defined]
+            waited, told = stream.waited_for.count(done), stream.told.count(done)
+            double(x)
+            assert (stream.waited_for.count(done), stream.told.count(done)) == (waited + 1, told + 1)
+    recording = double._recorder.stream
+    waited = recording.waited_for.count(done)
+    for _ in range(2):
+        double(torch.ones(3).to(EMU))
+    assert recording.waited_for.count(done) == waited + 1  # nor does a recording
 
 
 def waits(x: Tensor) -> Tensor:
@@ -199,12 +205,16 @@ def test_what_cannot_be_recorded_runs_as_it_is(device: EmulatedDevice) -> None:
     function, x = Replayed(waits, EMU, 1e-6), torch.ones(3).to(EMU)
     around = device.stream
     assert function(x).cpu().tolist() == [4.0] * 3
-    with pytest.warns(UserWarning, match="no graphs on emu:0.*not permitted when stream is capturing$"):
+    with pytest.warns(UserWarning, match="no more graphs on emu:0.*not permitted when stream is capturing$"):
         assert function(x).cpu().tolist() == [4.0] * 3
     assert device.stream is around
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # said once
         assert [function(x).cpu().tolist() for _ in range(3)] == 3 * [[4.0] * 3]
+    # on a real device the next recording would fail as well
+    other, before = Replayed(lambda x: x + x, EMU, 0.0), device.launched
+    assert [other(x).cpu().tolist() for _ in range(3)] == 3 * [[2.0] * 3] and other.refusal
+    assert device.launched - before == 6  # an addition and a copy each
 
 
 def test_a_wrong_recording_is_not_used(device: EmulatedDevice) -> None:
@@ -214,6 +224,13 @@ def test_a_wrong_recording_is_not_used(device: EmulatedDevice) -> None:
     with pytest.warns(UserWarning, match="it is wrong by 1.0e"):
         assert function(x).cpu().tolist() == [2.0, 2.0]
     assert function(x).cpu().tolist() == [len(seen)] * 2
+
+
+def test_nan_is_a_mistake_wherever_it_is() -> None:
+    one, nan = torch.ones(2), torch.tensor([1.0, torch.nan])
+    assert largest_difference((one, 2 * one), (one, one)) == 1.0
+    assert math.isnan(largest_difference((one, nan), (one, one))) and math.isnan(largest_difference(nan, one))
+    assert largest_difference(one, torch.ones(3)) == math.inf
 
 
 def test_silence_is_no_mistake(device: EmulatedDevice) -> None:
@@ -236,7 +253,8 @@ def test_problems_are_told(device: EmulatedDevice, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Graph, "replay", refuse)
     problem.cache_clear()
     assert problem(EMU) == "graphs do not run on emu:0: no such thing"
-    assert there().placement.backbone.method == "torch"
+    with pytest.raises(tts_infer.PlacementError, match="'graph', but graphs do not run on emu:0: no such thing; use"):
+        there()
 
 
 def test_weights_stay_where_graphs_read_them() -> None:

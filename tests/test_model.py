@@ -121,7 +121,7 @@ def test_one_exported_graph_serves_every_length(method: Any) -> None:
         mel = torch.randn(batch, 100, frames)
         with torch.inference_mode():
             want = model(mel)
-            for program in programs:  # blocks are added in another order
+            for program in programs:  # products may be summed in another order
                 assert (program(mel) - want).abs().max() <= 1e-5 * want.abs().max()
 
 

@@ -48,7 +48,7 @@ def test_all_spellings_say_the_same(tmp_path: Path) -> None:
 
 
 def test_named_placements() -> None:
-    assert set(named_placements()) == {"cpu", "accelerator", "istft-on-cpu", "spectral-on-cpu"}
+    assert set(named_placements()) == {"cpu", "accelerator", "istft-on-cpu", "spectral-on-cpu", "graphs"}
     with emulated():
         on = {name: devices(make_placement(name, "emu", check=False)) for name in ("istft-on-cpu", "spectral-on-cpu")}
     assert on["istft-on-cpu"] == {"mel": "emu:0", "backbone": "emu:0", "head": "emu:0", "istft": "cpu"}

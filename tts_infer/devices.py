@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from types import ModuleType
 from typing import get_args
@@ -76,10 +76,11 @@ def synchronise(device: torch.device) -> None:
 
 
 def release_memory(device: torch.device) -> None:
-    """Give cached memory of an accelerator back to the system."""
+    """Give cached memory of an accelerator back to the system, where that is possible."""
     module = device_module(device)
     if module is not None and hasattr(module, "empty_cache"):
-        with exclusive(device):
+        # torch refuses while a graph is recorded, and for good after a recording has failed
+        with exclusive(device), suppress(RuntimeError):
             module.empty_cache()
 
 
@@ -89,7 +90,8 @@ def precision(device: torch.device, dtype: DTypeName = "float32") -> torch.autoc
     Norms and residual sums stay in float32.
     """
     if dtype != "float32":
-        return torch.autocast(device.type, DTYPES[dtype])
+        # what it would keep of the weights ends with it, and so before a graph that reads that
+        return torch.autocast(device.type, DTYPES[dtype], cache_enabled=False)
     # torch 2.4 knows no autocast on MPS, and raises when it is asked about it
     around = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if around else nullcontext()

@@ -1,14 +1,17 @@
-"""Short inputs on accelerators: what a stage launches is recorded once as a graph, and replayed from then on.
+"""Short inputs on NVIDIA GPUs: what a stage launches is recorded once as a graph, and replayed from then on.
 
 A stage is dozens of kernels, and for a few frames it takes longer to launch them one by one than to run them. A graph
 launches all of them at once. But it is bound to the shapes and the memory that it was recorded with: so signals are
 padded to one of a few lengths, inputs are copied in, and results are copied out.
 
-`problem` says whether a device has graphs that are right; each recording is proved once more before it is used.
+`problem` says whether a device has graphs that are right; each recording is proved once more before it is used. They
+are for who asks for them, because CUDA allows no thread of the process to wait for the whole device
+(`torch.cuda.synchronize()`) in the milliseconds of a recording: the recording fails then, and so does that call.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 from collections.abc import Callable
@@ -26,11 +29,13 @@ LONGEST = 1024
 _SHORTEST = 16
 
 # Recordings of one function, each with its inputs and results: some megabytes for the longest. All lengths of single
-# signals are 13; other shapes than the first so many run as they are.
+# signals are 14; other shapes than the first so many run as they are.
 _MOST = 32
 
 # torch records one graph at a time in a process, whatever the device.
 _recording = threading.Lock()
+# Where a recording failed, and why. What torch reserves for one is not given back then, so the next would fail as well.
+_broken: dict[torch.device, str] = {}
 
 
 def padded_length(frames: int) -> int:
@@ -57,7 +62,7 @@ def problem(device: torch.device) -> str | None:
             n = torch.arange(96, dtype=torch.float32, device=CPU).view(2, 4, 12)
             first, second = n.sin().to(device), n.cos().to(device)
             graph = _Graph(_probe, (first,), _Recorder(device))
-            error = _difference(graph((second,)), _probe(second))
+            error = largest_difference(graph((second,)), _probe(second))
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as failure:
         return f"graphs do not run on {device}: {first_sentence(failure)}"
     # kernels may be other ones than outside of a graph, which sum in another order, or by TF32
@@ -75,9 +80,9 @@ def _probe(x: Tensor) -> tuple[Tensor, Tensor]:
 class Replayed:
     """A function, recorded as a graph for every shape that it is called with twice; the first call runs it as it is.
 
-    Recording costs as much as some dozens of calls, so a length that comes only once is not worth it. If a recording
-    fails or is wrong, a warning says so, and from then on the function runs as it is. Settings that are torch's and
-    not the function's (TF32, for one) stay as they were when a shape was recorded.
+    To record costs more than to call, so a length that comes only once is not worth it. If a recording fails or is
+    wrong, a warning says so, and from then on nothing is recorded on that device. Settings that are torch's and not the
+    function's (TF32, for one) stay as they were when a shape was recorded.
 
     Args:
         function: of tensors on `device` and of integers; it gives a tensor or a tuple of them, changes none of its
@@ -92,36 +97,39 @@ class Replayed:
         self._function, self._tolerance = function, tolerance
         self._recorder = _Recorder(device)
         self._graphs: dict[object, _Graph | None] = {}  # None: called once
-        self._refused = False
 
     def __call__(self, *inputs: Any) -> Any:
-        if self._refused:
-            return self._function(*inputs)
         key = tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in inputs)
-        if key not in self._graphs:
-            self._graphs[key] = None
-            return self._function(*inputs)
-        graph = self._graphs[key]
+        graph = self._graphs.get(key)
         if graph is not None:
             return graph(inputs)
         result = self._function(*inputs)
-        if sum(graph is not None for graph in self._graphs.values()) < _MOST:
+        if key in self._graphs and sum(g is not None for g in self._graphs.values()) < _MOST:
             self._graphs[key] = self._record(inputs, result)
+        else:
+            self._graphs[key] = None
         return result
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is recorded any more; None as long as all is well."""
+        return _broken.get(self._recorder.device)
 
     def _record(self, inputs: tuple[Any, ...], expected: Any) -> _Graph | None:
         """The graph, if it gives what is expected of it."""
+        device = self._recorder.device
+        if device in _broken:
+            return None
         try:
             graph = _Graph(self._function, inputs, self._recorder)
-            error = _difference(graph(inputs), expected)
+            error = largest_difference(graph(inputs), expected)
             failure = "" if error <= self._tolerance else f"it is wrong by {error:.1e} of the peak"
         except RuntimeError as refusal:
             failure = first_sentence(refusal)
         if not failure:
             return graph
-        self._refused = True
-        self._graphs.clear()
-        warnings.warn(f"no graphs on {self._recorder.device}, short inputs will be slower: {failure}", stacklevel=2)
+        _broken[device] = failure
+        warnings.warn(f"no more graphs on {device}, short inputs will be slower: {failure}", stacklevel=2)
         return None
 
 
@@ -129,15 +137,14 @@ class _Recorder:
     """What recordings of one function share: a stream of their own, and memory, since only one is replayed at a time.
 
     Attributes:
-        last: the stream of the last replay, which the next one must not overtake.
+        done: the end of the last replay, which nothing that uses that memory may overtake, on whatever stream.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.module = module = cast(Any, device_module(device))
         with module.device(device):
-            self.stream, self.pool = module.Stream(), module.graph_pool_handle()
-        self.last = self.stream
+            self.stream, self.pool, self.done = module.Stream(), module.graph_pool_handle(), module.Event()
 
 
 class _Graph:
@@ -148,38 +155,37 @@ class _Graph:
     """
 
     def __init__(self, function: Callable[..., Any], inputs: tuple[Any, ...], recorder: _Recorder) -> None:
-        module, device = recorder.module, recorder.device
+        module = recorder.module
         self._recorder = recorder
         self._inputs = tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs)
-        self._graph = getattr(module, _graph_name(device))()
-        with _recording, module.device(device):
+        self._graph = getattr(module, _graph_name(recorder.device))()
+        with _recording, module.device(recorder.device):
             around = module.current_stream()
             recorder.stream.wait_stream(around)
+            recorder.stream.wait_event(recorder.done)
             with module.stream(recorder.stream):
                 function(*self._inputs)  # libraries reserve on a stream's first use what cannot be reserved later
-            try:
-                with module.graph(
-                    self._graph, pool=recorder.pool, stream=recorder.stream, capture_error_mode="thread_local"
-                ):
+                # in this mode other threads may go on reserving memory
+                self._graph.capture_begin(pool=recorder.pool, capture_error_mode="thread_local")
+                try:
                     self._outputs = function(*self._inputs)
-            finally:
-                module.set_stream(around)  # torch stays on the other one when a recording fails
-                around.wait_stream(recorder.stream)
+                finally:
+                    self._graph.capture_end()
+            around.wait_stream(recorder.stream)
 
     def __call__(self, inputs: tuple[Any, ...]) -> Any:
         recorder = self._recorder
         with recorder.module.device(recorder.device):
             now = recorder.module.current_stream()
-            if now != recorder.last:
-                now.wait_stream(recorder.last)
-                recorder.last = now
+            now.wait_event(recorder.done)
             for held, given in zip(self._inputs, inputs, strict=True):
                 if isinstance(held, Tensor):
                     held.copy_(given)
             self._graph.replay()
-            if isinstance(self._outputs, Tensor):
-                return self._outputs.clone()
-            return tuple(output.clone() for output in self._outputs)
+            several = isinstance(self._outputs, tuple)
+            results = tuple(output.clone() for output in (self._outputs if several else (self._outputs,)))
+            now.record_event(recorder.done)
+            return results if several else results[0]
 
 
 def _graph_name(device: torch.device) -> str:
@@ -187,8 +193,20 @@ def _graph_name(device: torch.device) -> str:
     return f"{device.type.upper()}Graph"
 
 
-def _difference(got: Any, expected: Any) -> float:
-    """Largest difference, relative to the largest value."""
+def largest_difference(got: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...]) -> float:
+    """Largest difference of one or several results, relative to the largest value of each.
+
+    Infinite for other shapes; NaN if one is.
+    """
     pairs = zip(*((x,) if isinstance(x, Tensor) else x for x in (got, expected)), strict=True)
-    tiny = torch.finfo(torch.float32).tiny
-    return max(float((a - b).abs().max()) / max(float(b.abs().max()), tiny) for a, b in pairs)
+    differences = [_difference(*pair) for pair in pairs]
+    return math.nan if any(map(math.isnan, differences)) else max(differences)
+
+
+def _difference(got: Tensor, expected: Tensor) -> float:
+    if got.shape != expected.shape:
+        return math.inf
+    peak = max(
+        float(expected.abs().max()), torch.finfo(torch.float32).tiny
+    )  # of silence, nothing is wrong with silence
+    return float((got.float() - expected).abs().max()) / peak

@@ -102,9 +102,7 @@ class ISTFTStream:
     def rows(self, real: Tensor, imag: Tensor, final: bool = False) -> Tensor:
         """As `push`, with the samples that padding added, see `ISTFT.rows`. Shape: -> (B, rows, hop_length)"""
         istft, pieces = self.istft, real.shape[2]
-        rows = istft.signal(real, imag)
-        if self.tail is not None:
-            rows[:, : self.tail.shape[1]] += self.tail
+        rows = istft.signal(real, imag, begun=self.tail)
         first, self.seen = self.seen, self.seen + pieces
         if final:
             length = self.seen

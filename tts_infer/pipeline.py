@@ -58,12 +58,14 @@ class Pipeline:
         self.backbone = stage_module(model.backbone, placement.backbone.method, dtype)
         self.head = stage_module(model.head, placement.head.method, dtype)
         self._ragged = _Stages(self._ragged_backbone, self.head, self._ragged_refinement, model.head.istft)
-        self._recorded = _Stages(
-            self._replayed("backbone", self._ragged_backbone),
-            self._replayed("head", self.head),
-            self._replayed("istft", self._ragged_refinement),
-            self._replayed("istft", model.head.istft),
-        )
+        self._recorded = self._ragged
+        if placement.backbone.method == "graph":
+            self._recorded = _Stages(
+                self._replayed("backbone", self._ragged_backbone),
+                self._replayed("head", self.head),
+                self._replayed("istft", self._ragged_refinement),
+                self._replayed("istft", model.head.istft),
+            )
         # graphs read the weights where they are: they must stay there, even if someone moves the modules
         self._weights = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
@@ -113,6 +115,8 @@ class Pipeline:
         """
         batch, _, frames = features.shape
         stages = self._ragged
+        if refine:
+            _ = self.refinement  # made, or refused, before anything is computed
         if self._by_graphs(batch, frames):
             stages, missing = self._recorded, padded_length(frames) - frames
             with exclusive(features.device):
@@ -153,7 +157,7 @@ class Pipeline:
 
     def _replayed(self, stage: Stage, function: Callable[..., Any]) -> Callable[..., Any]:
         place = self.placement[stage]
-        if place.method == "torch" or problem(place.device):
+        if place.method in ("torch", "packed") or problem(place.device):
             return function
         return Replayed(function, place.device, TOLERANCE[self.dtype])
 

@@ -107,7 +107,10 @@ def make_placement(
         return spec
     wanted, methods = _parse(spec), {"mel": mel, "istft": istft}
     wishes = [_wish(stage, wanted.get(stage, ""), methods.get(stage), device, dtype) for stage in STAGES]
-    return Placement(**{wish.stage: _place(wish, check) for wish in wishes})
+    placement = Placement(**{wish.stage: _place(wish, check) for wish in wishes})
+    if placement.head.method == "graph" != placement.backbone.method:
+        raise PlacementError("method of 'head' is 'graph', but that of 'backbone' is not; use it for both")
+    return placement
 
 
 def named_placements() -> dict[str, dict[str, str]]:
@@ -139,12 +142,7 @@ def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | to
         require_dtype(target, dtype)
     wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
     if method is None:
-        fast, refusal = _fast_method(target, dtype)
-        if stated not in ("", "auto", fast, "torch"):
-            raise PlacementError(f"method of {stage!r} is {stated!r}; allowed on {target}: auto, {fast}, torch")
-        if stated == fast and refusal:
-            raise PlacementError(f"method of {stage!r} is {fast!r}, but {refusal}; use 'torch'")
-        return replace(wish, methods=("torch" if refusal or stated == "torch" else fast,))
+        return replace(wish, methods=(_method(stage, target, stated, dtype),))
     for choice in (stated or "auto", method):
         if choice not in get_args(MethodChoice):
             raise PlacementError(f"method of {stage!r} is {choice!r}; allowed: {', '.join(get_args(MethodChoice))}")
@@ -154,9 +152,20 @@ def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | to
     return replace(wish, methods=_usual(("fft", "matmul"), target) if chosen == "auto" else (chosen,))
 
 
-def _fast_method(device: torch.device, dtype: DTypeName) -> tuple[Method, str | None]:
-    """How backbone and head are faster on a device than torch's modules as they are, and why not here, if so."""
-    return ("packed", packed_problem(dtype)) if device == CPU else ("graph", graph_problem(device))
+def _method(stage: Stage, device: torch.device, stated: str, dtype: DTypeName) -> Method:
+    """How backbone or head is computed: as stated; else by packed products on a CPU that has them, or as torch does.
+
+    Graphs are for who asks for them, see `tts_infer.graphs`.
+    """
+    fast: Method = "packed" if device == CPU else "graph"
+    if stated not in ("", "auto", fast, "torch"):
+        raise PlacementError(f"method of {stage!r} is {stated!r}; allowed on {device}: auto, {fast}, torch")
+    if stated == "torch" or (stated != fast and fast == "graph"):
+        return "torch"
+    refusal = packed_problem(dtype) if fast == "packed" else graph_problem(device)
+    if stated == fast and refusal:
+        raise PlacementError(f"method of {stage!r} is {fast!r}, but {refusal}; use 'torch'")
+    return "torch" if refusal else fast
 
 
 def _usual(methods: tuple[Method, ...], device: torch.device) -> tuple[Method, ...]:
@@ -171,8 +180,7 @@ def _on_cpu(wish: _Wish) -> tuple[Method, ...]:
     """The methods that are wished for, or what stands for them, in the order of preference on a CPU."""
     if wish.stage in ("mel", "istft"):
         return _usual(wish.methods, CPU)
-    fast, refusal = _fast_method(CPU, wish.dtype)
-    return ("torch" if refusal else fast,)
+    return (_method(wish.stage, CPU, "auto", wish.dtype),)
 
 
 def _place(wish: _Wish, check: bool) -> StagePlacement:

@@ -78,6 +78,8 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
 def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
     """Add windowed frames to a signal, in place: the adjoint of `frame`, and of a product with the window.
 
+    To every row the earliest frame comes first, so what is added in several steps has the same bits.
+
     Shape: (B, L + R - 1, hop_length), rows of consecutive samples, to which (B, L, n_fft) times (n_fft,) are added;
         R = ceil(n_fft / hop_length)
     """
@@ -86,7 +88,7 @@ def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
     if missing := overlap * hop_length - n_fft:
         frames, window = F.pad(frames, (0, missing)), F.pad(window, (0, missing))
     blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
-    for k in range(overlap):
+    for k in reversed(range(overlap)):
         rows[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
 
 
@@ -253,10 +255,21 @@ class ISTFT(_Spectral):
         rows /= self._added(self.window * valid).clamp_min(ENVELOPE_FLOOR)
         return rows
 
-    def signal(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
-        """The rows, not yet normalised. Shape: as `rows`, L >= 0"""
+    def signal(self, real: Tensor, imag: Tensor, valid: Tensor | None = None, begun: Tensor | None = None) -> Tensor:
+        """The rows, not yet normalised.
+
+        Args:
+            real, imag, valid: as for `forward`.
+            begun: what earlier frames have added to the first rows.
+
+        Shape: as `rows`, L >= 0, begun of (B, R - 1, hop_length)
+        """
         batch, _, length = real.shape
         rows = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
+        if begun is not None:
+            rows[:, : begun.shape[1]] = begun
+        if length == 0:  # an FFT of no frames is an error
+            return rows
         if real.device != CPU or _is_traced():
             self._add_to(rows, real, imag, valid)
             return rows
