@@ -108,7 +108,7 @@ def make_placement(
     wanted, methods = _parse(spec), {"mel": mel, "istft": istft}
     wishes = [_wish(stage, wanted.get(stage, ""), methods.get(stage), device, dtype) for stage in STAGES]
     placement = Placement(**{wish.stage: _place(wish, check) for wish in wishes})
-    if placement.head.method == "graph" != placement.backbone.method:
+    if placement.head.method == "graph" and placement.backbone.method != "graph":
         raise PlacementError("method of 'head' is 'graph', but that of 'backbone' is not; use it for both")
     return placement
 
