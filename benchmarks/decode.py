@@ -29,6 +29,7 @@ from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchr
 from tts_infer.model import Vocos
 from tts_infer.official import OfficialVocos
 from tts_infer.packed import PackedLinear, problem
+from tts_infer.relative_error import relative_error
 from tts_infer.vocoder import Vocoder
 
 Decoder = Callable[[Tensor], Any]
@@ -141,13 +142,12 @@ def waited(run: Callable[[], object], device: torch.device) -> Callable[[], obje
         run()
         synchronise(device)
 
-    return both if device != CPU else run
+    return both
 
 
 def difference(audio: Any, expected: Tensor) -> float:
     """Largest difference from the official output, relative to its peak."""
-    got = audio.cpu() if isinstance(audio, Tensor) else torch.from_numpy(np.asarray(audio))
-    return float((got.double() - expected).abs().max() / expected.abs().max())
+    return relative_error(audio.cpu() if isinstance(audio, Tensor) else torch.from_numpy(np.asarray(audio)), expected)
 
 
 def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argparse.Namespace) -> list[dict[str, Any]]:

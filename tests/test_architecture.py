@@ -16,7 +16,7 @@ PACKAGE = ROOT / "tts_infer"
 
 # A module imports from lower levels only.
 LEVELS = [
-    {"errors"},
+    {"errors", "relative_error"},
     {"config", "constants"},
     {"inputs", "devices"},
     {"audio"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from torch import Tensor
 import tts_infer
 from tests.emulated_device import EmulatedDevice, Graph, Stream, emulated
 from tts_infer import graphs
-from tts_infer.graphs import LONGEST, Replayed, largest_difference, padded_length, problem
+from tts_infer.graphs import LONGEST, Replayed, padded_length, problem
 from tts_infer.parity import StageTrial
 from tts_infer.vocoder import Vocoder
 
@@ -224,13 +223,6 @@ def test_a_wrong_recording_is_not_used(device: EmulatedDevice) -> None:
     with pytest.warns(UserWarning, match="it is wrong by 1.0e"):
         assert function(x).cpu().tolist() == [2.0, 2.0]
     assert function(x).cpu().tolist() == [len(seen)] * 2
-
-
-def test_nan_is_a_mistake_wherever_it_is() -> None:
-    one, nan = torch.ones(2), torch.tensor([1.0, torch.nan])
-    assert largest_difference((one, 2 * one), (one, one)) == 1.0
-    assert math.isnan(largest_difference((one, nan), (one, one))) and math.isnan(largest_difference(nan, one))
-    assert largest_difference(one, torch.ones(3)) == math.inf
 
 
 def test_silence_is_no_mistake(device: EmulatedDevice) -> None:

@@ -11,7 +11,6 @@ are for who asks for them, because CUDA allows no thread of the process to wait 
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.devices import CPU, device_module, exclusive, first_sentence, precision
+from tts_infer.relative_error import relative_error
 
 # Frames, over the whole batch, above which kernels run for so long that launching them is hidden behind it.
 LONGEST = 1024
@@ -62,7 +62,7 @@ def problem(device: torch.device) -> str | None:
             n = torch.arange(96, dtype=torch.float32, device=CPU).view(2, 4, 12)
             first, second = n.sin().to(device), n.cos().to(device)
             graph = _Graph(_probe, (first,), _Recorder(device))
-            error = largest_difference(graph((second,)), _probe(second))
+            error = relative_error(graph((second,)), _probe(second))
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as failure:
         return f"graphs do not run on {device}: {first_sentence(failure)}"
     # kernels may be other ones than outside of a graph, which sum in another order, or by TF32
@@ -122,7 +122,7 @@ class Replayed:
             return None
         try:
             graph = _Graph(self._function, inputs, self._recorder)
-            error = largest_difference(graph(inputs), expected)
+            error = relative_error(graph(inputs), expected)
             failure = "" if error <= self._tolerance else f"it is wrong by {error:.1e} of the peak"
         except RuntimeError as refusal:
             failure = first_sentence(refusal)
@@ -191,22 +191,3 @@ class _Graph:
 def _graph_name(device: torch.device) -> str:
     """The class that a device's module has where it has graphs: `torch.cuda.CUDAGraph`."""
     return f"{device.type.upper()}Graph"
-
-
-def largest_difference(got: Tensor | tuple[Tensor, ...], expected: Tensor | tuple[Tensor, ...]) -> float:
-    """Largest difference of one or several results, relative to the largest value of each.
-
-    Infinite for other shapes; NaN if one is.
-    """
-    pairs = zip(*((x,) if isinstance(x, Tensor) else x for x in (got, expected)), strict=True)
-    differences = [_difference(*pair) for pair in pairs]
-    return math.nan if any(map(math.isnan, differences)) else max(differences)
-
-
-def _difference(got: Tensor, expected: Tensor) -> float:
-    if got.shape != expected.shape:
-        return math.inf
-    peak = max(
-        float(expected.abs().max()), torch.finfo(torch.float32).tiny
-    )  # of silence, nothing is wrong with silence
-    return float((got.float() - expected).abs().max()) / peak

@@ -11,7 +11,6 @@ What is packed here is neither trained, moved nor stored again, so these are pla
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, cast
@@ -31,6 +30,7 @@ from tts_infer.model import (
     VocosBackbone,
     answered,
 )
+from tts_infer.relative_error import relative_error
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TAPS_AT_ONCE = 2
@@ -44,10 +44,10 @@ def problem(dtype: DTypeName) -> str | None:
     if dtype not in _DTYPES:
         return f"no packed products in {dtype}"
     try:
-        differences = [_difference(got, expected) for got, expected in _probes(dtype)]
+        errors = [relative_error(got, expected) for got, expected in _probes(dtype)]
     except (AttributeError, RuntimeError, NotImplementedError, TypeError) as failure:
         return f"oneDNN's packed products do not run here: {str(failure).splitlines()[0]}"
-    wrong = [difference for difference in differences if not difference <= _TOLERANCE[dtype]]  # NaN is wrong, too
+    wrong = [error for error in errors if not error <= _TOLERANCE[dtype]]  # NaN is wrong, too
     if wrong:
         return f"oneDNN's packed products are wrong here, by {wrong[0]:.1e} of the peak"
     return None
@@ -70,12 +70,6 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
         yield PackedDepthwise(taps, offsets)(x, zeros), mixed.transpose(1, 2)
         mixed = F.conv1d(few.double().transpose(1, 2), kernels.double(), bias.double(), padding=zeros)
         yield PackedConvolution(kernels, bias)(few.contiguous(), zeros), mixed.transpose(1, 2)
-
-
-def _difference(got: Tensor, expected: Tensor) -> float:
-    if got.shape != expected.shape:
-        return math.inf
-    return float((got.double() - expected).abs().max() / expected.abs().max())
 
 
 class PackedLinear:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from tts_infer.config import BackboneConfig, DTypeName, HeadConfig, MelConfig, SpectralMethod
 from tts_infer.devices import CPU, exclusive, first_sentence, precision, synchronise
-from tts_infer.graphs import Replayed, largest_difference
+from tts_infer.graphs import Replayed
 from tts_infer.mel import LogMel
 from tts_infer.model import ISTFTHead, VocosBackbone, make_istft
 from tts_infer.packed import PackedBackbone, PackedHead
+from tts_infer.relative_error import relative_error
 
 Stage = Literal["mel", "backbone", "head", "istft"]
 # The first two of the spectral stages, the others of the rest: "torch" is the modules as they are; "graph" too, but for
@@ -83,7 +84,7 @@ class StageTrial:
         tolerance, expected = TOLERANCE[self.dtype], _expected(self.stage)
         try:
             with exclusive(self.device, self.home), torch.inference_mode():
-                error = largest_difference(self._first(), expected)
+                error = relative_error(self._first(), expected)
             ms = min(self.once_ms() for _ in range(_REPEATS))  # other work on the machine disturbs the others more
         except (RuntimeError, NotImplementedError, TypeError) as failure:  # whatever a backend refuses with
             return StageCheck(*about, math.inf, tolerance, math.inf, first_sentence(failure))

@@ -157,7 +157,7 @@ class Pipeline:
 
     def _replayed(self, stage: Stage, function: Callable[..., Any]) -> Callable[..., Any]:
         place = self.placement[stage]
-        if place.method in ("torch", "packed") or problem(place.device):
+        if place.method == "torch" or problem(place.device):
             return function
         return Replayed(function, place.device, TOLERANCE[self.dtype])
 
