@@ -19,7 +19,7 @@ LEVELS = [
     {"errors", "relative_error"},
     {"config", "constants"},
     {"inputs", "devices"},
-    {"audio"},
+    {"audio", "blocks"},
     {"audio_writer"},
     {"timing", "graphs", "dft", "banded"},
     {"spectral"},

@@ -121,3 +121,10 @@ def test_silence_is_the_log_floor() -> None:
 def test_impossible_bands_are_refused() -> None:
     with pytest.raises(ConfigError, match="must lie within 0 to 12000"):
         MelConfig(f_max=13000.0)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+def test_what_is_traced_holds_for_other_lengths(speech: torch.Tensor) -> None:
+    mel = LogMel(VOCOS, "fft")
+    traced = torch.jit.trace(mel, speech.repeat(1, 5))  # as long as takes several pieces
+    assert torch.allclose(traced(speech), mel(speech), atol=1e-5)  # products of other sizes

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from tts_infer.config import SpectralMethod
 from tts_infer.constants import keep_constant
 
-# Three leave out two thirds of what 100 HTK filters of 513 bins multiply. With more, short signals pay more for calls.
-_BLOCKS = 3
+# Four leave out three quarters of what 100 HTK filters of 513 bins multiply. More cost short signals more for calls.
+_BLOCKS = 4
 
 
 class BandedProduct(nn.Module):

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tts_infer.blocks import blocks
 from tts_infer.model import Edges, StreamEdges
-from tts_infer.refine import Refinement, Spectrum
+from tts_infer.refine import Refinement, Spectrum, joined
 from tts_infer.spectral import ISTFT
 
 
@@ -112,10 +113,6 @@ class ISTFTStream:
         return istft.normalise(rows, first, length)
 
 
-# Frames, over the whole batch, that are refined at once: what a pass computes of them stays in a processor's caches.
-BLOCK_FRAMES = 512
-
-
 class FrameQueue:
     """Frames that wait until something else has caught up with them. Shape: (B, L, C) each"""
 
@@ -160,12 +157,11 @@ class RefinementStream:
         real, imag = spectrum
         batch, _, frames = real.shape
         wanted = self._mel.take(log_mel.transpose(1, 2), frames)
-        block, refined = max(1, BLOCK_FRAMES // batch), []
-        for start in range(0, max(1, frames), block):
-            stop = start + block
-            part = real[..., start:stop], imag[..., start:stop]
-            refined.append(self._push(part, wanted[:, start:stop], final and stop >= frames))
-        return refined[0] if len(refined) == 1 else _joined(refined)
+        refined = []
+        for block in blocks(frames, batch, real.device) or [slice(0, 0)]:
+            last = final and block.stop == frames
+            refined.append(self._push((real[..., block], imag[..., block]), wanted[:, block], last))
+        return refined[0] if len(refined) == 1 else joined(refined, 1)
 
     def _push(self, spectrum: Spectrum, log_mel: Tensor, final: bool) -> Spectrum:
         wanted = log_mel.exp()
@@ -173,11 +169,6 @@ class RefinementStream:
         for one in self._passes:
             spectrum, before, wanted = one.push(spectrum, before, wanted, final)
         return spectrum
-
-
-def _joined(pieces: list[Spectrum]) -> Spectrum:
-    real, imag = (torch.cat([part.transpose(1, 2) for part in parts], dim=1) for parts in zip(*pieces, strict=True))
-    return real.transpose(1, 2), imag.transpose(1, 2)
 
 
 class _Pass:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.banded import BandedProduct
+from tts_infer.blocks import is_traced
 from tts_infer.config import MelConfig, MelScale, SpectralMethod
 from tts_infer.spectral import STFT
 
@@ -88,7 +89,7 @@ class LogMel(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         padded = self.stft.padded(audio)
         frames, hop = self.stft.n_frames(audio.shape[-1]), self.config.hop_length
-        if frames <= MAX_FRAMES:
+        if frames <= MAX_FRAMES or is_traced():
             return self._log_mel(padded)
         mel = padded.new_empty(audio.shape[0], self.config.n_mels, frames)
         for start in range(0, frames, MAX_FRAMES):

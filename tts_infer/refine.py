@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.banded import BandedProduct
+from tts_infer.blocks import blocks
 from tts_infer.config import MelConfig
 from tts_infer.constants import keep_constant
 from tts_infer.errors import InputError
@@ -25,6 +26,17 @@ MOMENTUM = 0.9
 CORRECTIONS = 3
 # No correction is larger, or smaller than its inverse: what is nearly silent says little about its ratio.
 LARGEST_CORRECTION = 20.0
+
+
+def joined(pieces: list[Spectrum], dim: int) -> Spectrum:
+    """One spectrum of several, frames last in shape and bins last in memory, as the stages make them.
+
+    Args:
+        pieces: of (B, N, L) each.
+        dim: 0 joins batches, 1 frames.
+    """
+    real, imag = (torch.cat([part.transpose(1, 2) for part in parts], dim) for parts in zip(*pieces, strict=True))
+    return real.transpose(1, 2), imag.transpose(1, 2)
 
 
 class Refinement(nn.Module):
@@ -84,6 +96,15 @@ class Refinement(nn.Module):
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
+        real, imag = spectrum
+        batch, _, frames = real.shape
+        refined = [
+            self._refined((real[some], imag[some]), log_mel[some], passes, None if valid is None else valid[some])
+            for some in blocks(batch, frames, real.device)
+        ]
+        return refined[0] if len(refined) == 1 else joined(refined, 0)
+
+    def _refined(self, spectrum: Spectrum, log_mel: Tensor, passes: int, valid: Tensor | None) -> Spectrum:
         wanted = log_mel.exp().transpose(1, 2)
         before: Spectrum | None = None
         for _ in range(passes):
@@ -100,25 +121,27 @@ class Refinement(nn.Module):
         """The last two steps of a pass. Shape: 2 x (B, N, L), the same or None, (B, L, n_mels) -> 2 x (B, N, L)"""
         real, imag = (part.transpose(1, 2) for part in consistent)
         power = real.square().addcmul_(imag, imag)
-        scale = self._gain(power, wanted)
+        scale = self._corrected(power.sqrt() if self.config.power == 1 else power, wanted)
         if before is not None:
             real, imag = (
                 torch.lerp(then.transpose(1, 2), now, 1 + MOMENTUM)
                 for now, then in zip((real, imag), before, strict=True)
             )
-            moved = real.square().addcmul_(imag, imag).clamp_min_(torch.finfo(power.dtype).tiny)
-            scale *= power.div_(moved).sqrt_()  # the quotient of the magnitudes; 0 / 0 is 0
+            power = real.square().addcmul_(imag, imag)
+        power.clamp_min_(torch.finfo(power.dtype).tiny)  # 0 / 0 is 0
+        if self.config.power == 1:
+            scale /= power.sqrt_()
+        else:
+            scale.div_(power).sqrt_()
         return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
 
-    def _gain(self, power: Tensor, wanted: Tensor) -> Tensor:
-        """What magnitudes must be multiplied by. Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)"""
-        size = power.sqrt() if self.config.power == 1 else power
-        gain: Tensor | None = None
+    def _corrected(self, size: Tensor, wanted: Tensor) -> Tensor:
+        """What the mel is made of, powers or magnitudes, as the wanted one has it.
+
+        Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)
+        """
+        corrected = size
         for _ in range(CORRECTIONS):
-            mel = self.filterbank(size if gain is None else size * gain)
-            ratio = wanted / mel.clamp_min_(self.config.log_floor)
-            step = self.spread(ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION))
-            gain = step if gain is None else gain.mul_(step)
-        assert gain is not None
-        gain += self.unfiltered  # bins that no filter sees have nothing of any step
-        return gain if self.config.power == 1 else gain.sqrt_()
+            ratio = wanted / self.filterbank(corrected).clamp_min_(self.config.log_floor)
+            corrected = self.spread(ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)).mul_(corrected)
+        return corrected.addcmul_(size, self.unfiltered)  # bins that no filter sees stay as they are

@@ -15,18 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tts_infer.blocks import blocks
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.constants import keep_constant
-from tts_infer.devices import CPU
 from tts_infer.dft import InverseRealDFT, RealDFT
 from tts_infer.errors import ConfigError, InputError
 
 # Below this the window envelope counts as zero: the threshold of torch.istft.
 ENVELOPE_FLOOR = 1e-11
-
-# Frames, over the whole batch, that a CPU inverts at once: what it makes of them is added up while it is in the caches,
-# and in memory that the next ones use again. Accelerators take fewer and larger steps.
-BLOCK_FRAMES = 256
 
 
 def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
@@ -90,11 +86,6 @@ def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
     blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
     for k in reversed(range(overlap)):
         rows[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
-
-
-def _is_traced() -> bool:
-    """Whether what runs is written down for other lengths, too, for which a loop over blocks would be wrong."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 class _Spectral(nn.Module):
@@ -270,20 +261,12 @@ class ISTFT(_Spectral):
             rows[:, : begun.shape[1]] = begun
         if length == 0:  # an FFT of no frames is an error
             return rows
-        if real.device != CPU or _is_traced():
-            self._add_to(rows, real, imag, valid)
-            return rows
-        block = max(1, BLOCK_FRAMES // batch)
-        for start in range(0, length, block):
-            stop = min(length, start + block)
-            mask = None if valid is None else valid[:, start:stop]
-            part = rows[:, start : stop + self.overlap - 1]
-            self._add_to(part, real[..., start:stop], imag[..., start:stop], mask)
+        for block in blocks(length, batch, real.device):
+            frames = self.inverse_dft(real[..., block].transpose(1, 2), imag[..., block].transpose(1, 2))
+            if valid is not None:
+                frames.mul_(valid[:, block])
+            overlap_add(rows[:, block.start : block.stop + self.overlap - 1], frames, self.window)
         return rows
-
-    def _add_to(self, rows: Tensor, real: Tensor, imag: Tensor, valid: Tensor | None) -> None:
-        frames = self.inverse_dft(real.transpose(1, 2), imag.transpose(1, 2))
-        overlap_add(rows, frames if valid is None else frames.mul_(valid), self.window)
 
     def _added(self, frames: Tensor) -> Tensor:
         """Windowed frames, added up. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
