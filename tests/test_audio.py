@@ -95,3 +95,15 @@ def test_blocks_join_to_the_whole(rate: int, tmp_path: Path) -> None:
         assert np.array_equal(np.concatenate(blocks), read_audio(tmp_path / "a.wav", 24000).samples)
     with pytest.raises(FileError, match="no such file"):
         next(read_blocks(tmp_path / "b.wav", 24000))
+
+
+def test_a_length_that_nobody_meant(tmp_path: Path) -> None:
+    path = tmp_path / "long.flac"
+    soundfile.write(path, np.zeros(1000), 24000)
+    content = bytearray(path.read_bytes())
+    content[21] |= 15  # the 36 bits of STREAMINFO that count samples: 64 giga of them
+    content[22:26] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"cannot read .*long.flac as audio: Unable to allocate") as caught:
+        read_audio(path, 24000)
+    assert "\n" not in str(caught.value)

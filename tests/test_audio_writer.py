@@ -177,3 +177,11 @@ def test_a_wav_has_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(FileError, match="4 GiB"):
         write_audio(tmp_path / "a.wav", np.zeros(501, dtype=np.float32), 24000)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rate", [np.uint16(44100), np.int16(24000), np.int64(16000)])
+@pytest.mark.parametrize("name", ["a.wav", "a.flac"])
+def test_rates_of_numpy(rate: np.integer, name: str, tmp_path: Path) -> None:
+    for path, given in ((tmp_path / name, rate), (tmp_path / f"int-{name}", int(rate))):
+        write_audio(path, np.zeros(100, np.float32), given)  # type: ignore[arg-type]
+    assert (tmp_path / name).read_bytes() == (tmp_path / f"int-{name}").read_bytes()

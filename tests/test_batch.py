@@ -344,3 +344,17 @@ def test_a_shared_folder_may_show_files_late(
 
     monkeypatch.setattr(batch, "run_here", run)
     assert [tts_infer.synthesize_batch(vocoder, ["in"], "out").made for _ in range(2)] == [4, 0]
+
+
+def test_what_is_too_loud_is_recorded(mels: Path, vocoder: tts_infer.Vocoder) -> None:
+    loud = np.sin(np.arange(12000)).astype(np.float32)
+    soundfile.write(mels / "whole numbers.wav", loud * 2**30, 24000, subtype="FLOAT")
+    report = tts_infer.synthesize_batch(vocoder, [mels], mels.parent / "out")
+    assert "audio reaches" in report.failed["whole numbers.wav"]
+    assert len(report.outputs) == len(list(mels.glob("*.npy")))
+
+
+def test_one_input_needs_no_list(mels: Path, vocoder: tts_infer.Vocoder) -> None:
+    for given in (mels, str(mels)):
+        report = tts_infer.synthesize_batch(vocoder, given, mels.parent / "out")
+        assert len(report.outputs) == len(list(mels.glob("*.npy")))

@@ -12,6 +12,10 @@ import torch
 import tts_infer
 from tts_infer import buckets
 from tts_infer.buckets import Outcome, Task
+from tts_infer.config import MelConfig, VocoderConfig
+from tts_infer.model import Vocos
+from tts_infer.placement import make_placement
+from tts_infer.vocoder import Vocoder
 
 CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
 
@@ -101,3 +105,12 @@ def test_engines_are_of_one_type(engine: str) -> None:
 
         chosen = local_engine.run
     assert list(chosen(tts_infer.load_vocoder(device="cpu"), [], "pcm16")) == []
+
+
+def test_loud_audio_of_which_a_mel_has_no_right_to_be() -> None:
+    """Powers of what is far beyond full scale: told of that file, where it stopped all the others."""
+    config = VocoderConfig(mel=MelConfig(power=2))
+    vocoder = Vocoder(Vocos(config, "fft").eval(), make_placement(device="cpu"), "powers")
+    wave = torch.sin(torch.arange(9000) * 0.1)
+    assert isinstance(buckets.to_mel(wave, vocoder), torch.Tensor)
+    assert "mel reaches" in str(buckets.to_mel(900 * wave, vocoder))

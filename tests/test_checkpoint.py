@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tts_infer
-from tts_infer.checkpoint import ASSETS, load_model, read_weights, resolve
+from tts_infer.checkpoint import ASSETS, constants_of, load_model, read_weights, resolve
 from tts_infer.errors import CheckpointError, ConfigError, VocoderNotFoundError
 
 EMBEDDED = ASSETS / "vocos-mini-24khz"
@@ -233,3 +235,51 @@ def test_a_known_hub_vocoder_brings_its_convention(directory: Path) -> None:
     files = resolve(directory)
     with pytest.raises(ConfigError, match="sample_rate is 24000, but vocoder 'vocos-mel-22khz' is known with 22050"):
         load_model(type(files)(known.name, files.config, files.weights, known))
+
+
+@pytest.mark.parametrize("content", [b"", b".", b"\x80\x02.", b"\x80\x02}q\x00.", b"PK\x03\x04" + bytes(30)])
+def test_files_that_are_no_pickle(directory: Path, content: bytes) -> None:
+    (directory / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot read weights from .*; fetch the file again") as caught:
+        read_weights(directory / "pytorch_model.bin")
+    assert "\n" not in str(caught.value)
+
+
+def test_old_files_that_were_cut(directory: Path) -> None:
+    path = directory / "pytorch_model.bin"
+    torch.save({"a": torch.zeros(9), "b": torch.ones(2, 3)}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 5):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match="cannot read weights"):
+            read_weights(path)
+
+
+@pytest.mark.parametrize(
+    "content", [{1: torch.zeros(1)}, {"a": torch.eye(3).to_sparse()}, {"a": torch.zeros(2, device="meta")}, {"a": 1.0}]
+)
+def test_what_is_no_state_dict(directory: Path, content: dict[object, object]) -> None:
+    torch.save(content, directory / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match="holds no state dict .a mapping of names to dense tensors."):
+        read_weights(directory / "pytorch_model.bin")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: t * math.nan, lambda t: t.to(torch.complex64), lambda t: t.to(torch.int8)]
+)
+def test_stored_constants_that_say_nothing(directory: Path, change: Any) -> None:
+    model = load_model(resolve(directory))
+    stored = constants_of(model)
+    save_file(
+        {**model.state_dict(), **{k: change(t).contiguous() for k, t in stored.items()}},
+        directory / "model.safetensors",
+    )
+    with pytest.raises(CheckpointError, match="differs from the one that config.yaml describes"):
+        load_model(resolve(directory))
+
+
+def test_sizes_of_no_model(directory: Path) -> None:
+    path = directory / "config.yaml"
+    path.write_text(re.sub(r"n_fft: \d+", "n_fft: 1000000000000", path.read_text()))
+    with pytest.raises(ConfigError, match="config.yaml: its sizes are those of no model"):
+        load_model(resolve(directory))

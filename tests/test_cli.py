@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -158,7 +160,7 @@ def test_a_stream_that_is_ended_early_says_nothing(end: str, long_mel: Path) -> 
     assert process.returncode == (130 if end == "interrupt" else 0)
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_file_that_is_ended_early_leaves_nothing(end: signal.Signals, long_mel: Path) -> None:
     command = [sys.executable, "-m", "tts_infer", "decode", str(long_mel), "-o", str(long_mel.parent / "o.wav")]
     with subprocess.Popen(
@@ -258,3 +260,32 @@ def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
     assert exit_.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def in_a_shell(line: str, where: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    line = line.replace("tts-infer", f"{shlex.quote(sys.executable)} -m tts_infer")
+    settings = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.run(["sh", "-c", line], capture_output=True, cwd=where, env=settings)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+@pytest.mark.parametrize("command", ["decode mel.npy --stream", "decode mel.npy -o o.wav", "decode nothing -o o.wav"])
+def test_closed_streams_lead_nowhere(command: str, closed: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "mel.npy", np.zeros((100, 9), dtype=np.float32))
+    done = in_a_shell(f"tts-infer {command} {closed}", tmp_path)
+    assert done.returncode == (2 if "nothing" in command else 0)
+    assert b"Traceback" not in done.stderr and b"tts-infer:" not in done.stdout
+    assert (tmp_path / "o.wav").exists() == ("mel.npy -o" in command)
+
+
+def test_names_that_stdout_cannot_say_are_spelt_out(tmp_path: Path) -> None:
+    np.save(tmp_path / "mel.npy", np.zeros((100, 9), dtype=np.float32))
+    name = os.fsdecode(b"\xe9\xff.wav")
+    done = in_a_shell(f"tts-infer decode mel.npy -o '{name}'", tmp_path, PYTHONIOENCODING="ascii:strict")
+    assert (done.returncode, done.stderr) == (0, b"") and done.stdout.startswith(b"\\udce9\\udcff.wav: ")
+    assert (tmp_path / name).exists()
+
+
+def test_a_name_with_a_line_break_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["decode", "no\nfile.wav", "-o", "o.wav"]) == 2
+    assert capsys.readouterr().err == "tts-infer: no such file: no\\nfile.wav\n"

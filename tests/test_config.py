@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tts_infer.config import KnownVocoder, MelConfig, build, known_vocoders, read_vocoder_config
+from tts_infer.config import KnownVocoder, MelConfig, build, known_vocoders, load_yaml, read_vocoder_config
 from tts_infer.errors import ConfigError
 
 OFFICIAL: dict[str, Any] = {
@@ -81,6 +82,11 @@ def test_anything_else_is_refused(tmp_path: Path, section: str, key: str, value:
         ("a: [1", "is not valid YAML"),
         ("head: !!python/object/apply:os.system [exit]\n", "is not valid YAML"),
         ("head: {}\n", "missing key 'backbone', 'feature_extractor'"),
+        ("head: {}\nhead: {}\n", "is not valid YAML: key 'head' is given twice"),
+        ("head: {padding: same, padding: center}\n", "is not valid YAML: key 'padding' is given twice"),
+        ("a: 2024-13-45\n", "is not valid YAML: month must be in 1..12"),
+        ("a: !!int abc\n", "is not valid YAML: invalid literal"),
+        ("a: !!timestamp x\n", "is not valid YAML"),
     ],
 )
 def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
@@ -127,3 +133,18 @@ def test_a_known_vocoder_is_embedded_or_on_the_hub() -> None:
 def test_decibels_per_unit() -> None:
     assert MelConfig().db_per_unit == pytest.approx(8.6859, abs=1e-4)  # 20 / ln 10
     assert MelConfig(power=2).db_per_unit == pytest.approx(4.3429, abs=1e-4)
+
+
+def test_messages_stay_short(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnop"))
+    )
+    loaded = load_yaml(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="n_mels is .*; allowed: int") as caught:
+        build(MelConfig, {"n_mels": loaded["p"]}, "c.yaml")
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_name_that_is_none() -> None:
+    with pytest.raises(ConfigError, match="cannot read .*null byte"):
+        load_yaml(Path("a\0.yaml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import tts_infer
 from tts_infer import doctor
 from tts_infer.audit import StageAudit
 from tts_infer.cli import main
+from tts_infer.doctor import _as_json
+from tts_infer.parity import StageCheck
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,3 +110,8 @@ def test_hub_cache_is_looked_at_without_network(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     vocoders = json.loads(done.stdout)["vocoders"]
     assert (vocoders["vocos-mel-24khz"], vocoders["vocos-mel-22khz"]) == ("cached", "not cached")
+
+
+def test_what_is_not_finite_is_null() -> None:
+    check = StageCheck("istft", torch.device("cpu"), "fft", math.nan, 1e-4, 1.0)
+    assert json.loads(json.dumps(_as_json(check), allow_nan=False))["error"] is None

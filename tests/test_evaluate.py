@@ -126,3 +126,15 @@ def test_mistakes(folder: Path, tmp_path: Path) -> None:
             tts_infer.evaluate(files, copiers)
     with pytest.raises(tts_infer.InputError, match="pitch tracker is 'swipe'; allowed: crepe, crepe-tiny, pyin, none"):
         tts_infer.evaluate([folder], [echo()], pitch_tracker="swipe")  # type: ignore[arg-type]
+
+
+def test_one_name_needs_no_list(folder: Path) -> None:
+    assert find_audio(folder) == find_audio(str(folder)) == find_audio([folder])
+    assert find_audio(folder / "two" / "notes.txt") == [folder / "two" / "notes.txt"]
+
+
+def test_what_the_system_does_not_say(folder: Path) -> None:
+    with pytest.raises(tts_infer.FileError, match="cannot read x.*: File name too long"):
+        find_audio("x" * 300)
+    with pytest.raises(tts_infer.FileError, match="no such file"):
+        find_audio("a\0b")

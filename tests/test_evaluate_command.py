@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import sys
 from pathlib import Path
 
@@ -106,3 +108,24 @@ def test_bad_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit) as exit_:
         main(["evaluate", *arguments])
     assert exit_.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_was_measured_is_told_even_if_the_report_is_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # bytes that a file may have
+    try:
+        assert main(["evaluate", "voice1", "--no-baseline", "--report", "r.html", *QUICK]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    captured = capsys.readouterr()
+    assert "PESQ (MOS)" in captured.out and captured.err == "tts-infer: cannot write r.html: File too large\n"
+    assert not list(folder.glob("*r.html*"))
+
+
+def test_names_of_any_bytes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = os.fsdecode(b"\xff.wav")
+    (folder / "voice1" / "1.wav").rename(folder / name)
+    assert main(["evaluate", name, "--no-baseline", "--report", "r.html", *QUICK]) == 0
+    assert "\\udcff.wav" in (folder / "r.html").read_text(encoding="utf-8")

@@ -95,3 +95,16 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path) -> None:
         file.write(b"\xff" * 65536)
     with pytest.raises(FileError, match="cannot use .* malformed"), Journal(tmp_path / "j", {}) as journal:
         journal.entries()
+
+
+@pytest.mark.parametrize(("column", "value"), [("bucket", "'one'"), ("fingerprint", "x'ff00'"), ("seconds", "'long'")])
+def test_values_of_another_kind(tmp_path: Path, column: str, value: str) -> None:
+    with Journal(tmp_path / "j", {}) as journal:
+        journal.record([Entry("a.wav", "f", 1)])
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as other:
+        other.execute(f"UPDATE items SET {column} = {value}")
+    with (
+        pytest.raises(FileError, match="cannot use .* as a journal: it is damaged"),
+        Journal(tmp_path / "j", {}) as journal,
+    ):
+        journal.entries()

@@ -232,3 +232,10 @@ def test_refused(tree: Path, inputs: list[str], error: type[Exception], message:
     with pytest.raises(error, match=message) as caught:
         outputs(*inputs)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_no_folder(tree: Path) -> None:
+    rows = [{"input": "a.wav", "output": "x.wav"}, {"input": "a.wav", "output": "x.wav/deep/y.wav"}]
+    (tree / "m.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InputError, match=r"output 'x.wav/deep/y.wav' would lie in 'x.wav', which is an output, too"):
+        list_items([str(tree / "m.jsonl")], tree / "out", "wav")

@@ -169,3 +169,17 @@ def test_speed_decides_only_where_no_device_is_named() -> None:
         left = _choose(replace(wish, any_device=True))
     assert left.device == CPU
     assert "ms against" in left.reason and "on emu:0 by matmul" in left.reason
+
+
+def test_a_made_placement_is_obeyed_too() -> None:
+    made = make_placement(device="cpu", istft="fft")
+    assert make_placement(made) is make_placement(made, istft="fft") is made
+    with pytest.raises(PlacementError, match="stage 'istft' is placed with method 'fft', but 'matmul' is asked for"):
+        make_placement(made, istft="matmul")
+
+
+def test_more_mistakes() -> None:
+    with pytest.raises(PlacementError, match="method of 'mel' is None; allowed: "):
+        make_placement(device="cpu", mel=None)  # type: ignore[arg-type]
+    with pytest.raises(PlacementError, match="'mel=cpu/fft,mel=cpu/matmul' names a stage twice"):
+        make_placement("mel=cpu/fft,mel=cpu/matmul")

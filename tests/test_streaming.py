@@ -180,3 +180,21 @@ def test_a_timed_stream_reports_its_stages(vocoder: tts_infer.Vocoder, speech: t
         pass
     assert [row["stage"] for row in stream.stages] == ["backbone", "head", "istft"]
     assert all(row["ms"] > 0 for row in stream.stages) and vocoder.stream().stages == []
+
+
+def test_what_one_stream_gives_the_other_takes(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
+    """Pieces of no frames included: the first few samples make none."""
+    mels, stream = vocoder.mel_stream(), vocoder.stream()
+    pieces = [stream.push(mels.push(piece)) for piece in (speech[:, :0], *speech[:, :6000].split(100, dim=1))]
+    assert all(not piece.shape[1] for piece in pieces[:3])
+    audio = torch.cat([*pieces, stream.push(mels.flush()), stream.flush()], dim=1)
+    whole = vocoder(speech[:, :6000])
+    assert audio.shape == whole.shape
+    assert (audio - whole).abs().max() <= 1e-5 * whole.abs().max()  # as above
+    with pytest.raises(tts_infer.InputError, match="this stream was flushed"):
+        stream.push(torch.zeros(1, 100, 0))
+    stream.reset()
+    stream.push(torch.zeros(3, 100, 0))  # says nothing of how many there will be
+    assert stream.push(torch.zeros(2, 100, 1)).shape == (2, 0)
+    with pytest.raises(tts_infer.InputError, match="a batch of 2, but 3 were pushed"):
+        stream.push(torch.zeros(3, 100, 0))

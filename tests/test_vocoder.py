@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import statistics
 import subprocess
 import sys
@@ -240,3 +242,10 @@ def test_mistakes(vocoder: Vocoder, call: Any, error: type[Exception], message: 
 def test_a_misspelt_argument_is_an_error() -> None:
     with pytest.raises(TypeError, match="devise"):
         tts_infer.load_vocoder(devise="cpu")  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))], ids=["deepcopy", "pickle"])
+def test_copies_decode_alike(vocoder: tts_infer.Vocoder, speech: torch.Tensor, copied: Any) -> None:
+    other = copied(vocoder)
+    assert (other.name, other.refine, other.placement) == (vocoder.name, vocoder.refine, vocoder.placement)
+    assert other.model is not vocoder.model and torch.equal(other(speech), vocoder(speech))

@@ -96,8 +96,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
             yield sound
     except FileNotFoundError:
         raise FileError(f"no such file: {os.fspath(path)}") from None
-    # TypeError: of .raw files, which state no rate; ValueError: of a name with a NUL in it
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:
+    # TypeError: of .raw files, which state no rate; ValueError: of a name with a NUL in it; MemoryError: of a length
+    # that nobody meant
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError) as error:
         if isinstance(error, TTSInferError):
             raise
         raise FileError(

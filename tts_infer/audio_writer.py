@@ -48,8 +48,16 @@ def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "
     Raises:
         FileError: see `check_format`; or the folder does not exist, or the system allows no such name.
     """
-    path = Path(path)
     check_format(path, sample_format)
+    require_place(Path(path))
+
+
+def require_place(path: Path) -> None:
+    """Refuse a name that no file can have here.
+
+    Raises:
+        FileError: the folder does not exist, the name is that of a folder, or the system allows no such name.
+    """
     with _refusals(path), suppress(FileNotFoundError):
         os.lstat(path)
     if not os.path.isdir(path.parent):
@@ -137,7 +145,8 @@ def audio_writer(
             part = stack.enter_context(whole_file(path))
             file = open(part, "wb")  # noqa: SIM115  closed below, where a refusal is told
             stack.callback(_close_unheard, file)
-            encoder = (_Wav if path.suffix.lower() == ".wav" else _Flac)(file, sample_rate, sample_format)
+            # of numpy's numbers, some overflow
+            encoder = (_Wav if path.suffix.lower() == ".wav" else _Flac)(file, int(sample_rate), sample_format)
             stack.callback(encoder.abandon)
         yield AudioWriter(path, encoder, sample_format)
         with _refusals(path):

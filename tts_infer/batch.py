@@ -21,7 +21,7 @@ from tts_infer.devices import exclusive
 from tts_infer.errors import FileError, InputError
 from tts_infer.journal import Entry, Journal
 from tts_infer.local_engine import run as run_here
-from tts_infer.manifest import Container, Item, list_items
+from tts_infer.manifest import Container, Item, Names, list_items
 from tts_infer.vocoder import Vocoder
 
 EngineName = Literal["local", "ray"]
@@ -47,7 +47,7 @@ class BatchReport:
 
 def synthesize_batch(
     vocoder: Vocoder,
-    inputs: Sequence[str | os.PathLike[str]],
+    inputs: Names,
     out_dir: str | os.PathLike[str],
     *,
     container: Container = "wav",

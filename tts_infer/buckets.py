@@ -19,7 +19,7 @@ from tts_infer.audio_writer import SampleFormat, write_audio
 from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
-from tts_infer.inputs import FEATURE_SUFFIXES, as_audio, naming, open_features, read_mel
+from tts_infer.inputs import FEATURE_SUFFIXES, as_audio, as_features, naming, open_features, read_mel
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
 # Frames of a bucket on CPUs: what a core computes of them stays in its caches, and few files make work for many cores.
@@ -103,7 +103,7 @@ def to_mel(content: Content, vocoder: Vocoder) -> Content:
     if isinstance(content, str) or content.ndim == 2:
         return content
     try:
-        return vocoder.mel(content)[0]
+        return as_features(vocoder.mel(content)[0], vocoder.n_mels)[0]  # loud audio may give what no mel should have
     except TTSInferError as error:
         return str(error)
 

@@ -7,18 +7,17 @@ without asking the network.
 from __future__ import annotations
 
 import os
-import pickle
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tts_infer.config import KnownVocoder, known_vocoders, read_vocoder_config
-from tts_infer.errors import CheckpointError, InputError, VocoderNotFoundError
+from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, first_sentence
+from tts_infer.inputs import UNREADABLE
 from tts_infer.model import Vocos
 
 DEFAULT_VOCODER = "vocos-mini-24khz"
@@ -148,8 +147,7 @@ def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[
 
 
 def _one_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {first_sentence(error)}"
 
 
 def load_model(files: CheckpointFiles) -> Vocos:
@@ -161,8 +159,11 @@ def load_model(files: CheckpointFiles) -> Vocos:
             shape, not floating point, NaN or infinite; or stored constants belong to another mel convention.
     """
     config = read_vocoder_config(files.config, files.known)
-    with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
-        model = Vocos(config, method="fft")  # the method that is cheap to set up; a placement may change it
+    try:
+        with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
+            model = Vocos(config, method="fft")  # the method that is cheap to set up; a placement may change it
+    except (MemoryError, RuntimeError, OverflowError) as error:
+        raise ConfigError(f"{files.config}: its sizes are those of no model: {first_sentence(error)}") from None
     weights = read_weights(files.weights)
     constants = {key: weights.pop(key) for key in STORED_CONSTANTS if key in weights}
     _check_constants(model, constants, files.weights)
@@ -181,20 +182,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        SafetensorError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = _one_line(error).split(". ")[0]
-        raise CheckpointError(f"cannot read weights from {path}: {reason}; fetch the file again") from None
-    if not isinstance(content, dict) or not all(isinstance(t, Tensor) for t in content.values()):
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to tensors)")
+    except UNREADABLE as error:
+        raise CheckpointError(f"cannot read weights from {path}: {_one_line(error)}; fetch the file again") from None
+    if not isinstance(content, dict) or not all(map(_is_named_tensor, content, content.values())):
+        raise CheckpointError(f"{path} holds no state dict (a mapping of names to dense tensors)")
     return content
+
+
+def _is_named_tensor(name: object, value: object) -> bool:
+    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path) -> None:
@@ -228,7 +224,8 @@ def _check_constants(model: Vocos, constants: dict[str, Tensor], path: Path) -> 
     computed = constants_of(model)
     for key, stored in constants.items():
         ours = computed[key]
-        if stored.shape != ours.shape or (stored.float() - ours).abs().max() > _CONSTANT_TOLERANCE * ours.abs().max():
+        fits = stored.shape == ours.shape and stored.is_floating_point()
+        if not fits or not (stored.float() - ours).abs().max() <= _CONSTANT_TOLERANCE * ours.abs().max():  # NaN, too
             raise CheckpointError(
                 f"{path}: stored {key} differs from the one that {CONFIG_FILE} describes; the checkpoint was trained "
                 "on another mel convention: state mel_scale, norm, f_min and f_max in its feature_extractor"

@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import os
+import re
 import sys
 import wave
 from collections.abc import Sequence
@@ -43,10 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    _mend_streams()
     try:
         return _run(argv)
     except tts_infer.TTSInferError as error:
-        print(f"tts-infer: {error}", file=sys.stderr)
+        print("tts-infer:", str(error).replace("\n", "\\n"), file=sys.stderr)  # of names, which may hold anything
         return 2
     except KeyboardInterrupt:
         return 130
@@ -57,6 +59,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print(f"tts-infer: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _mend_streams() -> None:
+    """What is closed leads nowhere, and names that stdout cannot say are spelt out, rather than end what was done."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  as long as the process lives
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: Sequence[str] | None) -> int:
@@ -199,8 +210,8 @@ def _decode_to_stdout(args: argparse.Namespace) -> int:
     """`tts-infer decode IN --stream | aplay` sounds before all is decoded."""
     if args.stream_frames < 1:
         raise tts_infer.InputError(f"--stream-frames is {args.stream_frames}; it must be at least 1")
-    vocoder = load_from(args)
-    stream = vocoder.stream(int(args.lookahead) if args.lookahead.isdecimal() else args.lookahead)
+    vocoder, lookahead = load_from(args), args.lookahead
+    stream = vocoder.stream(int(lookahead) if re.fullmatch("[0-9]{1,9}", lookahead) else lookahead)
     mel = _mel(args.input, vocoder)
     samples = vocoder.head.istft.n_samples(mel.shape[-1])
     before = b"" if args.raw else _wav_header(vocoder.sample_rate, samples)

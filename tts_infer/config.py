@@ -7,7 +7,9 @@ file says is ever imported, and a key, class or type that the table does not hol
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 import types
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -201,7 +203,19 @@ def known_vocoders() -> dict[str, KnownVocoder]:
 
 
 # In C where the yaml package was built with it: ten times as fast, and as safe.
-_SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _StrictLoader(_SAFE_LOADER):
+    """The safe loader, which would let the last of two equal keys win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = [name for name, count in names.items() if count > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -211,10 +225,14 @@ def load_yaml(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is no YAML, or holds something else than a mapping.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _SAFE_LOADER)
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    except yaml.YAMLError as error:
+    except ValueError as error:  # a NUL in its name
+        raise ConfigError(f"cannot read {str(path)!r}: {error}") from None
+    try:
+        document = yaml.load(text, _StrictLoader)
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the latter of scalars and depths
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     return _mapping(document, str(path))
 
@@ -252,7 +270,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if isinstance(option, type) and type(value) is option:
             return value
     allowed = " or ".join(_describe(option) for option in options)
-    raise ConfigError(f"{where} is {value!r}; allowed: {allowed}")
+    raise ConfigError(f"{where} is {reprlib.repr(value)}; allowed: {allowed}")
 
 
 def _describe(hint: Any) -> str:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from tts_infer.config import DTypeName
-from tts_infer.errors import PlacementError
+from tts_infer.errors import PlacementError, first_sentence
 
 CPU = torch.device("cpu")
 DTYPES: dict[DTypeName, torch.dtype] = {name: getattr(torch, name) for name in get_args(DTypeName)}
@@ -118,11 +118,6 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
     except (RuntimeError, NotImplementedError, TypeError) as error:  # whatever a backend refuses with
         return f"not supported on {device} ({first_sentence(error)})"
     return None
-
-
-def first_sentence(error: Exception) -> str:
-    """What a backend's error begins with; the rest may be pages of dispatcher tables."""
-    return str(error).strip().split("\n")[0].split(". ")[0]
 
 
 def require_dtype(device: torch.device, dtype: DTypeName) -> None:

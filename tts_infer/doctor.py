@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import sys
@@ -114,7 +115,7 @@ def _trials() -> list[StageTrial]:
 
 
 def _as_json(check: StageCheck) -> dict[str, Any]:
-    finite = {"error": check.error, "ms": check.ms} if not check.failure else {"error": None, "ms": None}
+    finite = {name: x if math.isfinite(x) else None for name, x in (("error", check.error), ("ms", check.ms))}
     about = {"stage": check.stage, "device": str(check.device), "method": check.method, "right": check.right}
     return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
 

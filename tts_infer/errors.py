@@ -6,6 +6,12 @@ The text of every error is one line: what was got, what is allowed, what to do.
 from __future__ import annotations
 
 
+def first_sentence(error: BaseException) -> str:
+    """What another library's error begins with, or its kind; the rest may be pages of dispatcher tables."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+
+
 class TTSInferError(Exception):
     """Base of everything this package raises on a user's mistake."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import stat
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from tts_infer.evaluation.intervals import CONFIDENCE, Interval, mean_interval
 from tts_infer.evaluation.measures import MEASURES, Signal, measure
 from tts_infer.evaluation.metrics import log_mel_error_db
 from tts_infer.evaluation.pitch import TRACKER_NAMES, PitchTracker
-from tts_infer.manifest import AUDIO_SUFFIXES
+from tts_infer.manifest import AUDIO_SUFFIXES, Names, as_names, mode_of, walk
 from tts_infer.vocoder import Vocoder
 
 __all__ = ["Candidate", "Evaluation", "Row", "evaluate", "find_audio", "log_mel_error_db"]
@@ -69,23 +69,24 @@ class Evaluation:
         return asdict(self) | facts
 
 
-def find_audio(inputs: Sequence[str | os.PathLike[str]], limit: int | None = None) -> list[Path]:
+def find_audio(inputs: Names, limit: int | None = None) -> list[Path]:
     """Find the audio that files and folders name; folders are searched recursively, by suffix.
 
     Args:
-        inputs: files of any suffix, folders.
+        inputs: one or several: files of any suffix, folders.
         limit: how many files of each folder, in order of their names; None: all.
 
     Raises:
-        FileError: an input that does not exist, or a folder without audio.
+        FileError: an input that does not exist or cannot be read, or a folder without audio.
         InputError: limit is less than 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}; it must be a whole number of at least 1")
     found: list[Path] = []
-    for given in map(Path, inputs):
-        if os.path.isdir(given):
-            below = [p for p in sorted(given.rglob("*")) if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()]
+    for given in map(Path, as_names(inputs)):
+        mode = mode_of(given)
+        if stat.S_ISDIR(mode):
+            below = [p for p in sorted(walk(given)) if p.suffix.lower() in AUDIO_SUFFIXES and stat.S_ISREG(mode_of(p))]
             if not below:
                 raise FileError(f"{given} holds no audio; wanted: {', '.join(AUDIO_SUFFIXES)}")
             taken: Counter[Path] = Counter()
@@ -93,7 +94,7 @@ def find_audio(inputs: Sequence[str | os.PathLike[str]], limit: int | None = Non
                 taken[path.parent] += 1
                 if limit is None or taken[path.parent] <= limit:
                     found.append(path)
-        elif given.is_file():
+        elif stat.S_ISREG(mode):
             found.append(given)
         else:
             raise FileError(f"no such file: {given}")
@@ -101,7 +102,7 @@ def find_audio(inputs: Sequence[str | os.PathLike[str]], limit: int | None = Non
 
 
 def evaluate(
-    files: Sequence[str | os.PathLike[str]],
+    files: Names,
     vocoders: Sequence[Vocoder | Candidate],
     *,
     baseline: bool = True,

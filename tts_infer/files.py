@@ -140,11 +140,11 @@ def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
     for samples in _blocks(source, config):
         with clock:
             mel = mels.flush() if samples is None else mels.push(samples)
-            audios = [stream.push(mel)] if mel.shape[-1] else []
+            audios = [stream.push(mel)]
             if samples is None:
                 audios.append(stream.flush())
         error_db.add(0, mel)
-        for audio in (audio for audio in audios if audio.shape[-1]):
+        for audio in audios:
             writer.write(audio[0])
             error_db.add(1, check.push(audio))
     error_db.add(1, check.flush())
@@ -158,7 +158,7 @@ def _is_short(source: Path, config: MelConfig) -> bool:
 def _blocks(source: Path, config: MelConfig) -> Iterator[NDArray[np.float32] | None]:
     """Blocks of samples, and None at the end."""
     seconds = _BLOCK_FRAMES * config.hop_length / config.sample_rate
-    yield from (block for block in read_blocks(source, config.sample_rate, seconds) if len(block))
+    yield from read_blocks(source, config.sample_rate, seconds)
     yield None
 
 

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tts_infer.devices import CPU, device_module, exclusive, first_sentence, precision
+from tts_infer.devices import CPU, device_module, exclusive, precision
+from tts_infer.errors import first_sentence
 from tts_infer.relative_error import relative_error
 
 # Frames, over the whole batch, above which kernels run for so long that launching them is hidden behind it.

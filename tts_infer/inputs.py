@@ -22,15 +22,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tts_infer.errors import FileError, InputError, InputTypeError
+from tts_infer.errors import FileError, InputError, InputTypeError, first_sentence
 
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 FEATURE_KEY = "mel"
 # Natural-log mels of audio within full scale end below 9 (of powers below 15); those in decibels reach 40.
 LARGEST_LOG = 20.0
+# Audio at full scale ends at 1.0, and what a head can answer with below 200. Samples that were whole numbers of 16 and
+# more bits, and were not divided, go beyond.
+LARGEST_SAMPLE = 1000.0
 
 # What the readers of numpy, torch and safetensors raise, of whatever is wrong with the bytes that they are given.
-_UNREADABLE = (
+UNREADABLE = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -60,12 +63,13 @@ def naming(name: object) -> Iterator[None]:
         raise type(error)(f"{name}: {error}") from None
 
 
-def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
+def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = False) -> Tensor:
     """Check a log-mel spectrogram and give it its batch axis.
 
     Args:
         features: floating point, on any device.
         n_mels: bins that the vocoder expects.
+        piece: it is a part of something, and may be empty: L may be 0.
 
     Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
     Raises:
@@ -75,7 +79,7 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int) -> Tensor:
     """
     tensor = _as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
-    _check_values(tensor, "mel", most=LARGEST_LOG)
+    _check_values(tensor, "mel", piece, LARGEST_LOG, _LOUD_MEL)
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 
@@ -161,18 +165,22 @@ def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
         return batch[0]
 
 
-def as_audio(audio: Tensor | NDArray[Any]) -> Tensor:
+def as_audio(audio: Tensor | NDArray[Any], piece: bool = False) -> Tensor:
     """Check a waveform and give it its batch axis.
+
+    Args:
+        audio: floating point, full scale 1.0, on any device.
+        piece: it is a part of something, and may be empty: T may be 0.
 
     Shape: (B, T) or (T,) -> (B, T), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank; empty; NaN or infinite values.
+        InputError: wrong rank; empty; NaN or infinite values; or values far beyond full scale.
     """
     tensor = _as_float_tensor(audio, "audio")
     if tensor.ndim not in (1, 2):
         raise InputError(f"audio has shape {_shape(tensor)}; expected (B, T) or (T,), one channel")
-    _check_values(tensor, "audio")
+    _check_values(tensor, "audio", piece, LARGEST_SAMPLE, _LOUD_AUDIO)
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
@@ -210,10 +218,9 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
         raise FileError(f"no such file: {path}")
     try:
         content = _load(path)
-    except _UNREADABLE as error:
-        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+    except UNREADABLE as error:
         raise FileError(
-            f"cannot read {path} as features: {reason}; give a plain array, without pickled objects"
+            f"cannot read {path} as features: {first_sentence(error)}; give a plain array, without pickled objects"
         ) from None
     if isinstance(content, dict):
         content = _the_one_array(content, path)
@@ -230,7 +237,7 @@ def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
         FileError: see `read_features`; whether an array on disk is floating-point is not looked at.
     """
     if Path(path).suffix.lower() == ".npy":
-        with suppress(*_UNREADABLE):  # it is empty, or reading will say what it is
+        with suppress(*UNREADABLE):  # it is empty, or reading will say what it is
             return np.lib.format.open_memmap(os.fspath(path), mode="r")
     return read_features(path)
 
@@ -278,24 +285,27 @@ def _as_float_tensor(value: Any, what: str) -> Tensor:
         raise InputTypeError(f"{what} has dtype {value.dtype}; expected float32, or what converts to it") from None
 
 
-def _check_values(tensor: Tensor, what: str, most: float = math.inf) -> None:
+_LOUD_MEL = (
+    "natural-log mels end far below 20: take the logarithm of a linear one, multiply one in decibels by ln(10) / 20"
+)
+_LOUD_AUDIO = "full scale is 1.0: divide samples that were whole numbers of N bits by 2 ** (N - 1)"
+
+
+def _check_values(tensor: Tensor, what: str, piece: bool, most: float, hint: str) -> None:
     """The one look at values. On an accelerator it waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
+        if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:
+            return
         raise InputError(f"{what} is empty: shape {_shape(tensor)}")
     # a sum is finite only if every term is, and is several times cheaper than testing each
-    total = tensor.sum()
-    if most < math.inf:
-        total = torch.where(tensor.max() <= most, total, math.inf)
+    total = torch.where(tensor.max() <= most, tensor.sum(), math.inf)
     if math.isfinite(total.item()):
         return
     bad, largest = int((~torch.isfinite(tensor)).sum()), float(tensor.max())
     if bad:
         raise InputError(f"{what} holds {bad} NaN or infinite values of {tensor.numel()}")
     if largest > most:
-        raise InputError(
-            f"{what} reaches {largest:.4g}, but natural-log mels end far below {most:.0f}: take the logarithm of a "
-            "linear one, multiply one in decibels by ln(10) / 20"
-        )
+        raise InputError(f"{what} reaches {largest:.4g}, but {hint}")
 
 
 def _shape(tensor: Tensor) -> str:

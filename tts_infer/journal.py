@@ -22,6 +22,7 @@ _TABLES = (
     "error TEXT, size INTEGER)",
 )
 _COLUMNS = "output, fingerprint, bucket, seconds, error, size"
+_KINDS = (str, str, int, float | None, str | None, int | None)
 # Names are bytes to the system, and what is not UTF-8 in them comes to Python as surrogates: SQLite takes it as bytes.
 _TEXT = "CAST(? AS TEXT)"
 _ENCODING = ("utf-8", "surrogateescape")
@@ -55,7 +56,7 @@ class Journal:
                 stack.callback(self.close)
                 self._begin(settings)
                 stack.pop_all()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             if "locked" in str(error):
                 raise InputError(f"another batch is at work with {path}; wait for it, or use another folder") from None
             raise self._unusable(error) from None
@@ -100,8 +101,10 @@ class Journal:
         """
         try:
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM items").fetchall()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, ValueError) as error:  # ValueError: of bytes that SQLite took for text
             raise self._unusable(error) from None
+        if not all(isinstance(value, kind) for row in rows for value, kind in zip(row, _KINDS, strict=True)):
+            raise self._unusable("it is damaged")
         return {row[0]: Entry(*row) for row in rows}
 
     def record(self, entries: Iterable[Entry]) -> None:

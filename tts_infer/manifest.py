@@ -38,13 +38,22 @@ class Item:
     output: PurePath
 
 
-def list_items(inputs: Sequence[str | os.PathLike[str]], out_dir: Path, container: Container) -> list[Item]:
+Name = str | os.PathLike[str]
+Names = Name | Sequence[Name]
+
+
+def as_names(given: Names) -> list[str]:
+    """One name or several, as a list."""
+    return [os.fspath(name) for name in ([given] if isinstance(given, (str, os.PathLike)) else given)]
+
+
+def list_items(inputs: Names, out_dir: Path, container: Container) -> list[Item]:
     """Find everything that `inputs` name.
 
     Args:
-        inputs: files; folders, whose structure is kept and whose other files are passed over; glob patterns, kept
-            from their first wildcard on; and manifests (.jsonl or .csv), whose rows hold "input" and, if they like,
-            "output", both relative to the manifest and to `out_dir`.
+        inputs: one or several. Files; folders, whose structure is kept and whose other files are passed over; glob
+            patterns, kept from their first wildcard on; and manifests (.jsonl or .csv), whose rows hold "input" and,
+            if they like, "output", both relative to the manifest and to `out_dir`.
         out_dir: where outputs will be.
         container: suffix of outputs that have none.
 
@@ -54,34 +63,36 @@ def list_items(inputs: Sequence[str | os.PathLike[str]], out_dir: Path, containe
     Raises:
         FileError: an input or manifest that does not exist or cannot be read, a manifest whose row says no name, or a
             manifest, folder or pattern without inputs.
-        InputError: two items with one output name, or an output that no file can be called, or that would leave
-            `out_dir`, replace an input, be of another container, or be an input of the next run, as everything in
-            an `out_dir` within a folder of inputs would: called again, a batch must have the same to do.
+        InputError: two items with one output name, or one within another's; or an output that no file can be called,
+            or that would leave `out_dir`, replace an input, be of another container, or be an input of the next run,
+            as everything in an `out_dir` within a folder of inputs would: called again, a batch must have the same to
+            do.
     """
-    items = [item for given in inputs for item in _expand(os.fspath(given), container)]
+    names = as_names(inputs)
+    items = [item for name in names for item in _expand(name, container)]
     for item in items:
         _refuse_bad_name(item, out_dir)
     _refuse_collisions(items)
-    _refuse_found(items, inputs, out_dir)
+    _refuse_found(items, names, out_dir)
     _refuse_replacing(items, out_dir)
     return sorted(items, key=lambda item: item.output)
 
 
 def _expand(given: str, container: Container) -> Iterator[Item]:
-    path, mode = Path(given), _mode(given)
+    path, mode = Path(given), mode_of(given)
     if stat.S_ISREG(mode) and path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _read_manifest(path, container)
     elif stat.S_ISREG(mode):
         yield Item(path, PurePath(path.name).with_suffix(f".{container}"))
     elif reach := _reach(given, mode):
         next(os.walk(reach[0], onerror=_refuse_unreadable), None)  # a glob passes over what it cannot read
-        paths = _walk(path) if stat.S_ISDIR(mode) else map(Path, glob.glob(given, recursive=True))
+        paths = walk(path) if stat.S_ISDIR(mode) else map(Path, glob.glob(given, recursive=True))
         yield from _below(reach[0], paths, given, container)
     else:
         raise FileError(f"no such file: {given}")
 
 
-def _mode(path: str | os.PathLike[str]) -> int:
+def mode_of(path: Name) -> int:
     """What kind of thing a path leads to; 0 if there is nothing.
 
     Raises:
@@ -108,7 +119,12 @@ def _reach(given: str, mode: int) -> tuple[Path, tuple[str, ...]] | None:
     return Path(*parts[:first]), parts[first:]
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder.
+
+    Raises:
+        FileError: a folder that the system does not open.
+    """
     for where, _, names in os.walk(folder, onerror=_refuse_unreadable):
         yield from (Path(where, name) for name in names)
 
@@ -119,7 +135,7 @@ def _refuse_unreadable(error: OSError) -> NoReturn:
 
 def _below(root: Path, paths: Iterable[Path], given: str, container: Container) -> list[Item]:
     wanted = (*AUDIO_SUFFIXES, *FEATURE_SUFFIXES)
-    files = [path for path in sorted(paths) if path.suffix.lower() in wanted and stat.S_ISREG(_mode(path))]
+    files = [path for path in sorted(paths) if path.suffix.lower() in wanted and stat.S_ISREG(mode_of(path))]
     if not files:
         raise FileError(f"{given} holds no inputs; wanted: {', '.join(wanted)}")
     return [Item(path, PurePath(path.relative_to(root)).with_suffix(f".{container}")) for path in files]
@@ -192,6 +208,10 @@ def _refuse_bad_name(item: Item, out_dir: Path) -> None:
 
 
 def _refuse_collisions(items: Sequence[Item]) -> None:
+    names = {os.path.normcase(item.output) for item in items}
+    for item in items:
+        if within := [folder for folder in item.output.parents if os.path.normcase(folder) in names]:
+            raise InputError(f"output {str(item.output)!r} would lie in {str(within[0])!r}, which is an output, too")
     twice = [name for name, count in Counter(os.path.normcase(item.output) for item in items).items() if count > 1]
     if twice:
         sources = ", ".join(str(i.source) for i in items if os.path.normcase(i.output) == twice[0])
@@ -200,12 +220,12 @@ def _refuse_collisions(items: Sequence[Item]) -> None:
         )
 
 
-def _refuse_found(items: Sequence[Item], inputs: Sequence[str | os.PathLike[str]], out_dir: Path) -> None:
+def _refuse_found(items: Sequence[Item], inputs: Sequence[str], out_dir: Path) -> None:
     """Refuse outputs where a folder or a pattern among the inputs finds files."""
     out = Path(os.path.realpath(out_dir))
     patterns = defaultdict(list)
-    for given in [os.fspath(given) for given in inputs]:
-        if reach := _reach(given, _mode(given)):
+    for given in inputs:
+        if reach := _reach(given, mode_of(given)):
             root = Path(os.path.realpath(reach[0]))
             if root.is_relative_to(out) or out.is_relative_to(root):  # else they cannot meet
                 patterns[root].append((reach[1], given))

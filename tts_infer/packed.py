@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
+from tts_infer.errors import first_sentence
 from tts_infer.model import (
     KERNEL_SIZE,
     MAX_MAGNITUDE,
@@ -46,7 +47,7 @@ def problem(dtype: DTypeName) -> str | None:
     try:
         errors = [relative_error(got, expected) for got, expected in _probes(dtype)]
     except (AttributeError, RuntimeError, NotImplementedError, TypeError) as failure:
-        return f"oneDNN's packed products do not run here: {str(failure).splitlines()[0]}"
+        return f"oneDNN's packed products do not run here: {first_sentence(failure)}"
     wrong = [error for error in errors if not error <= _TOLERANCE[dtype]]  # NaN is wrong, too
     if wrong:
         return f"oneDNN's packed products are wrong here, by {wrong[0]:.1e} of the peak"

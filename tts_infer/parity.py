@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import BackboneConfig, DTypeName, HeadConfig, MelConfig, SpectralMethod
-from tts_infer.devices import CPU, exclusive, first_sentence, precision, synchronise
+from tts_infer.devices import CPU, exclusive, precision, synchronise
+from tts_infer.errors import first_sentence
 from tts_infer.graphs import Replayed
 from tts_infer.mel import LogMel
 from tts_infer.model import ISTFTHead, VocosBackbone, make_istft

@@ -103,9 +103,12 @@ def make_placement(
             use on its device; two methods asked for one stage; or a spectral stage whose device was stated is wrong
             there by every method.
     """
+    methods: dict[Stage, MethodChoice] = {"mel": mel, "istft": istft}
     if isinstance(spec, Placement):
+        for stage, method in methods.items():
+            _chosen(stage, spec[stage].method, method)
         return spec
-    wanted, methods = _parse(spec), {"mel": mel, "istft": istft}
+    wanted = _parse(spec)
     wishes = [_wish(stage, wanted.get(stage, ""), methods.get(stage), device, dtype) for stage in STAGES]
     placement = Placement(**{wish.stage: _place(wish, check) for wish in wishes})
     if placement.head.method == "graph" and placement.backbone.method != "graph":
@@ -119,7 +122,7 @@ def named_placements() -> dict[str, dict[str, str]]:
 
 
 def forget_checks() -> None:
-    """Prove and time anew from now on."""
+    """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
     _choose.cache_clear()
 
 
@@ -138,18 +141,22 @@ class _Wish:
 def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | torch.device, dtype: DTypeName) -> _Wish:
     where, _, stated = text.partition("/")
     target = resolve_device(where or device)
+    wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
     if stage in ("backbone", "head"):
         require_dtype(target, dtype)
-    wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
-    if method is None:
         return replace(wish, methods=(_method(stage, target, stated, dtype),))
+    chosen = _chosen(stage, stated, method)
+    return replace(wish, methods=_usual(("fft", "matmul"), target) if chosen == "auto" else (chosen,))
+
+
+def _chosen(stage: Stage, stated: str, method: MethodChoice | None) -> MethodChoice:
+    """The method of a spectral stage that a placement states, or that is asked for beside it."""
     for choice in (stated or "auto", method):
         if choice not in get_args(MethodChoice):
             raise PlacementError(f"method of {stage!r} is {choice!r}; allowed: {', '.join(get_args(MethodChoice))}")
     if stated and method not in ("auto", stated):
         raise PlacementError(f"stage {stage!r} is placed with method {stated!r}, but {method!r} is asked for as well")
-    chosen = cast(MethodChoice, stated if stated and method == "auto" else method)
-    return replace(wish, methods=_usual(("fft", "matmul"), target) if chosen == "auto" else (chosen,))
+    return cast(MethodChoice, stated if stated and method == "auto" else method)
 
 
 def _method(stage: Stage, device: torch.device, stated: str, dtype: DTypeName) -> Method:
@@ -251,4 +258,7 @@ def _parse_text(text: str) -> Mapping[str, str]:
             f"placement {text!r} is unknown; give stage=device[,stage=device...], a YAML file, "
             f"or one of: {', '.join(named)}"
         )
-    return {stage.strip(): where.strip() for stage, _, where in pairs}
+    places = {stage.strip(): where.strip() for stage, _, where in pairs}
+    if len(places) < len(pairs):
+        raise PlacementError(f"placement {text!r} names a stage twice; give each one device")
+    return places

@@ -27,7 +27,7 @@ from tts_infer.audio_writer import SampleFormat
 from tts_infer.buckets import Bucket, Content, Outcome, Task, Work, decode, read, to_mel, write
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.devices import CPU, exclusive
-from tts_infer.errors import InputError
+from tts_infer.errors import InputError, first_sentence
 from tts_infer.model import Vocos
 from tts_infer.parity import STAGES
 from tts_infer.placement import Placement
@@ -226,7 +226,7 @@ def _connected(address: str | None) -> Iterator[None]:
         else:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster at {address or 'local'!r}: {str(error).strip().splitlines()[0]}") from None
+        raise InputError(f"no Ray cluster at {address or 'local'!r}: {first_sentence(error)}") from None
     try:
         yield
     finally:

@@ -65,15 +65,18 @@ class StreamingDecoder:
     def push(self, mel: Tensor | NDArray[Any]) -> Tensor:
         """Add frames, and return the samples that are due: possibly none yet.
 
-        Shape: (B, n_mels, L) or (n_mels, L) -> (B, T), T >= 0; B is that of the first push
+        Shape: (B, n_mels, L) or (n_mels, L) -> (B, T), L >= 0, T >= 0; B is that of the first push
         Raises:
             InputError, InputTypeError: see `as_features`; another batch size than before; or a stream that was
                 flushed.
         """
+        self._require_open()
         with exclusive(mel.device if isinstance(mel, Tensor) else CPU):
-            features = as_features(mel, self._pipeline.model.config.mel.n_mels)
+            features = as_features(mel, self._pipeline.model.config.mel.n_mels, piece=True)
         if self._batch not in (None, features.shape[0]):
             raise InputError(f"this stream has a batch of {self._batch}, but {features.shape[0]} were pushed")
+        if features.shape[2] == 0:
+            return self._no_samples(features.shape[0])
         self._batch, self._device = features.shape[0], features.device
         return self._decode(features, final=False)
 
@@ -85,6 +88,7 @@ class StreamingDecoder:
         Raises:
             InputError: nothing was pushed, or the stream was flushed already.
         """
+        self._require_open()
         if self._batch is None:
             raise InputError("nothing was pushed, so there is nothing to flush")
         with exclusive(self._device):
@@ -106,11 +110,19 @@ class StreamingDecoder:
                 yield audio
         yield self.flush()
 
-    def _decode(self, features: Tensor, final: bool) -> Tensor:
+    def _require_open(self) -> None:
         if self._state is None:
             raise InputError("this stream was flushed; call reset() before the next signal")
+
+    def _decode(self, features: Tensor, final: bool) -> Tensor:
+        assert self._state is not None
         with self._reports.one() as timer:
             return self._pipeline.decode_piece(features, self._state, timer, final)
+
+    def _no_samples(self, batch: int) -> Tensor:
+        device = self._pipeline.placement.istft.device
+        with exclusive(device):
+            return torch.zeros(batch, 0, dtype=torch.float32, device=device)
 
 
 class StreamingMel:
@@ -140,13 +152,13 @@ class StreamingMel:
     def push(self, audio: Tensor | NDArray[Any]) -> Tensor:
         """Add samples, and return the frames that no later sample can change: possibly none yet.
 
-        Shape: (B, T) or (T,) -> (B, n_mels, L), L >= 0; B is that of the first push
+        Shape: (B, T) or (T,) -> (B, n_mels, L), T >= 0, L >= 0; B is that of the first push
         Raises:
             InputError, InputTypeError: see `as_audio`; another batch size than before; or a stream that was flushed.
         """
         self._require_open()
         with exclusive(audio.device if isinstance(audio, Tensor) else CPU):
-            samples = as_audio(audio)
+            samples = as_audio(audio, piece=True)
             if self._kept is not None and self._kept.shape[0] != samples.shape[0]:
                 raise InputError(f"this stream has a batch of {self._kept.shape[0]}, got {samples.shape[0]}")
             # what is kept is a copy: whoever pushed may use the memory again

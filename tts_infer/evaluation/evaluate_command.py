@@ -64,9 +64,9 @@ def run(args: argparse.Namespace, load: Callable[[], list[Vocoder]]) -> int:
             progress=progress,
         )
     evaluation = replace(evaluation, missing=evaluation.missing | missing)
-    if args.report is not None:
+    print(json.dumps(evaluation.as_dict(), allow_nan=False) if args.json else as_text(evaluation), flush=True)
+    if args.report is not None:  # last: what was measured is there even if this is refused
         write_report(args.report, evaluation, candidates)
-    print(json.dumps(evaluation.as_dict(), allow_nan=False) if args.json else as_text(evaluation))
     return 1 if evaluation.failed else 0
 
 

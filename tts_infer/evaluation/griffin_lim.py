@@ -23,7 +23,8 @@ class GriffinLim:
     Args:
         config: the convention of the mel.
 
-    Shape: (1, n_mels, L) -> (1, T), aligned with the audio that the mel is of; T as `ISTFT.n_samples`
+    Shape: (1, n_mels, L) -> (1, T), aligned with the audio that the mel is of; T as `ISTFT.n_samples`, and one
+        more where padding "same" is uneven
     Raises:
         MissingPackageError: no librosa.
     """

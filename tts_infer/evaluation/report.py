@@ -17,7 +17,7 @@ import soundfile
 from torch import Tensor
 
 from tts_infer.audio import to_int16
-from tts_infer.audio_writer import whole_file
+from tts_infer.audio_writer import require_place, whole_file
 from tts_infer.errors import FileError
 from tts_infer.evaluate import Evaluation, Row
 from tts_infer.evaluation.candidates import MAX_SECONDS, Candidate, Copy, copies
@@ -68,7 +68,8 @@ def write_report(
     check_report_path(path)
     try:
         with whole_file(path) as part:
-            part.write_text(draw(evaluation, candidates, title), encoding="utf-8")
+            # names are bytes to the system, and not all of them are text
+            part.write_text(draw(evaluation, candidates, title), encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         if isinstance(error, FileError):
             raise
@@ -79,15 +80,12 @@ def check_report_path(path: str | os.PathLike[str]) -> None:
     """Refuse early what `write_report` would refuse late.
 
     Raises:
-        FileError: the extension is not .html, or the folder does not exist.
+        FileError: the extension is not .html, the folder does not exist, or the system allows no such name.
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise FileError(f"cannot write {path}: extension {path.suffix!r}; allowed: .html")
-    if not path.parent.is_dir():
-        raise FileError(f"cannot write {path}: no such folder: {path.parent}")
-    if path.is_dir():
-        raise FileError(f"cannot write {path}: it is a folder")
+    require_place(path)
 
 
 def draw(evaluation: Evaluation, candidates: Sequence[Candidate], title: str = "Copy synthesis") -> str:
