@@ -8,6 +8,8 @@ receive pictures they did not ask for.
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,11 +69,22 @@ def launch_options() -> dict[str, Any]:
     }
 
 
+def port(text: str) -> int:
+    """A port as the command line takes it."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
+    return int(text)
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Web page of tts-infer.")
     parser.add_argument("--host", help="address to listen on (default: GRADIO_SERVER_NAME, or this machine only)")
-    parser.add_argument("--port", type=int, help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)")
+    parser.add_argument(
+        "--port",
+        type=port,
+        help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)",
+    )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     parser.add_argument("--open", action="store_true", help="open the page in the web browser")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a name and a password")
@@ -81,6 +94,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(arguments)
     if args.auth is not None and not all(args.auth.partition(":")):
         parser.error(f"--auth {args.auth!r}: expected USER:PASSWORD")
+    if args.root_path is not None and not args.root_path.startswith("/"):
+        parser.error(f"--root-path {args.root_path!r}: expected a path that begins with /, such as /tts")
     try:
         load(args.vocoder, args.device)  # a wrong name fails now, and the first visitor does not wait
     except tts_infer.TTSInferError as error:
@@ -88,19 +103,27 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page until interrupted."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the page until interrupted; returns the exit code."""
     args = parse(arguments)
-    build_demo(args.vocoder, args.device).launch(
-        server_name=args.host,
-        server_port=args.port,
-        share=args.share,
-        inbrowser=args.open,
-        auth=tuple(args.auth.split(":", 1)) if args.auth else None,
-        root_path=args.root_path,
-        **launch_options(),
-    )
+    demo = build_demo(args.vocoder, args.device)
+    try:
+        demo.launch(
+            server_name=args.host,
+            server_port=args.port,
+            share=args.share,
+            inbrowser=args.open,
+            auth=tuple(args.auth.split(":", 1)) if args.auth else None,
+            root_path=args.root_path,
+            **launch_options(),
+        )
+    except OSError as error:  # also of a host that is not this machine, for which no port is found either
+        where = f"{args.host or 'this machine'}, port {args.port or 'from 7860'}"
+        print(f"app.py: cannot listen on {where}: {error}; give another --host or --port", file=sys.stderr)
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it ends, the files of its visitors go
+    sys.exit(main())

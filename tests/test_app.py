@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -29,10 +30,10 @@ from gradio_client.exceptions import AppError
 import app
 import tts_infer
 from ui.api import SNIPPETS
-from ui.batch import draw_batch
+from ui.batch import batch, begin, cancel, draw_batch
 from ui.compare import EXPIRED, draw_comparison
 from ui.device import audited, draw_audit, draw_report
-from ui.engine import NO_AUDIO, NO_MEL, TOO_SHORT, UNFORESEEN, load, read_samples, run
+from ui.engine import NO_AUDIO, NO_MEL, TOO_LOUD, TOO_SHORT, UNFORESEEN, load, read_samples, run
 from ui.results import draw, in_words, tiles
 from ui.texts import CHINESE
 
@@ -445,11 +446,11 @@ def test_every_text_is_translated(demo: gr.Blocks) -> None:
     written = " ".join(str(getattr(block, field, "")) for block in demo.blocks.values() for field in fields)
     used = {json.loads(marker)["key"] for marker in re.findall(r"__i18n__(\{.*?\})", written)}
     assert len(used) > 30
-    assert used | {NO_AUDIO, NO_MEL, TOO_SHORT, UNFORESEEN, EXPIRED} <= set(CHINESE)
+    assert used | {NO_AUDIO, NO_MEL, TOO_LOUD, TOO_SHORT, UNFORESEEN, EXPIRED} <= set(CHINESE)
     model = load(VOCODER)
     result = run(model, audio=read_samples(CLIP, model.sample_rate))
     for write in (in_words, tiles):
-        write(result.report, CHINESE.__getitem__)  # a KeyError names what is missing
+        write(result.view.report, CHINESE.__getitem__)  # a KeyError names what is missing
 
 
 def test_chinese_browsers_get_chinese_results(demo: gr.Blocks, tmp_path: Path) -> None:
@@ -543,6 +544,9 @@ def test_command_line_serves_the_page(tmp_path: Path) -> None:
         (["--vocoder", "nonsense"], "nonsense"),
         (["--device", "banana"], "banana"),
         (["--auth", "nobody"], "USER:PASSWORD"),
+        (["--port", "65536"], "expected a number from 0 to 65535"),
+        (["--port", "-1"], "expected"),
+        (["--root-path", "tts"], "--root-path 'tts': expected a path that begins with /"),
     ],
 )
 def test_wrong_flags_are_refused_in_one_line(
@@ -552,6 +556,61 @@ def test_wrong_flags_are_refused_in_one_line(
         app.parse(arguments)
     assert exit_.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert app.main(["--host", "127.0.0.1", "--port", port]) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and f"app.py: cannot listen on 127.0.0.1, port {port}: " in said[0]
+
+
+def test_what_is_drawn_is_let_go_of() -> None:
+    model, request = load(VOCODER), gr.Request(headers={})
+    view = run(model, audio=read_samples(CLIP, model.sample_rate)).view
+    drawn, kept = draw(view, request)
+    assert "<table>" in str(drawn) and kept is None
+    assert draw(None, request)[0] == gr.skip()
+
+
+def test_too_loud_a_mel_is_told_as_such(client: Client, tmp_path: Path) -> None:
+    np.save(tmp_path / "loud.npy", np.full((100, 50), 19.0, np.float32))
+    with pytest.raises(AppError, match="The mel is far louder than any audio"):
+        call(client, "/decode", tmp_path / "loud.npy")
+    files = [handle_file(str(tmp_path / "loud.npy")), handle_file(str(CLIP))]
+    _, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
+    assert [row.get("error") for row in report["files"]] == [TOO_LOUD, None]
+
+
+def test_programs_read_messages_as_they_are(client: Client, tmp_path: Path) -> None:
+    np.savez(tmp_path / "two.npz", a=np.zeros(1, np.float32), b=np.zeros(1, np.float32))
+    with pytest.raises(AppError, match="name one of them 'mel'"):
+        call(client, "/decode", tmp_path / "two.npz")
+
+
+def test_a_cancel_that_came_too_late_is_not_meant_for_the_next_batch() -> None:
+    request = gr.Request(session_hash="one", headers={})
+    cancel(request)
+    assert [row.get("error") for row in batch([str(CLIP)] * 9, VOCODER, request=request)[1]["files"]].count(None) < 9
+    begin(request)
+    assert not any("error" in row for row in batch([str(CLIP)] * 9, VOCODER, request=request)[1]["files"])
+
+
+@pytest.mark.parametrize("damage", ["password", "content", "method"])
+def test_what_cannot_be_unpacked_is_one_line(client: Client, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "clips.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(CLIP, "clip.wav")
+    content = bytearray(path.read_bytes())
+    central = content.rindex(b"PK\x01\x02")
+    if damage == "content":
+        content[1000] ^= 255
+    for at in (6, central + 8) if damage == "password" else (8, central + 10) if damage == "method" else ():
+        content[at] = 1 if damage == "password" else 99
+    path.write_bytes(content)
+    with pytest.raises(AppError, match=r"cannot unpack clip.wav from clips.zip: .*; pack it again, without a password"):
+        client.predict(files=[handle_file(str(path))], vocoder=VOCODER, api_name="/batch")
 
 
 def wait_for(url: str, limit_s: float = 60) -> str:

@@ -377,6 +377,18 @@ def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> Non
     expect(page.locator("#batch-result")).to_contain_text("100 of 100 files decoded.", timeout=PATIENCE_MS)
 
 
+def test_a_change_of_settings_counts_during_the_first_run(page: Page, tmp_path: Path) -> None:
+    clip = tts_infer.read_audio(CLIP)
+    tts_infer.write_audio(tmp_path / "long.wav", np.tile(clip.samples, 60), clip.sample_rate)
+    upload(page, "#input-audio", tmp_path / "long.wav")
+    expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
+    page.locator("#settings").get_by_role("button").first.click()
+    page.locator("#synthesize").click()
+    choose(page, "#refine", "0")
+    expect(page.locator("#result table")).to_be_visible(timeout=2 * PATIENCE_MS)
+    expect(page.locator("#result tr", has_text="refine")).to_have_count(0, timeout=PATIENCE_MS)
+
+
 @pytest.mark.parametrize("page", [PHONE], indirect=True)
 def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
     synthesize(page, CLIP)

@@ -105,6 +105,15 @@ def test_cancel_and_go_on(ear: Page, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert ear.evaluate("heard.length") == pieces
 
 
+def test_pressed_again_while_it_plays_it_goes_on(ear: Page, tmp_path: Path) -> None:
+    listen(ear, tiled(tmp_path / "long.wav", 120), "2:00")
+    ear.wait_for_function("heard.length > 0")
+    ear.locator("#listen").click()
+    expect(ear.locator("#result table")).to_be_visible(timeout=2 * PATIENCE_MS)
+    assert ear.evaluate("ear.state") == "running"
+    assert downloaded(ear, tmp_path).size == sum(note["length"] for note in ear.evaluate("notes()"))
+
+
 def test_pause_and_play_to_the_end(ear: Page, tmp_path: Path) -> None:
     listen(ear, tiled(tmp_path / "short.wav", 3), "0:03")
     ear.get_by_role("button", name="Pause").click()

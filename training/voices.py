@@ -264,6 +264,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="synthesizers at once (default: %(default)s)")
     args = parser.parse_args()
     make(args.out, args.minutes, args.jobs)
+    if not any(args.out.rglob("*.wav")):
+        raise SystemExit("no voice was made; the packages that are missing are named above")
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 FEATURE_KEY = "mel"
 # Natural-log mels of audio within full scale end below 9 (of powers below 15); those in decibels reach 40.
 LARGEST_LOG = 20.0
-# Audio at full scale ends at 1.0, and what a head can answer with below 200. Samples that were whole numbers of 16 and
-# more bits, and were not divided, go beyond.
+# Audio at full scale ends at 1.0, and what a network makes of speech is not far beyond. Samples that were whole numbers
+# of 16 and more bits, and were not divided, are.
 LARGEST_SAMPLE = 1000.0
 
 # What the readers of numpy, torch and safetensors raise, of whatever is wrong with the bytes that they are given.

@@ -261,11 +261,14 @@ class ISTFT(_Spectral):
             rows[:, : begun.shape[1]] = begun
         if length == 0:  # an FFT of no frames is an error
             return rows
-        for block in blocks(length, batch, real.device):
+        cut = blocks(length, batch, real.device)
+        for block in cut:
             frames = self.inverse_dft(real[..., block].transpose(1, 2), imag[..., block].transpose(1, 2))
             if valid is not None:
                 frames.mul_(valid[:, block])
-            overlap_add(rows[:, block.start : block.stop + self.overlap - 1], frames, self.window)
+            # other readers of a trace lose what is written to views of views
+            part = rows if len(cut) == 1 else rows[:, block.start : block.stop + self.overlap - 1]
+            overlap_add(part, frames, self.window)
         return rows
 
     def _added(self, frames: Tensor) -> Tensor:

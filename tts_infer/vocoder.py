@@ -119,7 +119,7 @@ class Vocoder:
         """With `.out` and `.istft`, as F5-TTS's export reads them."""
         return self._pipeline.model.head
 
-    @torch.inference_mode()
+    @torch.no_grad()  # what it gives may be what a model is trained on
     def mel(self, audio: Waveform) -> Tensor:
         """Compute the log-mel spectrogram in this vocoder's convention.
 

@@ -9,6 +9,7 @@ import itertools
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, get_args
@@ -18,12 +19,13 @@ from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
 from ui.decode import dropdown
-from ui.engine import AUTO, COMPUTE, TOO_SHORT, Refine, Report, load, read_samples, shown_errors
+from ui.engine import AUTO, COMPUTE, TOO_LOUD, TOO_SHORT, Refine, Report, load, read_samples, shown_errors
 from ui.results import clipping, duration, result_view, table
 from ui.texts import Words, in_language, label, words_of
 
 MOST_FILES = 1000
 MOST_BYTES = 1_000_000_000  # unpacked: a small zip can hold a lot of nothing
+_LONGEST_SUFFIX = 20  # longer than those of all inputs, and short enough for a name
 COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "error")
 CANCELLED = "cancelled before its turn"
 HINT = "The results appear here; files that fail say why."
@@ -74,10 +76,7 @@ def batch(
             return session not in _cancelled
 
         # floats, so that what is measured is what the vocoder gave, as on the Decode tab
-        try:
-            done = tts_infer.synthesize_batch(model, [manifest], made, sample_format="float32", progress=show)
-        finally:
-            _cancelled.discard(session)
+        done = tts_infer.synthesize_batch(model, manifest, made, sample_format="float32", progress=show)
         problems = {output: in_language(words, problem) for output, problem in problems_of(done, outputs).items()}
         files_done = [
             row_of(model, name, path, made / output, problems.get(output))
@@ -89,8 +88,10 @@ def batch(
         return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
 
 
-def begin() -> gr.Button:
+def begin(request: gr.Request) -> gr.Button:
     """Let the batch that is asked for be cancelled."""
+    # what came too late for the last one is not meant for it
+    _cancelled.discard(request.session_hash)
     return gr.Button(interactive=True)
 
 
@@ -129,8 +130,14 @@ def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
                     raise tts_infer.InputError(
                         f"{file} holds more than {MOST_FILES} files or {MOST_BYTES // 10**6} MB; split it"
                     )
-                target = folder / f"{count}{path.suffix}"
-                target.write_bytes(archive.read(member))
+                target = folder / f"{count}{path.suffix[:_LONGEST_SUFFIX]}"
+                try:
+                    target.write_bytes(archive.read(member))
+                except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # RuntimeError: of a password
+                    raise tts_infer.FileError(
+                        f"cannot unpack {path} from {file}: {str(error) or 'it is damaged'}; pack it again, without a "
+                        "password"
+                    ) from None
                 yield str(path), target
 
 
@@ -159,7 +166,10 @@ def row_of(model: tts_infer.Vocoder, name: str, source: Path, output: Path, prob
     else:
         mel = model.mel(read_samples(source, model.sample_rate))[0].cpu()
     samples = read_samples(output, model.sample_rate)
-    error = tts_infer.log_mel_error_db(mel, model.mel(samples)[0].cpu(), model.mel_config)
+    try:
+        error = tts_infer.log_mel_error_db(mel, model.mel(samples)[0].cpu(), model.mel_config)
+    except tts_infer.InputError:  # of what it takes for a user's audio
+        return {"file": name, "error": TOO_LOUD}
     return {
         "file": name,
         "output": output.name,
@@ -221,7 +231,7 @@ def batch_table(rows: Sequence[Report], words: Words) -> str:
             continue
         names = [html.escape(row[key]) for key in ("file", "output")]
         lines.append([*names, f"{row['seconds']:.2f}", f"{row['log_mel_error_db']:.2f}"])
-    return table(words("Batch"), [words(head) for head in heads], lines, texts=2)
+    return f'<div class="tts-wrap">{table(words("Batch"), [words(head) for head in heads], lines, texts=2)}</div>'
 
 
 def batch_tab(vocoders: Sequence[str], device: str) -> None:

@@ -30,12 +30,14 @@ MOST = 6  # players that fit on a page, and that ears can tell apart
 
 @dataclass(frozen=True)
 class Comparison:
-    """The results in the order of the players."""
+    """What came out, in the order of the players."""
 
-    names: list[str]
-    results: list[Result]
     reports: list[Report]
     hidden: bool  # until the listener asks
+
+    @property
+    def names(self) -> list[str]:
+        return [report["name"] for report in self.reports]
 
 
 def compare(
@@ -82,10 +84,11 @@ def compare(
             first = first or model
         assert first is not None
         reports = with_errors(first, settings, results)
-        comparison = Comparison([report["name"] for report in reports], results, reports, hidden=blind)
-        if blind:
-            comparison = shuffled(comparison)
-        audios = [result.audio for result in comparison.results]
+        outputs = list(zip((result.audio for result in results), reports, strict=True))
+        if blind:  # in an order that nobody knows
+            random.shuffle(outputs)
+        audios = [audio for audio, _ in outputs]
+        comparison = Comparison([report for _, report in outputs], hidden=blind)
         return (*audios, *[None] * (MOST - len(audios)), None if blind else comparison.reports, comparison)
 
 
@@ -103,7 +106,7 @@ def with_errors(
     A result is named after those settings that are not the same for all.
     """
     differing = [i for i, values in enumerate(zip(*settings, strict=True)) if len(set(values)) > 1]
-    reference = results[0].input_mel
+    reference = results[0].view.input_mel
     mels = [mel_as(first, result) for result in results]
     return [
         {
@@ -111,7 +114,7 @@ def with_errors(
             **dict(zip(SETTINGS, setting, strict=True)),
             "error_to_input_db": tts_infer.log_mel_error_db(reference, mel, first.mel_config),
             "error_to_first_db": tts_infer.log_mel_error_db(mels[0], mel, first.mel_config),
-            **result.report,  # of refine, the number of passes that ran
+            **result.view.report,  # of refine, the number of passes that ran
         }
         for setting, result, mel in zip(settings, results, mels, strict=True)
     ]
@@ -119,21 +122,10 @@ def with_errors(
 
 def mel_as(model: tts_infer.Vocoder, result: Result) -> torch.Tensor:
     """The mel of a result's output in the convention of another vocoder. Shape: (n_mels, L)"""
-    if result.mel_config == model.mel_config:
-        return result.output_mel
-    clip = tts_infer.AudioClip(result.waveform.numpy(), result.mel_config.sample_rate)
+    if result.view.mel_config == model.mel_config:
+        return result.view.output_mel
+    clip = tts_infer.AudioClip(result.waveform.numpy(), result.view.mel_config.sample_rate)
     return model.mel(tts_infer.resample(clip, model.sample_rate).samples)[0].cpu()
-
-
-def shuffled(comparison: Comparison) -> Comparison:
-    """The same in an order that nobody knows."""
-    order = random.sample(range(len(comparison.names)), len(comparison.names))
-    return dataclasses.replace(
-        comparison,
-        names=[comparison.names[i] for i in order],
-        results=[comparison.results[i] for i in order],
-        reports=[comparison.reports[i] for i in order],
-    )
 
 
 def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:

@@ -18,7 +18,7 @@ from ui.engine import (
     Int16Audio,
     Refine,
     Report,
-    Result,
+    View,
     load,
     placed,
     read_samples,
@@ -35,10 +35,12 @@ LISTEN = "Listen as it decodes"
 REFINE_HINT = (
     "Refine: passes that pull the output's mel to the input's; each takes time, auto is what suits the vocoder."
 )
-# The player waits, and the last result goes.
-BEGIN = "() => [{}, null, null, null, '']"
-# A change of settings runs the input of the shown result again, if it is still there. So each handler notes in the
-# browser which file it is given, and which button makes the whole result of it.
+# The player waits, and the last result goes; unless it plays what is still being made, which goes on.
+BEGIN = """() => document.querySelector('#player [data-working]')
+    ? Array(5).fill({ __type__: 'update' })
+    : [{}, null, null, null, '']"""
+# A change of settings runs the input of the result again, whether it is shown or still being made, if the input is
+# still there. So each handler notes in the browser which file it is given, and which button makes all of its result.
 NOTE = """(...values) => {
     window.ttsInferMade = { button: '%s', path: values[0]?.path };
     return values.slice(0, %d);
@@ -46,8 +48,9 @@ NOTE = """(...values) => {
 PRESS_AGAIN = """(...inputs) => {
     const { button, path } = window.ttsInferMade ?? {};
     const there = path && inputs.some((input) => input?.path === path);
-    if (there && document.querySelector('#result table')) document.querySelector(button)?.click();
+    if (there) document.querySelector(button)?.click();
 }"""
+FORGET = "() => { window.ttsInferMade = null; return []; }"
 
 
 def synthesize(
@@ -62,7 +65,7 @@ def synthesize(
     refine: Refine = AUTO,
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
-) -> tuple[Int16Audio, Report, Result]:
+) -> tuple[Int16Audio, Report, View]:
     """Copy-synthesise audio: make its mel spectrogram, decode it again, and report where the time went.
 
     Parameters:
@@ -93,7 +96,7 @@ def synthesize(
             0.5, desc=words("Decoding {seconds:.1f} s of audio").format(seconds=samples.shape[1] / model.sample_rate)
         )
         result = run(model, audio=samples)
-        return result.audio, result.report, result
+        return result.audio, result.view.report, result.view
 
 
 def decode(
@@ -108,7 +111,7 @@ def decode(
     refine: Refine = AUTO,
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
-) -> tuple[Int16Audio, Report, Result]:
+) -> tuple[Int16Audio, Report, View]:
     """Decode a log-mel spectrogram from a file, and report where the time went.
 
     Parameters:
@@ -136,7 +139,7 @@ def decode(
         features = tts_infer.read_mel(mel, model.n_mels)
         progress(0.5, desc=words("Decoding {frames} frames").format(frames=features.shape[-1]))
         result = run(model, mel=features)
-        return result.audio, result.report, result
+        return result.audio, result.view.report, result.view
 
 
 def decode_tab(vocoders: Sequence[str], device: str) -> None:
@@ -173,12 +176,12 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             show_progress="hidden" if streaming else "full",  # the player shows it
             **COMPUTE,
         )
-        done.success(draw, result, view, api_name=f"draw_{name}", api_visibility="private")
+        done.success(draw, result, [view, result], api_name=f"draw_{name}", api_visibility="private")
         # an old result beside a new mistake would mislead
-        done.failure(nothing, None, shown, api_name=f"clear_{name}", api_visibility="private")
+        done.failure(nothing, None, shown, js=FORGET, api_name=f"clear_{name}", api_visibility="private")
         if streaming:
             streams.append(done)
-    live.cancel(nothing, None, shown, cancels=streams, api_name="cancel", api_visibility="private")
+    live.cancel(nothing, None, shown, js=FORGET, cancels=streams, api_name="cancel", api_visibility="private")
     changes = [setting.select for setting in settings]
     gr.on(changes, None, [audio, mel], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
 

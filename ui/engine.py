@@ -22,6 +22,7 @@ AUTO: Final = "auto"
 NO_AUDIO = "There is no audio yet: drop or record a clip, or pick an example."
 NO_MEL = "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file."
 TOO_SHORT = "The input is one mel frame long, which gives no audio; two frames are the shortest."
+TOO_LOUD = "The mel is far louder than any audio: natural logarithms of magnitudes at full scale end below 9."
 UNFORESEEN = "This was not foreseen: something went wrong on the server, and its log says what."
 # Passes of refinement on offer; "auto" is what suits the vocoder.
 Refine = Literal["auto", "0", "1", "2", "4", "8", "16"]
@@ -30,20 +31,29 @@ Int16Audio = tuple[int, np.ndarray]
 
 # Uploads and results are removed an hour after they were made, and when the server stops.
 KEEP_S = 3600
+# Messages go again: one that outlives its mistake would cover what has come since.
+SHOWN_S = 30
 # One group for everything that computes: calls wait for each other instead of fighting for the same device.
 COMPUTE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "compute"}
 
 
 @dataclass(frozen=True)
-class Result:
-    """One synthesis, as the page shows it."""
+class View:
+    """What the page draws of a synthesis. It is all that the server keeps of one, and that until it is drawn."""
 
-    waveform: torch.Tensor  # (T,), as the vocoder gave it
-    audio: Int16Audio
     report: Report
     mel_config: tts_infer.MelConfig
     input_mel: torch.Tensor
     output_mel: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Result:
+    """One synthesis."""
+
+    waveform: torch.Tensor  # (T,), as the vocoder gave it
+    audio: Int16Audio
+    view: View
 
 
 def load(
@@ -100,12 +110,15 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
     """Compare what came out with what went in.
 
     Raises:
-        InputError: nothing came out.
+        InputError: nothing came out, or what no mel of audio gives.
     """
     if result.audio.numel() == 0:
         raise tts_infer.InputError(TOO_SHORT)
     samples, clipped = tts_infer.to_int16(result.audio[0])
-    input_mel, output_mel = result.features.cpu(), model.mel(result.audio).cpu()
+    try:
+        input_mel, output_mel = result.features.cpu(), model.mel(result.audio).cpu()
+    except tts_infer.InputError:  # of what it takes for a user's audio
+        raise tts_infer.InputError(TOO_LOUD) from None
     report = {
         "vocoder": model.name,
         "sample_rate": result.sample_rate,
@@ -118,14 +131,8 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
         "refine": model.refine,
         "stages": result.stages,
     }
-    return Result(
-        waveform=result.audio[0].cpu(),
-        audio=(result.sample_rate, samples),
-        report=report,
-        mel_config=model.mel_config,
-        input_mel=input_mel[0],
-        output_mel=output_mel[0],
-    )
+    view = View(report, model.mel_config, input_mel[0], output_mel[0])
+    return Result(result.audio[0].cpu(), (result.sample_rate, samples), view)
 
 
 @contextmanager
@@ -144,8 +151,9 @@ def shown_errors(words: Words, *uploads: str | None) -> Iterator[None]:
         message = in_language(words, str(error))
         for path in uploads:
             message = message.replace(path, Path(path).name) if path else message
-        raise gr.Error(html.escape(message), duration=None, print_exception=False) from error
+        # shown as HTML, but read by programs, too
+        raise gr.Error(html.escape(message, quote=False), duration=SHOWN_S, print_exception=False) from error
     except gr.Error:
         raise
     except Exception as error:  # whatever it is: Gradio would log it and show nothing, and a visitor would wait
-        raise gr.Error(words(UNFORESEEN), duration=None) from error
+        raise gr.Error(words(UNFORESEEN), duration=SHOWN_S) from error

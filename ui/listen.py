@@ -22,7 +22,7 @@ from ui.engine import (
     Int16Audio,
     Refine,
     Report,
-    Result,
+    View,
     load,
     measured,
     placed,
@@ -61,7 +61,7 @@ class Piece(GradioModel):
     text: str
 
 
-Streamed = tuple[Piece, Int16Audio | None, Report | None, Result | None]
+Streamed = tuple[Piece, Int16Audio | None, Report | None, View | None]
 
 
 def player(elem_id: str) -> gr.HTML:
@@ -184,4 +184,4 @@ def streamed(
         if done < samples:
             yield piece, None, None, None
     result = measured(model, join(parts))
-    yield piece, result.audio, result.report, result
+    yield piece, result.audio, result.view.report, result.view

@@ -26,6 +26,7 @@ function show() {
   const piece = props.value;
   const over = Boolean(piece?.last) && due > 0 && played() >= piece.end_s;
   find("player").hidden = !piece || over;
+  find("player").toggleAttribute("data-working", Boolean(piece) && !piece.last);
   if (!piece) return;
   find("toggle").disabled = !context;
   find("toggle").textContent = context && context.state !== "running" ? word("Play") : word("Pause");

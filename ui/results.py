@@ -11,7 +11,7 @@ import gradio as gr
 from gradio.i18n import I18nData
 
 from tts_infer import pictures
-from ui.engine import Report, Result, shown_errors
+from ui.engine import Report, View, shown_errors
 from ui.texts import Words, words_of
 
 ZOOM = Path(__file__).parent / "zoom.js"
@@ -24,6 +24,7 @@ STYLE = (
 .tts-tiles dd { margin: 0; white-space: nowrap; font-size: 17px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tts-table .remark { white-space: normal; }
 .tts-wrap .tts-table :is(th, td) { white-space: normal; }
+.tts-wrap .tts-table tbody :is(th, td):not(.number) { overflow-wrap: anywhere; }
 ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
 p { margin: 0; }
 .tts-zoom { font-size: 12px; margin-top: 10px; }
@@ -48,25 +49,26 @@ def result_view(placeholder: I18nData, elem_id: str) -> gr.HTML:
     )
 
 
-def draw(result: Result | None, request: gr.Request) -> str | dict[str, object]:
-    """Draw a result; without one, leave what is there."""
-    if result is None:
-        return gr.skip()
+def draw(view: View | None, request: gr.Request) -> tuple[str | dict[str, object], None]:
+    """Draw a result, and let go of it; without one, leave what is there."""
+    if view is None:
+        return gr.skip(), None
     words = words_of(request)
     with shown_errors(words):
-        report = result.report
-        panels = [("Input mel", result.input_mel), ("Output mel", result.output_mel)]
-        return "".join(
+        report = view.report
+        panels = [("Input mel", view.input_mel), ("Output mel", view.output_mel)]
+        drawn = "".join(
             (
                 f"<p>{html.escape(in_words(report, words))}</p>",
                 tiles(report, words),
-                pictures.mel_pictures(panels, result.mel_config, difference=True, words=words),
+                pictures.mel_pictures(panels, view.mel_config, difference=True, words=words),
                 zoom_buttons(words),
                 f"<h3>{words('Where the time went')}</h3>",
                 pictures.stage_waterfall(report["stages"], report["total_ms"], words=words),
                 pictures.stage_table(report["stages"], report["total_ms"], words=words),
             )
         )
+        return drawn, None
 
 
 def zoom_buttons(words: Words) -> str:

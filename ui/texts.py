@@ -181,6 +181,9 @@ CHINESE = {
     "There is no mel spectrogram yet: drop a .npy, .npz, .safetensors or .pt file.": (
         "还没有梅尔频谱：请拖入 .npy、.npz、.safetensors 或 .pt 文件。"
     ),
+    "The mel is far louder than any audio: natural logarithms of magnitudes at full scale end below 9.": (
+        "该梅尔频谱远比任何音频都响：满幅幅度的自然对数低于 9。"
+    ),
     "The input is one mel frame long, which gives no audio; two frames are the shortest.": (
         "输入只有一个梅尔帧，无法生成音频；至少需要两帧。"
     ),
