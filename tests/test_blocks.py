@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -16,7 +18,8 @@ def test_blocks_follow_each_other_and_fit(count: int, frames: int) -> None:
     assert [i for block in cut for i in range(count)[block]] == list(range(count))
     sizes = [block.stop - block.start for block in cut]
     assert all(size * frames <= max(BLOCK_FRAMES, frames) for size in sizes)
-    assert len(cut) <= 1 or (sizes[0] + 1) * frames > BLOCK_FRAMES  # as large as they may be
+    assert len(cut) == math.ceil(count / max(1, BLOCK_FRAMES // max(1, frames)))  # and are as few as can be
+    assert not cut or max(sizes) - min(sizes) < len(cut)
 
 
 def test_accelerators_take_the_whole() -> None:

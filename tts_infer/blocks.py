@@ -20,8 +20,9 @@ def is_traced() -> bool:
 
 
 def blocks(count: int, frames: int, device: torch.device) -> list[slice]:
-    """Cut `count` neighbours, of `frames` frames each, into blocks; what is traced stays whole."""
+    """Cut `count` neighbours, of `frames` frames each, into blocks of about one size; what is traced stays whole."""
     if device != CPU or is_traced():
         return [slice(0, count)]
-    step = max(1, BLOCK_FRAMES // max(1, frames))
-    return [slice(start, min(count, start + step)) for start in range(0, count, step)]
+    most = max(1, BLOCK_FRAMES // max(1, frames))
+    step = -(-count // max(1, -(-count // most)))
+    return [slice(start, min(count, start + step)) for start in range(0, count, max(1, step))]

@@ -24,7 +24,7 @@ STYLE = (
 .tts-tiles dd { margin: 0; white-space: nowrap; font-size: 17px; font-weight: 600; font-variant-numeric: tabular-nums; }
 .tts-table .remark { white-space: normal; }
 .tts-wrap .tts-table :is(th, td) { white-space: normal; }
-.tts-wrap .tts-table tbody :is(th, td):not(.number) { overflow-wrap: anywhere; }
+.tts-wrap .tts-table tbody :is(th, td):not(.number, .remark) { max-width: min(16em, 28vw); overflow-wrap: break-word; }
 ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
 p { margin: 0; }
 .tts-zoom { font-size: 12px; margin-top: 10px; }
