@@ -27,10 +27,11 @@ ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "examples" / "english.wav"
 LONG = 2 * PIECE_FRAMES + 777
 PEAK = """
-import json, resource, sys, tts_infer
+import json, re, sys, tts_infer
 vocoder = tts_infer.load_vocoder(device="cpu")
 made = tts_infer.synthesize_file(vocoder, sys.argv[1], sys.argv[2])
-print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, made.frames]))
+status = open("/proc/self/status").read()  # getrusage tells the peak of whoever began this process, too
+print(json.dumps([int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024, made.frames]))
 """
 
 
@@ -127,11 +128,12 @@ def test_the_report_has_every_transfer(
     assert np.abs(written - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process by itself")
 @pytest.mark.parametrize("kind", ["mel.npy", "speech.wav"])
 def test_memory_does_not_grow_with_length(kind: str, mel: np.ndarray, tmp_path: Path) -> None:
     """Peaks of processes of their own: a peak cannot be reset."""
     peaks, frames = [], []
-    for name, times in (("short", 1), ("long", 8)):
+    for name, times in (("middling", 4), ("long", 16)):  # allocators come to rest after a few pieces
         path = tmp_path / f"{name}{Path(kind).suffix}"
         if path.suffix == ".npy":
             np.save(path, np.tile(mel, times))
@@ -143,9 +145,9 @@ def test_memory_does_not_grow_with_length(kind: str, mel: np.ndarray, tmp_path: 
         peak, count = json.loads(done.stdout)
         peaks.append(peak)
         frames.append(count)
-    assert frames[1] > 5 * frames[0]
-    # 63,000 frames more: in memory 25 MB of mel and 64 MB of audio, at least; allocators keep up to 45 for themselves
-    assert peaks[1] - peaks[0] < 64
+    assert frames[1] > 3.5 * frames[0]
+    # 107,000 frames more: in memory 43 MB of mel and 110 MB of audio, at least; allocators keep 45 more or less
+    assert peaks[1] - peaks[0] < 100
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac"])
