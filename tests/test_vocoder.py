@@ -249,3 +249,8 @@ def test_copies_decode_alike(vocoder: tts_infer.Vocoder, speech: torch.Tensor, c
     other = copied(vocoder)
     assert (other.name, other.refine, other.placement) == (vocoder.name, vocoder.refine, vocoder.placement)
     assert other.model is not vocoder.model and torch.equal(other(speech), vocoder(speech))
+
+
+def test_a_shallow_copy_shares_the_stages(vocoder: tts_infer.Vocoder) -> None:
+    """Another default of `refine` costs nothing: the page has one for every choice."""
+    assert copy.copy(vocoder)._pipeline is vocoder._pipeline

@@ -69,6 +69,10 @@ class Pipeline:
         # graphs read the weights where they are: they must stay there, even if someone moves the modules
         self._weights = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What was packed or recorded for this process is made anew where a copy is."""
+        return Pipeline, (self.model, self.placement, self.dtype)
+
     def release_memory(self) -> None:
         """Give back what accelerators keep cached."""
         for device in self.placement.devices:

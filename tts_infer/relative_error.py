@@ -23,7 +23,6 @@ def relative_error(got: Results, expected: Results) -> float:
 def _relative_error(got: Tensor, expected: Tensor) -> float:
     if got.shape != expected.shape:
         return math.inf
-    peak = max(
-        float(expected.abs().max()), torch.finfo(torch.float32).tiny
-    )  # of silence, nothing is wrong with silence
+    # silence has no peak, and is right where silence is expected
+    peak = max(float(expected.abs().max()), torch.finfo(torch.float32).tiny)
     return float((got.float() - expected).abs().max()) / peak

@@ -242,10 +242,6 @@ class Vocoder:
         """Nothing to do, for code that was written for `nn.Module`; returns itself."""
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """What was packed for this process is packed anew where a copy is."""
-        return Vocoder, (self.model, self.placement, self.name, self.dtype, self.refine)
-
     def _checked_features(self, features: Features) -> Tensor:
         """Input as the stages take it. To look at values is to use the device that they are on."""
         with exclusive(_device_of(features)):
