@@ -103,9 +103,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def serve(args: argparse.Namespace) -> int:
     """Serve the page until interrupted; returns the exit code."""
-    args = parse(arguments)
     demo = build_demo(args.vocoder, args.device)
     try:
         demo.launch(
@@ -121,7 +120,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{args.host or 'this machine'}, port {args.port or 'from 7860'}"
         print(f"app.py: cannot listen on {where}: {error}; give another --host or --port", file=sys.stderr)
         return 2
+    finally:
+        demo.close(verbose=False)
     return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program; returns the exit code."""
+    try:
+        return serve(parse(arguments))
+    except KeyboardInterrupt:  # before the page is up; from then on Gradio answers it
+        return 0
 
 
 if __name__ == "__main__":

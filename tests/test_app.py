@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -564,6 +565,18 @@ def test_a_port_in_use_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         assert app.main(["--host", "127.0.0.1", "--port", port]) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and f"app.py: cannot listen on 127.0.0.1, port {port}: " in said[0]
+
+
+@pytest.mark.parametrize("moment", ["app.load", "gradio.blocks.httpx.get"])  # of loading, and when the port is open
+def test_an_interrupt_before_the_page_is_up(
+    moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setattr(moment, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    assert app.main(["--host", "127.0.0.1", "--port", str(port)]) == 0
+    assert capsys.readouterr().err == ""
+    socket.create_server(("127.0.0.1", port)).close()  # the port is free again
 
 
 def test_what_is_drawn_is_let_go_of() -> None:

@@ -23,7 +23,7 @@ from tts_infer.inputs import FEATURE_SUFFIXES, naming, open_features, require_me
 from tts_infer.timing import StageRecord
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
-# Frames of audio that are read at once. The mel of more would take more memory than decoding it.
+# Frames that are read at once, of what is long. More brings no speed here and costs memory.
 _BLOCK_FRAMES = 1024
 
 
@@ -113,8 +113,8 @@ def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesi
         writer.write(result.audio[0])
         return _report(vocoder, writer, frames, result.stages, result.total_ms)
     stream, clock = vocoder.stream(timed=True), _Clock()
-    for start in range(0, frames, PIECE_FRAMES):
-        piece = features[..., start : start + PIECE_FRAMES]
+    for start in range(0, frames, _BLOCK_FRAMES):
+        piece = features[..., start : start + _BLOCK_FRAMES]
         if isinstance(piece, np.memmap):  # anew: what was read counts as memory of this process until it is unmapped
             piece, features = np.array(piece), open_features(source)
         with clock:
