@@ -7,7 +7,6 @@ import io
 import json
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import Mock
 
 import gradio as gr
 import numpy as np
@@ -573,7 +573,7 @@ def test_an_interrupt_before_the_page_is_up(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    monkeypatch.setattr(moment, lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(moment, Mock(side_effect=KeyboardInterrupt))
     assert app.main(["--host", "127.0.0.1", "--port", str(port)]) == 0
     assert capsys.readouterr().err == ""
     socket.create_server(("127.0.0.1", port)).close()  # the port is free again
