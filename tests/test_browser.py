@@ -460,7 +460,7 @@ def test_keyboard_alone(page: Page) -> None:
     assert unnamed == []
 
 
-def test_behind_a_password(browser: Browser) -> None:
+def test_behind_a_password(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
     demo = app.build_demo()
     options = app.launch_options() | {"auth": ("ada", "secret")}
     demo.launch(prevent_thread_lock=True, quiet=True, **options)
@@ -475,6 +475,11 @@ def test_behind_a_password(browser: Browser) -> None:
         page.get_by_role("button", name="Login").click()
         expect(page.locator("#synthesize")).to_be_visible(timeout=PATIENCE_MS)
         synthesize(page, CLIP)
+        open_tab(page, "API")
+        codes = page.locator(".cm-content", has_text=f'Client("{demo.local_url}", auth=("ada", "PASSWORD"))')
+        expect(codes).to_have_count(len(SNIPPETS), timeout=PATIENCE_MS)
+        exec(codes.filter(has_text="/doctor").inner_text().replace("PASSWORD", "secret"), {})
+        assert "backbone cpu" in capsys.readouterr().out
     finally:
         context.close()
         demo.close()

@@ -77,9 +77,14 @@ for row in client.predict(api_name="/audit"):
     print(row["decode"], row["stage"], row["release"], row["clean"], row["missing"])
 """,
 }
-# The snippets call the address at which the visitor's browser found the page, whatever lies between them.
-FROM_HERE = """(...codes) => codes.map((code) =>
-    code.replace('http://127.0.0.1:7860/', location.origin + location.pathname))"""
+# The snippets call the address at which the visitor's browser found the page, whatever lies between them, and log in
+# as the visitor did.
+FROM_HERE = """(...codes) => {
+    const user = window.gradio_config?.username;
+    const login = user ? `, auth=(${JSON.stringify(user)}, "PASSWORD")` : "";
+    const client = `Client(${JSON.stringify(location.origin + location.pathname)}${login})`;
+    return codes.map((code) => code.replace('Client("http://127.0.0.1:7860/")', () => client));
+}"""
 
 
 def api_tab(tab: gr.Tab) -> None:
