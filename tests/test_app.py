@@ -227,6 +227,8 @@ def test_missing_input_and_unknown_choices_are_explained(client: Client) -> None
         client.predict(mel=None, vocoder=VOCODER, api_name="/decode")
     with pytest.raises(AppError, match="banana"):
         call(client, "/synthesize", CLIP, device="banana")
+    with pytest.raises(AppError, match="vocoder is None; expected a name"):
+        client.predict(audio=handle_file(str(CLIP)), vocoder=None, api_name="/synthesize")
     for unknown in ("banana", "3", None):
         with pytest.raises(AppError, match=rf"{unknown}.*auto.*0.*16") as error:
             call(client, "/synthesize", CLIP, refine=unknown)
@@ -264,8 +266,11 @@ def test_compare_runs_every_combination(client: Client) -> None:
     assert to_first[2] < 0.01 < to_first[1]  # another order of float32 sums is inaudible; bfloat16 is coarser
 
 
-@pytest.mark.parametrize(("methods", "count"), [(["fft"], 1), (["auto", "fft", "matmul"], 9)])
-def test_compare_wants_two_to_six(client: Client, methods: list[str], count: int) -> None:
+@pytest.mark.parametrize(
+    ("methods", "passes", "count"),
+    [(None, ["0"], 0), (["fft"], ["0"], 1), (["auto", "fft", "matmul"], ["0", "1", "2"], 9)],
+)
+def test_compare_wants_two_to_six(client: Client, methods: list[str] | None, passes: list[str], count: int) -> None:
     with pytest.raises(AppError, match=f"make {count} combinations"):
         client.predict(
             audio=handle_file(str(CLIP)),
@@ -273,7 +278,7 @@ def test_compare_wants_two_to_six(client: Client, methods: list[str], count: int
             placements=["auto"],
             istft=methods,
             dtypes=["float32"],
-            refine=["0", "1", "2"][: len(methods)],
+            refine=passes,
             api_name="/compare",
         )
 

@@ -57,6 +57,8 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Checkp
         VocoderNotFoundError: nothing of that name, here or there; says what was tried.
         InputError: a revision of what is not on the Hub.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise VocoderNotFoundError(f"vocoder is {name!r}; expected a name, a local directory or a Hub id (owner/name)")
     text = os.fspath(name)
     known = known_vocoders()
     entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)

@@ -72,7 +72,7 @@ def compare(
     with shown_errors(words, audio):
         if audio is None:
             raise tts_infer.InputError(NO_AUDIO)
-        settings = list(itertools.product(vocoders, placements, istft, dtypes, refine))
+        settings = list(itertools.product(*(some or () for some in (vocoders, placements, istft, dtypes, refine))))
         if not 2 <= len(settings) <= MOST:
             raise tts_infer.InputError(words(TOO_MANY).format(count=len(settings), most=MOST))
         results, first = [], None
