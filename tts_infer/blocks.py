@@ -11,7 +11,7 @@ import torch
 from tts_infer.devices import CPU
 
 # Frames of a block, over all that it holds.
-BLOCK_FRAMES = 256
+BLOCK_FRAMES = 384
 
 
 def is_traced() -> bool:
