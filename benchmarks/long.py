@@ -14,13 +14,13 @@ from benchmarks.vocoders import SIZES
 
 # In a process of its own, because peak memory cannot be reset. Input and output are counted by their size.
 RUN = """
-import json, resource, sys, time, torch
+import json, sys, time, torch
+from benchmarks.memory import peak_mb
 from benchmarks.vocoders import make
 which, frames = sys.argv[1], int(sys.argv[2])
-def mb(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 vocoder = make(which)
 mel = torch.empty(1, 100, frames).normal_().mul_(2).sub_(5)
-loaded = mb()
+loaded = peak_mb()
 def rate(piece, repeats):
     times = []
     for _ in range(repeats):
@@ -28,7 +28,7 @@ def rate(piece, repeats):
     return piece.shape[2] * 256 / 24000 / sorted(times)[len(times) // 2], audio
 before, _ = rate(mel[..., :938], 9)
 whole, audio = rate(mel, 1)
-peak = mb()
+peak = peak_mb()
 after, _ = rate(mel[..., :938], 9)
 print(json.dumps({"above": peak - loaded - audio.numel() * 4 / 2**20, "short": (before + after) / 2, "long": whole}))
 """

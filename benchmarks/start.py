@@ -30,13 +30,13 @@ with torch.inference_mode(): audio = vocoder.decode(mel)
 """
 NAMES = ("import torch", "import", "load", None, "first decode of 10 s", "second decode of 10 s")
 RUNNER = """
-import json, resource, sys, time
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+import json, sys, time
+from benchmarks.memory import peak_mb
 rows = []
 for line in sys.argv[1].strip().splitlines():
     start = time.perf_counter()
     exec(line)
-    rows.append(((time.perf_counter() - start) * 1e3, peak()))
+    rows.append(((time.perf_counter() - start) * 1e3, peak_mb()))
 print(json.dumps(rows))
 """
 

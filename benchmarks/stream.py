@@ -7,7 +7,6 @@ lookahead, and the log-mel error against the exact decode is printed.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.common import environment, finish, measure, table
+from benchmarks.memory import resident_mb
 from benchmarks.vocoders import SIZES, make
 from tts_infer import Vocoder, log_mel_error_db, read_audio
 
@@ -70,19 +70,19 @@ def lookahead(vocoder: Vocoder, clips: list[Path]) -> list[dict[str, Any]]:
 
 
 def sustained(vocoder: Vocoder, hours: float) -> dict[str, Any]:
-    """Audio in pushes, without growth. Peak memory is read after a tenth and at the end."""
+    """Audio in pushes, without growth. Memory is read after a tenth and at the end."""
     stream, mel = vocoder.stream(), torch.randn(1, 100, PUSH) * 2 - 5
     pushes = int(hours * 3600 * 24000 / 256 / PUSH)
-    peaks, times, start = [], [], time.perf_counter()
+    sizes, times, start = [], [], time.perf_counter()
     for i in range(pushes):
         stream.push(mel)
         if i in (pushes // 10, pushes - 1):
-            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            sizes.append(resident_mb())
             times.append(time.perf_counter() - start)
     rate = [pushes // 10 / times[0], (pushes - pushes // 10) / (times[1] - times[0])]
     return {
         "hours": hours,
-        "growth MB": peaks[1] - peaks[0],
+        "growth MB": sizes[1] - sizes[0],
         "pushes/s, first tenth": rate[0],
         "pushes/s, rest": rate[1],
     }

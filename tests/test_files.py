@@ -28,11 +28,11 @@ ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "examples" / "english.wav"
 LONG = 2 * PIECE_FRAMES + 777
 PEAK = """
-import json, re, sys, tts_infer
+import json, sys, tts_infer
+from benchmarks.memory import peak_mb
 vocoder = tts_infer.load_vocoder(device="cpu")
 made = tts_infer.synthesize_file(vocoder, sys.argv[1], sys.argv[2])
-status = open("/proc/self/status").read()  # getrusage tells the peak of whoever began this process, too
-print(json.dumps([int(re.search(r"VmHWM:\\s+(\\d+)", status)[1]) / 1024, made.frames]))
+print(json.dumps([peak_mb(), made.frames]))
 """
 
 

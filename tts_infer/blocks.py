@@ -6,6 +6,8 @@ fewer and larger steps.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from tts_infer.devices import CPU
@@ -24,5 +26,5 @@ def blocks(count: int, frames: int, device: torch.device) -> list[slice]:
     if device != CPU or is_traced():
         return [slice(0, count)]
     most = max(1, BLOCK_FRAMES // max(1, frames))
-    step = -(-count // max(1, -(-count // most)))
-    return [slice(start, min(count, start + step)) for start in range(0, count, max(1, step))]
+    step = math.ceil(count / math.ceil(count / most)) if count else 1
+    return [slice(start, min(count, start + step)) for start in range(0, count, step)]
