@@ -23,7 +23,7 @@ import torch
 from benchmarks.common import environment, finish, table
 from benchmarks.vocoders import SIZES, make
 from tts_infer import Vocoder, read_audio, synthesize_batch
-from tts_infer.official import OfficialVocos
+from tts_infer.engines.reference import OfficialVocos
 
 EXACT_CLIPS = 300  # decoded in float64, too, which takes long
 WORDS = ["the", "one", "two", "three", "green", "house", "river", "morning", "paper", "engine", "quickly", "light"]

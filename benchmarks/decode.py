@@ -26,11 +26,11 @@ from benchmarks.vocoders import SIZES, make
 from tts_infer import make_placement
 from tts_infer.config import DTypeName, VocoderConfig
 from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
-from tts_infer.model import Vocos
-from tts_infer.official import OfficialVocos
-from tts_infer.packed import PackedLinear, problem
-from tts_infer.relative_error import relative_error
+from tts_infer.engines.onednn import PackedLinear, problem
+from tts_infer.engines.reference import OfficialVocos
+from tts_infer.engines.relative_error import relative_error
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.vocos import Vocos
 
 Decoder = Callable[[Tensor], Any]
 OFFICIAL = "official eager"

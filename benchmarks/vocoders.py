@@ -6,7 +6,7 @@ import torch
 
 from tts_infer import Vocoder, load_vocoder, make_placement
 from tts_infer.config import VocoderConfig
-from tts_infer.model import Vocos
+from tts_infer.vocoders.vocos import Vocos
 
 SIZES = ("embedded", "large")
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.official import import_vocos
+from tts_infer.engines.reference import import_vocos
 
 ROOT = Path(__file__).parent.parent
 

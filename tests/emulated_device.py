@@ -25,8 +25,8 @@ from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-from tts_infer.audit import composite_key, operator_name, shipped_tables
-from tts_infer.graphs import _broken, problem
+from tts_infer.diagnose.audit import composite_key, operator_name, shipped_tables
+from tts_infer.engines.cuda_graphs import _broken, problem
 
 # Composed of nothing but a new view of the same memory, made below the dispatcher: run as they stand.
 _VIEWS = ("detach", "alias", "_unsafe_view")

@@ -178,8 +178,8 @@ def test_the_shortest_mels(client: Client, tmp_path: Path) -> None:
         ("/stream", "ui.listen.in_pieces"),
         ("/compare", "ui.compare.with_errors"),
         ("/batch", "ui.batch.pack"),
-        ("/doctor", "tts_infer.doctor.examine"),
-        ("/audit", "tts_infer.doctor.audit_stages"),
+        ("/doctor", "tts_infer.diagnose.doctor.examine"),
+        ("/audit", "tts_infer.diagnose.doctor.audit_stages"),
     ],
 )
 def test_what_nobody_foresaw_is_said_and_logged(

@@ -11,9 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from tts_infer.audio import AudioClip, read_audio, read_blocks, resample, seconds_of, to_int16
-from tts_infer.audio_writer import write_audio
 from tts_infer.errors import FileError, InputError
+from tts_infer.io.audio import AudioClip, read_audio, read_blocks, resample, seconds_of, to_int16
+from tts_infer.io.writer import write_audio
 
 
 def tone(sample_rate: int, hz: float = 440.0, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:

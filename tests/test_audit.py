@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import tts_infer
-from tts_infer.audit import (
+from tts_infer.diagnose.audit import (
     MPSRecorder,
     StageAudit,
     audit,
@@ -20,7 +20,7 @@ from tts_infer.audit import (
     our_paths,
     shipped_tables,
 )
-from tts_infer.checkpoint import load_model, resolve
+from tts_infer.vocoders.checkpoint import load_model, resolve
 
 RELEASES = list(shipped_tables())
 

@@ -10,12 +10,12 @@ import soundfile
 import torch
 
 import tts_infer
-from tts_infer import buckets
-from tts_infer.buckets import Outcome, Task
+from tts_infer.batch import buckets
+from tts_infer.batch.buckets import Outcome, Task
 from tts_infer.config import MelConfig, VocoderConfig
-from tts_infer.model import Vocos
-from tts_infer.placement import make_placement
+from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.vocos import Vocos
 
 CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
 
@@ -97,11 +97,11 @@ def test_nothing_to_decode_is_no_error(vocoder: tts_infer.Vocoder) -> None:
 def test_engines_are_of_one_type(engine: str) -> None:
     if engine == "ray":
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'tts-infer[ray]'")
-        from tts_infer import ray_engine
+        from tts_infer.batch import ray as ray_engine
 
         chosen: buckets.Engine = ray_engine.run
     else:
-        from tts_infer import local_engine
+        from tts_infer.batch import local as local_engine
 
         chosen = local_engine.run
     assert list(chosen(tts_infer.load_vocoder(device="cpu"), [], "pcm16")) == []

@@ -20,8 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tts_infer
-from tts_infer.checkpoint import ASSETS, constants_of, load_model, read_weights, resolve
 from tts_infer.errors import CheckpointError, ConfigError, VocoderNotFoundError
+from tts_infer.vocoders.checkpoint import ASSETS, constants_of, load_model, read_weights, resolve
 
 EMBEDDED = ASSETS / "vocos-mini-24khz"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -19,8 +19,8 @@ import soundfile
 import torch
 
 import tts_infer
-from tts_infer import cli
-from tts_infer.cli import main
+from tts_infer.cli import main as cli
+from tts_infer.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "examples" / "english.wav"

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tts_infer.config import SpectralMethod
-from tts_infer.dft import InverseRealDFT, RealDFT, dft_basis
+from tts_infer.dsp.dft import InverseRealDFT, RealDFT, dft_basis
 
 METHODS = get_args(SpectralMethod)
 # quarters that meet in a point (multiples of 4) and between two, down to those without a point

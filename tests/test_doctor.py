@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer import doctor
-from tts_infer.audit import StageAudit
-from tts_infer.cli import main
-from tts_infer.doctor import _as_json
-from tts_infer.parity import StageCheck
+from tts_infer.cli.main import main
+from tts_infer.diagnose import doctor
+from tts_infer.diagnose.audit import StageAudit
+from tts_infer.diagnose.doctor import _as_json
+from tts_infer.runtime.selftest import StageCheck
 
 ROOT = Path(__file__).parent.parent
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import tts_infer
-from tts_infer.checkpoint import resolve
+from tts_infer.vocoders.checkpoint import resolve
 
 RATE = 24000
 

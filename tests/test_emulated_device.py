@@ -14,16 +14,16 @@ from torch import Tensor
 
 import tts_infer
 from tests.emulated_device import emulated
-from tts_infer.audit import shipped_tables
-from tts_infer.checkpoint import load_model, resolve
 from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
 from tts_infer.devices import exclusive
-from tts_infer.dft import dft_basis
-from tts_infer.model import Vocos
-from tts_infer.official import OfficialVocos
-from tts_infer.placement import make_placement
-from tts_infer.spectral import ISTFT
+from tts_infer.diagnose.audit import shipped_tables
+from tts_infer.dsp.dft import dft_basis
+from tts_infer.dsp.stft import ISTFT
+from tts_infer.engines.reference import OfficialVocos
+from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.vocos import Vocos
 
 RELEASES = list(shipped_tables())
 FRAMES = 21

@@ -12,9 +12,9 @@ import soundfile
 import torch
 
 import tts_infer
-from tests.test_candidates import echo
-from tts_infer.evaluate import find_audio
-from tts_infer.evaluation.candidates import Candidate
+from tests.test_systems import echo
+from tts_infer.evaluation.evaluate import find_audio
+from tts_infer.evaluation.systems import Candidate
 
 GAIN_DB = 6.0206
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tts_infer.evaluate import Evaluation, Row
-from tts_infer.evaluation.figures import colour_key, dot_pictures, file_table, in_digits, summary_table
+from tts_infer.evaluation.evaluate import Evaluation, Row
 from tts_infer.evaluation.intervals import Interval, mean_interval
 from tts_infer.evaluation.measures import MEASURES
+from tts_infer.report.figures import colour_key, dot_pictures, file_table, in_digits, summary_table
 
 PESQ, LEVEL = MEASURES[0], MEASURES[-1]
 

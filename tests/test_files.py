@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 
 import tts_infer
 from tests.emulated_device import emulated
-from tts_infer import files, timing
+from tts_infer import files
+from tts_infer.runtime import timing
 from tts_infer.vocoder import PIECE_FRAMES
 
 ROOT = Path(__file__).parent.parent

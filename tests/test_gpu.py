@@ -12,8 +12,8 @@ from torch import Tensor
 import tts_infer
 from tts_infer.config import DTypeName
 from tts_infer.devices import dtype_refusal
-from tts_infer.graphs import problem
-from tts_infer.parity import Method, Stage, StageTrial
+from tts_infer.engines.cuda_graphs import problem
+from tts_infer.runtime.selftest import Method, Stage, StageTrial
 from tts_infer.vocoder import Vocoder
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from tts_infer.config import MelConfig
-from tts_infer.incremental import FrameQueue, ISTFTStream, RefinementStream
-from tts_infer.refine import Refinement
-from tts_infer.spectral import ISTFT
+from tts_infer.dsp.refine import Refinement
+from tts_infer.dsp.stft import ISTFT
+from tts_infer.runtime.incremental import FrameQueue, ISTFTStream, RefinementStream
 
 
 def test_rows_of_pieces_join_to_the_rows_of_the_whole() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tts_infer.batch.journal import Entry, Journal
 from tts_infer.errors import FileError, InputError
-from tts_infer.journal import Entry, Journal
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +48,7 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from tts_infer.journal import Journal
+from tts_infer.batch.journal import Journal
 with Journal(Path(sys.argv[1]), {}):
     print("held", flush=True)
     time.sleep(60)

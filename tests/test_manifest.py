@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tts_infer.batch.manifest import list_items
 from tts_infer.errors import FileError, InputError
-from tts_infer.manifest import list_items
 
 
 @pytest.fixture

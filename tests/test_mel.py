@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from tts_infer.audio import read_audio
 from tts_infer.config import MelConfig, SpectralMethod
+from tts_infer.dsp.mel import LogMel, hz_to_mel, mel_filterbank, mel_to_hz
 from tts_infer.errors import ConfigError, InputError
-from tts_infer.mel import LogMel, hz_to_mel, mel_filterbank, mel_to_hz
+from tts_infer.io.audio import read_audio
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 VOCOS = MelConfig()

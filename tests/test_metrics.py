@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from tts_infer import InputError, MelConfig, MissingPackageError, log_mel_error_db, resample
-from tts_infer.audio import AudioClip
 from tts_infer.evaluation import metrics
+from tts_infer.io.audio import AudioClip
 
 Samples = NDArray[np.float32]
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_compared() -> None:
 
 
 def test_the_old_name_of_the_log_mel_error() -> None:
-    from tts_infer.evaluate import log_mel_error_db as old
+    from tts_infer.evaluation.evaluate import log_mel_error_db as old
 
     assert old is log_mel_error_db
 

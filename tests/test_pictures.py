@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from tts_infer.config import MelConfig
-from tts_infer.mel import LogMel
-from tts_infer.pictures import DIVERGING, MAGMA, MAX_COLUMNS, mel_pictures, stage_table, stage_waterfall
-from tts_infer.timing import StageRecord
+from tts_infer.dsp.mel import LogMel
+from tts_infer.report.pictures import DIVERGING, MAGMA, MAX_COLUMNS, mel_pictures, stage_table, stage_waterfall
+from tts_infer.runtime.timing import StageRecord
 
 CONFIG = MelConfig()
 STAGES: list[StageRecord] = [

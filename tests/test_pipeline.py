@@ -7,9 +7,9 @@ import torch
 
 from tests.test_vocoder import small_vocoder
 from tts_infer.errors import PlacementError
-from tts_infer.pipeline import DecodeState, Pipeline
-from tts_infer.placement import make_placement
-from tts_infer.timing import StageTimer
+from tts_infer.runtime.pipeline import DecodeState, Pipeline
+from tts_infer.runtime.placement import make_placement
+from tts_infer.runtime.timing import StageTimer
 
 MEL = torch.randn(2, 40, 30, generator=torch.Generator().manual_seed(0))
 

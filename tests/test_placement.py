@@ -12,8 +12,8 @@ import pytest
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU, available_devices
 from tts_infer.errors import ConfigError, PlacementError
-from tts_infer.parity import STAGES
-from tts_infer.placement import Placement, _choose, _wish, forget_checks, make_placement, named_placements
+from tts_infer.runtime.placement import Placement, _choose, _wish, forget_checks, make_placement, named_placements
+from tts_infer.runtime.selftest import STAGES
 
 no_accelerator = pytest.mark.skipif(len(available_devices()) > 1, reason="this machine has an accelerator")
 

@@ -12,10 +12,10 @@ import tts_infer
 from tests.test_streaming import SPLITS, cut
 from tests.test_vocoder import small_vocoder
 from tts_infer.config import MelConfig
+from tts_infer.dsp.mel import LogMel, mel_filterbank
+from tts_infer.dsp.refine import Refinement, Spectrum
+from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import InputError
-from tts_infer.mel import LogMel, mel_filterbank
-from tts_infer.refine import Refinement, Spectrum
-from tts_infer.spectral import ISTFT, STFT
 
 PASSES = 4
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from tts_infer.relative_error import relative_error
+from tts_infer.engines.relative_error import relative_error
 
 
 def test_nan_is_a_mistake_wherever_it_is() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU
-from tts_infer.timing import StageTimer
+from tts_infer.runtime.timing import StageTimer
 
 
 def test_stages_and_transfers_in_order() -> None:

@@ -18,9 +18,9 @@ import tts_infer
 from tts_infer.config import BackboneConfig, HeadConfig, MelConfig, VocoderConfig
 from tts_infer.devices import CPU, dtype_refusal
 from tts_infer.errors import InputError, InputTypeError, PlacementError
-from tts_infer.model import Vocos
-from tts_infer.placement import make_placement
+from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.vocos import Vocos
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,10 +9,10 @@ from safetensors.torch import save
 
 from training.discriminators import Discriminators
 from training.generator import Generator
-from tts_infer.audio_writer import whole_file
-from tts_infer.checkpoint import CONFIG_FILE, WEIGHT_FILES, constants_of
 from tts_infer.config import VocoderConfig
-from tts_infer.model import Vocos
+from tts_infer.io.writer import whole_file
+from tts_infer.vocoders.checkpoint import CONFIG_FILE, WEIGHT_FILES, constants_of
+from tts_infer.vocoders.vocos import Vocos
 
 
 def export(generator: Generator, config: VocoderConfig, directory: Path) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig
-from tts_infer.mel import mel_filterbank
+from tts_infer.dsp.mel import mel_filterbank
 
 # (n_fft, hop, mel bins). The vocoder's own convention is the second; its hop in samples and bins come with the config.
 RESOLUTIONS = ((2048, 512, 128), (1024, 256, 100), (512, 128, 64), (256, 64, 32))

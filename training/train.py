@@ -38,8 +38,8 @@ from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss
 from training.plot import plot
 from training.prepare import prepare
 from training.recipe import Recipe, read_recipe
-from tts_infer.checkpoint import load_model, read_weights, resolve
 from tts_infer.errors import InputError, TTSInferError
+from tts_infer.vocoders.checkpoint import load_model, read_weights, resolve
 
 
 class Trainer:

@@ -4,15 +4,15 @@ vocoder = tts_infer.load_vocoder()
 audio = vocoder.decode(mel)
 """
 
-import tts_infer.doctor as doctor
-import tts_infer.evaluation.evaluate_command as evaluate_command
-import tts_infer.pictures as pictures
-from tts_infer.audio import AudioClip, read_audio, resample, to_int16
-from tts_infer.audio_writer import SampleFormat, check_writable, write_audio
-from tts_infer.batch import BatchReport, EngineName, synthesize_batch
-from tts_infer.checkpoint import DEFAULT_VOCODER
+import tts_infer.cli.evaluate as evaluate_command
+import tts_infer.diagnose.doctor as doctor
+import tts_infer.report.pictures as pictures
+from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
+from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
 from tts_infer.devices import available_devices, exclusive
+from tts_infer.dsp.mel import LogMel, log_mel_error_db
+from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import (
     CheckpointError,
     ConfigError,
@@ -24,19 +24,25 @@ from tts_infer.errors import (
     TTSInferError,
     VocoderNotFoundError,
 )
-from tts_infer.evaluate import Evaluation, evaluate
-from tts_infer.evaluation.candidates import Candidate, candidates_of
-from tts_infer.evaluation.metrics import log_mel_error_db
-from tts_infer.evaluation.report import write_report
+from tts_infer.evaluation.evaluate import Evaluation, evaluate
+from tts_infer.evaluation.systems import Candidate, candidates_of
 from tts_infer.files import FileSynthesis, synthesize_file
-from tts_infer.inputs import FEATURE_SUFFIXES, read_features, read_mel
-from tts_infer.manifest import Container
-from tts_infer.mel import LogMel
-from tts_infer.parity import STAGES, StageCheck
-from tts_infer.placement import MethodChoice, Placement, StagePlacement, forget_checks, make_placement, named_placements
-from tts_infer.spectral import ISTFT, STFT
+from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
+from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
+from tts_infer.io.writer import SampleFormat, check_writable, write_audio
+from tts_infer.report.page import write_report
+from tts_infer.runtime.placement import (
+    MethodChoice,
+    Placement,
+    StagePlacement,
+    forget_checks,
+    make_placement,
+    named_placements,
+)
+from tts_infer.runtime.selftest import STAGES, StageCheck
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
+from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [
     "DEFAULT_VOCODER",

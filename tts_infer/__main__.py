@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from tts_infer.cli import main as run
+from tts_infer.cli.main import main as run
 
 
 def main() -> int:

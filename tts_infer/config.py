@@ -132,7 +132,7 @@ class KnownVocoder:
     mel: MelConfig
     repo_id: str | None = None
     revision: str | None = None
-    refine: int = 0  # passes of refinement that suit it, see `tts_infer.refine`
+    refine: int = 0  # passes of refinement that suit it, see `tts_infer.dsp.refine`
 
     def __post_init__(self) -> None:
         if (self.source == "hub") != (self.repo_id is not None):

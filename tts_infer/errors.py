@@ -1,19 +1,50 @@
-"""Errors of the package. Each is also the builtin it specialises, so `except ValueError` keeps working.
+"""Errors of the package. Each is also the builtin that it specialises, so `except ValueError` keeps working.
 
-The text of every error is one line: what was got, what is allowed, what to do.
+The text of every error is one line: what was got, what is allowed, what to do. Every error has a code and the values in
+its text, so that a translation hangs on the code and not on the sentence:
+
+    raise InputError("mel is empty: shape {shape}", code="mel-empty", shape=shape)
 """
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="TTSInferError")
+
 
 def first_sentence(error: BaseException) -> str:
-    """What another library's error begins with, or its kind; the rest may be pages of dispatcher tables."""
+    """The first sentence of another library's error, or its type; the rest may be pages of dispatcher tables."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
 
 
 class TTSInferError(Exception):
-    """Base of everything this package raises on a user's mistake."""
+    """Base of everything that this package raises on a user's mistake.
+
+    Args:
+        text: the sentence; with a code, a format string for `fields`.
+        code: the name of the sentence, the same in every language.
+        where: the file or item that the sentence is about; the message begins with it.
+        fields: the values in the sentence.
+    """
+
+    def __init__(self, text: str, *, code: str = "", where: str = "", **fields: Any) -> None:
+        self.text, self.code, self.where, self.fields = text, code, where, fields
+        said = text.format(**fields) if code else text
+        super().__init__(f"{where}: {said}" if where else said)
+
+    def within(self: E, where: object) -> E:
+        """The same error about a part of something: the message begins with the name of that."""
+        path = f"{where}: {self.where}" if self.where else str(where)
+        return type(self)(self.text, code=self.code, where=path, **self.fields)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remade, (type(self), self.text, self.code, self.where, self.fields)
+
+
+def _remade(kind: type[E], text: str, code: str, where: str, fields: dict[str, Any]) -> E:
+    return kind(text, code=code, where=where, **fields)
 
 
 class ConfigError(TTSInferError, ValueError):
@@ -37,11 +68,11 @@ class InputTypeError(TTSInferError, TypeError):
 
 
 class FileError(TTSInferError, OSError):
-    """A file that cannot be read as, or written as, what its user asked for."""
+    """A file that cannot be read or written."""
 
 
 class PlacementError(TTSInferError, ValueError):
-    """A device, method or dtype that is unknown or cannot be used here."""
+    """A device, engine, method or dtype that is unknown or cannot be used here."""
 
 
 class MissingPackageError(TTSInferError, ImportError):

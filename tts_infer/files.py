@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.audio import read_audio, read_blocks, seconds_of
-from tts_infer.audio_writer import AudioWriter, SampleFormat, audio_writer, check_writable
 from tts_infer.config import MelConfig
 from tts_infer.devices import exclusive
+from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import FileError, InputError
-from tts_infer.evaluation.metrics import log_mel_error_db
-from tts_infer.inputs import FEATURE_SUFFIXES, naming, open_features, require_mel_shape
-from tts_infer.timing import StageRecord
+from tts_infer.io.audio import read_audio, read_blocks, seconds_of
+from tts_infer.io.features import FEATURE_SUFFIXES, naming, open_features, require_mel_shape
+from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer, check_writable
+from tts_infer.runtime.timing import StageRecord
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
 # Frames that are read at once, of what is long. More brings no speed here and costs memory.

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from tts_infer.devices import CPU, exclusive
 from tts_infer.errors import InputError
-from tts_infer.inputs import as_audio, as_features
-from tts_infer.pipeline import DecodeState, Pipeline
-from tts_infer.timing import StageRecord, StageTimer, add_up
+from tts_infer.io.features import as_audio, as_features
+from tts_infer.runtime.pipeline import DecodeState, Pipeline
+from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 
 Lookahead = int | Literal["full"]
 

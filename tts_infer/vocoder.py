@@ -13,16 +13,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.checkpoint import DEFAULT_VOCODER, load_model, resolve
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.devices import CPU, exclusive
 from tts_infer.errors import InputError
-from tts_infer.inputs import as_audio, as_features, as_ragged
-from tts_infer.model import ISTFTHead, Vocos, VocosBackbone
-from tts_infer.pipeline import DecodeState, Pipeline
-from tts_infer.placement import MethodChoice, Placement, PlacementSpec, make_placement
+from tts_infer.io.features import as_audio, as_features, as_ragged
+from tts_infer.runtime.pipeline import DecodeState, Pipeline
+from tts_infer.runtime.placement import MethodChoice, Placement, PlacementSpec, make_placement
+from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
-from tts_infer.timing import StageRecord, StageTimer, add_up
+from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
+from tts_infer.vocoders.vocos import ISTFTHead, Vocos, VocosBackbone
 
 Features = Tensor | NDArray[Any]
 Waveform = Tensor | NDArray[Any]
@@ -320,7 +320,7 @@ def load_vocoder(
         name: a name in `configs/vocoders` (the default one is part of the package), a local directory with
             `config.yaml` and weights, or a Hub id such as "charactr/vocos-mel-24khz".
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
-        placement: devices of single stages, see `tts_infer.placement`; stages it does not name go to `device`.
+        placement: devices of single stages, see `tts_infer.runtime.placement`; stages it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in backbone and head.
         refine: passes of refinement that a decode makes unless it says otherwise; None: what `configs/vocoders` says

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
+from tts_infer.dsp.mel import mel_filterbank
+from tts_infer.dsp.stft import STFT
 from tts_infer.evaluation.metrics import require
-from tts_infer.mel import mel_filterbank
-from tts_infer.spectral import STFT
 
 ITERATIONS = 60
 

@@ -10,14 +10,13 @@ from typing import Literal
 
 from torch import Tensor
 
-from tts_infer.audio import AudioClip, resample
 from tts_infer.config import MelConfig
+from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import InputError, MissingPackageError
 from tts_infer.evaluation.metrics import (
     PERCEPTUAL_RATE,
     Samples,
     level_difference_db,
-    log_mel_error_db,
     mel_cepstral_distortion_db,
     mr_stft_db,
     pesq_wb,
@@ -26,6 +25,7 @@ from tts_infer.evaluation.metrics import (
     stoi,
 )
 from tts_infer.evaluation.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
+from tts_infer.io.audio import AudioClip, resample
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from types import ModuleType
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.errors import InputError, MissingPackageError
-from tts_infer.mel import LogMel
+from tts_infer.dsp.mel import LogMel
+from tts_infer.errors import MissingPackageError
 
 Samples = NDArray[np.float32]
 
@@ -47,24 +46,6 @@ def require(package: str) -> ModuleType:
     except (ImportError, OSError) as error:
         name = package.partition(".")[0]
         raise MissingPackageError(f"needs {name} ({error}); pip install 'tts-infer[evaluate]'") from None
-
-
-def log_mel_error_db(reference: Tensor, output: Tensor, config: MelConfig | None = None) -> float:
-    """Mean absolute difference of two log-mel spectrograms, in dB, over the frames that both have.
-
-    Args:
-        reference, output: log-mels of one convention. The output of a copy is up to one frame shorter than its input.
-        config: that convention, whose power says how many dB a unit of log-mel is; None: magnitudes.
-
-    Shape: (B, n_mels, L) and (B, n_mels, L') -> a number
-    Raises:
-        InputError: other axes differ, or there is no common frame.
-    """
-    frames = min(reference.shape[-1], output.shape[-1])
-    if reference.shape[:-1] != output.shape[:-1] or frames == 0:
-        raise InputError(f"cannot compare log-mels of shape {tuple(reference.shape)} and {tuple(output.shape)}")
-    difference = reference[..., :frames] - output[..., :frames].to(reference.device)
-    return float(difference.abs().mean()) * (config or MelConfig()).db_per_unit
 
 
 def mr_stft_db(reference: Samples, output: Samples) -> float:

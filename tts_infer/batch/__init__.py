@@ -1,0 +1,1 @@
+"""Many files: what there is to do, what is done, and who does it."""

@@ -1,0 +1,1 @@
+"""What this machine has, and what an Apple GPU would make of the stages."""

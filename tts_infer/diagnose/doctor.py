@@ -1,0 +1,240 @@
+"""What this machine has, what runs where on it and why, and what an Apple GPU would make of the stages."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from typing import Any, get_args
+
+import torch
+
+from tts_infer.config import KnownVocoder, known_vocoders
+from tts_infer.devices import CPU, DTYPES, available_devices, dtype_refusal, exclusive, resolve_device
+from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
+from tts_infer.engines.cuda_graphs import problem as graph_problem
+from tts_infer.engines.onednn import problem as packed_problem
+from tts_infer.runtime.placement import MethodChoice, Placement
+from tts_infer.runtime.selftest import STAGES, Method, Stage, StageCheck, StageTrial
+from tts_infer.vocoders.checkpoint import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, load_model, resolve
+
+FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `doctor`."""
+    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
+    parser.add_argument("--audit", choices=["mps"], help="judge every operator of the stages for Apple GPUs instead")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report that was asked for.
+
+    Returns:
+        0; of an audit, 1 if what accelerators run by default is not clean in every release.
+    """
+    if args.audit:
+        rows = audit_stages()
+        clean = all(row.clean for row in rows if row.path.startswith("matmul"))
+        print(json.dumps({"clean": clean, "stages": [asdict(r) for r in rows]}) if args.json else audit_text(rows))
+        return 0 if clean else 1
+    report = examine(args.device)
+    print(json.dumps(report) if args.json else report_text(report))
+    return 0
+
+
+def examine(device: str = "auto") -> dict[str, Any]:
+    """Everything that `doctor` reports, as JSON takes it.
+
+    Raises:
+        PlacementError: no such device here.
+    """
+    resolve_device(device)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        placement = Placement.auto(device)
+    checks = [_as_json(trial.check()) for trial in _trials()]
+    report: dict[str, Any] = {
+        "versions": _versions(),
+        "devices": {name: _dtypes(torch.device(name)) for name in available_devices()},
+        "graphs": {name: graph_problem(resolve_device(name)) or "right" for name in available_devices()[1:]},
+        "placement": {stage: _placed(placement, stage) for stage in STAGES},
+        "checks": checks,
+        "vocoders": {name: _where(known) for name, known in known_vocoders().items()},
+        "fallback": fallback_report(os.environ),
+    }
+    report["advice"] = [str(warning.message) for warning in caught] + _advice(report)
+    return report
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    for package in ("tts-infer", "torch", "numpy", "gradio", "huggingface_hub"):
+        try:
+            versions[package] = torch.__version__ if package == "torch" else version(package)
+        except PackageNotFoundError:
+            versions[package] = "source tree" if package == "tts-infer" else "not installed"
+    import soundfile
+
+    return {**versions, "libsndfile": soundfile.__libsndfile_version__}
+
+
+def _dtypes(device: torch.device) -> dict[str, str]:
+    """Per dtype "fast", or why not."""
+    return {name: dtype_refusal(device, name) or "fast" for name in DTYPES}
+
+
+def _placed(placement: Placement, stage: Stage) -> dict[str, Any]:
+    place = placement[stage]
+    return {"device": str(place.device), "method": place.method, "reason": place.reason}
+
+
+def _trials() -> list[StageTrial]:
+    """Every stage by every method on every device."""
+    spectral: tuple[Method, ...] = tuple(m for m in get_args(MethodChoice) if m != "auto")
+
+    def methods(stage: Stage, device: torch.device) -> tuple[Method, ...]:
+        if stage in ("mel", "istft"):
+            return spectral
+        if device == CPU:
+            return ("torch", "packed") if packed_problem("float32") is None else ("torch",)
+        return ("torch", "graph") if graph_problem(device) is None else ("torch",)
+
+    devices = [resolve_device(name) for name in available_devices()]
+    return [StageTrial(stage, d, method) for stage in STAGES for d in devices for method in methods(stage, d)]
+
+
+def _as_json(check: StageCheck) -> dict[str, Any]:
+    finite = {name: x if math.isfinite(x) else None for name, x in (("error", check.error), ("ms", check.ms))}
+    about = {"stage": check.stage, "device": str(check.device), "method": check.method, "right": check.right}
+    return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
+
+
+def _where(known: KnownVocoder) -> str:
+    """ "embedded", "cached" or "not cached"; nothing is fetched."""
+    if known.repo_id is None:
+        return "embedded"
+    from huggingface_hub import try_to_load_from_cache
+
+    def cached(filename: str) -> bool:
+        return isinstance(try_to_load_from_cache(str(known.repo_id), filename, revision=known.revision), str)
+
+    return "cached" if cached(CONFIG_FILE) and any(map(cached, WEIGHT_FILES)) else "not cached"
+
+
+def fallback_report(environment: Mapping[str, str]) -> str:
+    """Whether torch's own CPU fallback for MPS is asked for, and whether it took effect.
+
+    torch reads the variable when it starts; set later, or misspelt, it does nothing. An operator that no release has
+    on MPS tells.
+    """
+    misspelt = [name for name in environment if name.endswith("_MPS_FALLBACK") and name != FALLBACK]
+    hint = f"; {', '.join(misspelt)} is misspelt, and ignored" if misspelt else ""
+    if FALLBACK not in environment:
+        return "not set" + hint
+    said = f"set to {environment[FALLBACK]!r}{hint}"
+    if not any(name.startswith("mps") for name in available_devices()):
+        return f"{said}; no effect, since this machine has no MPS device"
+    device = resolve_device("mps")
+    try:
+        with exclusive(device), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces the fallback
+            torch.geqrf(torch.eye(2, device=device))
+    except NotImplementedError:
+        return f"{said}; not in effect: it must be 1 before Python starts"
+    return f"{said}; in effect"
+
+
+def _advice(report: dict[str, Any]) -> list[str]:
+    advice = []
+    if len(report["devices"]) == 1:
+        advice.append("no accelerator here: everything runs on the CPU")
+    if report["devices"]["cpu"]["bfloat16"] == "fast" and len(report["devices"]) == 1:
+        advice.append("this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact")
+    wrong = [c for c in report["checks"] if not c["right"]]
+    advice += [f"{c['stage']} by {c['method']} is wrong on {c['device']}: update torch and the system" for c in wrong]
+    if FALLBACK in os.environ or "misspelt" in report["fallback"]:
+        advice.append(f"nothing here needs {FALLBACK}; leave it unset, so that slow fallbacks show")
+    missing = [name for name, where in report["vocoders"].items() if where == "not cached"]
+    if missing:
+        advice.append(f"not in the Hub cache, so a first use downloads: {', '.join(missing)}")
+    return advice
+
+
+def report_text(report: dict[str, Any]) -> str:
+    """The report as a page of text."""
+    lines = [", ".join(f"{name} {value}" for name, value in report["versions"].items())]
+    for device, dtypes in report["devices"].items():
+        lines.append(f"{device}: " + ", ".join(f"{name} {said}" for name, said in dtypes.items()))
+    lines += [f"{device}: graphs for short inputs: {said}" for device, said in report["graphs"].items()]
+    lines += ["", f"{'stage':<10}{'device':<10}{'method':<10}why"]
+    for stage, place in report["placement"].items():
+        lines.append(f"{stage:<10}{place['device']:<10}{place['method']:<10}{place['reason']}")
+    lines += [
+        "",
+        f"{'check':<10}{'device':<10}{'method':<10}{'ms':>8}{'error':>10}{'allowed':>10}   half a second of audio",
+    ]
+    for c in report["checks"]:
+        lines.append(f"{c['stage']:<10}{c['device']:<10}{c['method']:<10}" + _figures(c))
+    lines += ["", *(f"{name}: {where}" for name, where in report["vocoders"].items())]
+    lines += ["", f"{FALLBACK}: {report['fallback']}", *(f"- {line}" for line in report["advice"])]
+    return "\n".join(lines)
+
+
+def _figures(check: dict[str, Any]) -> str:
+    if check["failure"]:
+        return f"fails: {check['failure']}"
+    return f"{check['ms']:>8.2f}{check['error']:>10.1e}{check['tolerance']:>10.0e}"
+
+
+def audit_stages() -> list[StageAudit]:
+    """Audit the embedded vocoder, and the official package with its weights where that is installed."""
+    model = load_model(resolve(DEFAULT_VOCODER))
+    paths = our_paths(model)
+    try:
+        paths["official vocos"] = official_path(model)
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
+    samples = 60 * model.config.mel.hop_length
+    n = torch.arange(2 * samples, device=CPU)
+    audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
+    return audit(paths, audio, [*shipped_tables().values(), installed_table()])
+
+
+def audit_text(rows: Sequence[StageAudit]) -> str:
+    """A line for each stage and each run of releases in which it fares alike, with the names of what is wrong."""
+    lines = [
+        f"{'path':<22}{'stage':<10}{'torch':<32}{'operators':>9}{'missing':>9}{'complex':>9}{'float64':>9}{'syncs':>7}"
+    ]
+
+    def faults(row: StageAudit) -> tuple[tuple[str, ...], ...]:
+        return row.operators, row.missing, row.complex, row.float64, row.syncs
+
+    stages = dict.fromkeys((row.path, row.stage) for row in rows)
+    for path, stage in stages:
+        for counts, group in groupby((r for r in rows if (r.path, r.stage) == (path, stage)), key=faults):
+            n = [len(names) for names in counts]
+            span = _span([row.release for row in group])
+            lines.append(f"{path:<22}{stage:<10}{span:<32}{n[0]:>9}{n[1]:>9}{n[2]:>9}{n[3]:>9}{n[4]:>7}")
+            for what, names in zip(("missing", "complex", "float64", "syncs"), counts[1:], strict=True):
+                lines += [f"{'':<32}{what}: {', '.join(names)}"] if names else []
+    clean = all(row.clean for row in rows if row.path.startswith("matmul"))
+    return "\n".join([*lines, f"default path (matmul): {'clean in every release' if clean else 'NOT clean'}"])
+
+
+def _span(releases: Sequence[str]) -> str:
+    """ "2.4.1 to 2.15.0, 2.13.0 here" for successive releases, the installed one last."""
+    shipped = [release for release in releases if release in shipped_tables()]
+    here = [f"{torch.__version__} here"] if len(shipped) < len(releases) else []
+    ends = shipped[:1] + shipped[-1:] if len(shipped) > 1 else shipped
+    return ", ".join(([" to ".join(ends)] if ends else []) + here)

@@ -1,0 +1,1 @@
+"""Signal processing from operators that every device has: transforms, mels, filterbanks, refinement."""

@@ -1,0 +1,321 @@
+"""Short-time Fourier transforms from operators that every device has: matmul, pad, add, reshape.
+
+Analysis of frame l:    X[k, l] = sum_n w[n] x[l hop + n] exp(-2 pi i k n / n_fft)
+Synthesis:              y[t]    = sum_l w[t - l hop] x_l[t - l hop]  /  sum_l w[t - l hop]^2
+
+The sums over n and k are those of `dft.py`: real matrix products or FFTs. Frames are cut, and added up again, as
+shifted blocks of `hop` samples: no fold, no unfold, no scatter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tts_infer.config import Padding, SpectralMethod
+from tts_infer.dsp.buffers import keep_constant
+from tts_infer.dsp.dft import InverseRealDFT, RealDFT
+from tts_infer.dsp.tiles import blocks
+from tts_infer.errors import ConfigError, InputError
+
+# Below this the window envelope counts as zero: the threshold of torch.istft.
+ENVELOPE_FLOOR = 1e-11
+
+
+def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
+    """Periodic Hann window of `win_length`, centred in `n_fft` zeros.
+
+    Shape: (n_fft,)
+    Source: torch.hann_window and the centring of torch.stft, for window and win_length < n_fft.
+    """
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    left = (n_fft - win_length) // 2
+    return np.pad(window, (left, n_fft - win_length - left))
+
+
+def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
+    """Mirror both ends without repeating the edge sample, as often as a short signal needs.
+
+    Args:
+        x: signal with at least one sample.
+        left, right: samples to add.
+
+    Shape: (B, T) -> (B, left + T + right)
+    Source: numpy.pad(mode="reflect"); torch's own refuses to pad by more than T - 1.
+    """
+    while left or right:
+        step = x.shape[-1] - 1
+        if step == 0:
+            return F.pad(x, (left, right), mode="replicate")
+        now = min(left, step), min(right, step)
+        x = F.pad(x, now, mode="reflect")
+        left, right = left - now[0], right - now[1]
+    return x
+
+
+def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Cut a signal into overlapping frames, as shifted blocks of `hop_length`.
+
+    Shape: (B, T) -> (B, L, n_fft), L = (T - n_fft) // hop_length + 1
+    """
+    overlap = -(-n_fft // hop_length)
+    length = (x.shape[-1] - n_fft) // hop_length + 1
+    samples = (length + overlap - 1) * hop_length
+    # when hop_length does not divide n_fft, the last block reaches beyond the signal (cut off again below) or short
+    # of it (samples that no frame uses)
+    x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
+    blocks = x.reshape(x.shape[0], -1, hop_length)
+    return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
+
+
+def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
+    """Add windowed frames to a signal, in place: the adjoint of `frame`, and of a product with the window.
+
+    To every row the earliest frame comes first, so what is added in several steps has the same bits.
+
+    Shape: (B, L + R - 1, hop_length), rows of consecutive samples, to which (B, L, n_fft) times (n_fft,) are added;
+        R = ceil(n_fft / hop_length)
+    """
+    batch, length, n_fft = frames.shape
+    hop_length, overlap = rows.shape[2], rows.shape[1] - length + 1
+    if missing := overlap * hop_length - n_fft:
+        frames, window = F.pad(frames, (0, missing)), F.pad(window, (0, missing))
+    blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
+    for k in reversed(range(overlap)):
+        rows[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
+
+
+class _Spectral(nn.Module):
+    """What STFT and ISTFT share: sizes, window and the samples that padding adds."""
+
+    window: Tensor
+
+    def __init__(
+        self, n_fft: int, hop_length: int, win_length: int | None, padding: Padding, method: SpectralMethod
+    ) -> None:
+        super().__init__()
+        win_length = n_fft if win_length is None else win_length
+        if n_fft < 2 or n_fft % 2:
+            raise ConfigError(f"n_fft is {n_fft}; it must be even and at least 2")
+        if not 0 < win_length <= n_fft:
+            raise ConfigError(f"win_length is {win_length}; it must be between 1 and n_fft = {n_fft}")
+        if not 0 < hop_length <= n_fft:
+            raise ConfigError(f"hop_length is {hop_length}; it must be between 1 and n_fft = {n_fft}")
+        if padding not in ("center", "same"):
+            raise ConfigError(f"padding is {padding!r}; allowed: 'center', 'same'")
+        if method not in ("matmul", "fft"):
+            raise ConfigError(f"method is {method!r}; allowed: 'matmul', 'fft'")
+        self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
+        self.padding, self.method = padding, method
+        keep_constant(self, "window", hann_window(win_length, n_fft))
+
+    @property
+    def pad(self) -> tuple[int, int]:
+        """Samples that padding adds before and after the signal, and that the inverse trims."""
+        if self.padding == "center":
+            return self.n_fft // 2, self.n_fft // 2
+        left = (self.n_fft - self.hop_length) // 2
+        return left, self.n_fft - self.hop_length - left
+
+    def extra_repr(self) -> str:
+        return f"{self.n_fft}, {self.hop_length}, {self.win_length}, padding={self.padding!r}, method={self.method!r}"
+
+
+class STFT(_Spectral):
+    """Short-time Fourier transform with reflect padding.
+
+    Args:
+        n_fft: size of the transform, even.
+        hop_length: samples between frames, at most n_fft.
+        win_length: Hann window, centred in n_fft; None: n_fft.
+        padding: "center" adds n_fft / 2 samples on each side, "same" (n_fft - hop_length) / 2.
+        method: "matmul" (real numbers only) or "fft".
+
+    Shape:
+        (B, T) -> real, imag of (B, N, L), N = n_fft // 2 + 1;
+        L = T // hop_length + 1 for "center", T // hop_length for "same".
+
+    Raises:
+        ConfigError: sizes that do not fit each other, at construction.
+        InputError: T is 0, or too short for one frame ("same" needs hop_length samples).
+
+    Source: torch.stft (center=True, pad_mode="reflect"); "same" is the convention of HiFi-GAN's meldataset.py.
+    """
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        padding: Padding = "center",
+        method: SpectralMethod = "matmul",
+    ) -> None:
+        super().__init__(n_fft, hop_length, win_length, padding, method)
+        self.dft = RealDFT(n_fft, method)
+
+    def n_frames(self, samples: int) -> int:
+        """Frames that `samples` give."""
+        return samples // self.hop_length + (1 if self.padding == "center" else 0)
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        return self.transform(self.padded(audio))
+
+    def padded(self, audio: Tensor) -> Tensor:
+        """The signal that frames are cut from: frame l begins at sample l * hop_length of it."""
+        needed = 1 if self.padding == "center" else self.hop_length
+        if audio.shape[-1] < needed:
+            raise InputError(f"audio has {audio.shape[-1]} samples; at least {needed} are needed for one frame")
+        return reflect_pad(audio, *self.pad)
+
+    def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
+        """The transform of a signal, or of a part of one, that is already padded."""
+        if self.method == "matmul":
+            frames = frame(padded, self.n_fft, self.hop_length)
+        else:  # where FFTs are good so is unfold, a view that the product with the window turns into frames
+            frames = padded.unfold(-1, self.n_fft, self.hop_length)
+        real, imag = self.dft(frames * self.window)
+        return real.transpose(1, 2), imag.transpose(1, 2)
+
+
+class ISTFT(_Spectral):
+    """Inverse short-time Fourier transform, normalised by the exact window envelope of its length.
+
+    Args:
+        n_fft, hop_length, win_length, padding, method: as for `STFT`.
+
+    Shape:
+        real, imag of (B, N, L) -> (B, T);
+        T = (L - 1) * hop_length for "center" (one frame gives no samples), L * hop_length for "same".
+
+    Raises:
+        ConfigError: the window envelope vanishes somewhere for these sizes, so there is no inverse; at construction.
+
+    Source: torch.istft for "center"; vocos/spectral_ops.py ISTFT for "same". Both check the envelope at every call,
+        which makes the host wait for the device; the envelope of more frames is nowhere smaller than that of the
+        fewest, so one check at construction is enough.
+    """
+
+    envelope: Tensor  # of R frames
+
+    def __init__(
+        self,
+        n_fft: int,
+        hop_length: int,
+        win_length: int | None = None,
+        padding: Padding = "center",
+        method: SpectralMethod = "matmul",
+    ) -> None:
+        super().__init__(n_fft, hop_length, win_length, padding, method)
+        self.inverse_dft = InverseRealDFT(n_fft, method)
+        keep_constant(self, "envelope", self._envelope(self.overlap).numpy())
+        self._require_invertible()
+
+    def n_samples(self, frames: int) -> int:
+        """Samples that `frames` give."""
+        return max(0, frames - 1) * self.hop_length if self.padding == "center" else frames * self.hop_length
+
+    @property
+    def overlap(self) -> int:
+        """R: how many frames reach into a row of hop_length samples."""
+        return -(-self.n_fft // self.hop_length)
+
+    def forward(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Invert whole signals; with `valid`, of several lengths in one batch.
+
+        Args:
+            real, imag: spectrum.
+            valid: 1.0 where a frame belongs to its item, 0.0 where it is padding. Samples that only padding reaches
+                are 0.
+
+        Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
+        """
+        rows, left = self.rows(real, imag, valid), self.pad[0]
+        return rows.reshape(rows.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
+
+    def rows(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The signal with the samples that padding added, in rows of hop_length: frame l begins with row l.
+
+        Shape: as `forward` -> (B, L + R - 1, hop_length)
+        """
+        rows = self.signal(real, imag, valid)
+        if valid is None:
+            return self.normalise(rows, 0, real.shape[2])
+        rows /= self._added(self.window * valid).clamp_min(ENVELOPE_FLOOR)
+        return rows
+
+    def signal(self, real: Tensor, imag: Tensor, valid: Tensor | None = None, begun: Tensor | None = None) -> Tensor:
+        """The rows, not yet normalised.
+
+        Args:
+            real, imag, valid: as for `forward`.
+            begun: what earlier frames have added to the first rows.
+
+        Shape: as `rows`, L >= 0, begun of (B, R - 1, hop_length)
+        """
+        batch, _, length = real.shape
+        rows = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
+        if begun is not None:
+            rows[:, : begun.shape[1]] = begun
+        if length == 0:  # an FFT of no frames is an error
+            return rows
+        cut = blocks(length, batch, real.device)
+        for block in cut:
+            frames = self.inverse_dft(real[..., block].transpose(1, 2), imag[..., block].transpose(1, 2))
+            if valid is not None:
+                frames.mul_(valid[:, block])
+            # other readers of a trace lose what is written to views of views
+            part = rows if len(cut) == 1 else rows[:, block.start : block.stop + self.overlap - 1]
+            overlap_add(part, frames, self.window)
+        return rows
+
+    def _added(self, frames: Tensor) -> Tensor:
+        """Windowed frames, added up. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
+        rows = frames.new_zeros(frames.shape[0], frames.shape[1] + self.overlap - 1, self.hop_length)
+        overlap_add(rows, frames, self.window)
+        return rows
+
+    def normalise(self, rows: Tensor, first: int, length: int) -> Tensor:
+        """Divide some rows of a signal by its window envelope, in place.
+
+        Rows that all R overlapping windows reach have one and the same envelope; only the first and last R - 1 rows
+        differ. So the envelope of R frames holds every row that a longer signal needs.
+
+        Args:
+            rows: overlap-added frames.
+            first: index of the first of them in the whole signal.
+            length: frames of the whole signal.
+
+        Shape: (B, rows, hop_length) -> the same
+        """
+        envelope = self.envelope if length >= self.overlap else self._envelope(length)
+        edge = envelope.shape[0] // 2
+        closing = length + self.overlap - 1 - edge
+        parts = (
+            (0, edge, envelope[:edge]),
+            (edge, closing, envelope[edge : envelope.shape[0] - edge]),
+            (closing, closing + edge, envelope[envelope.shape[0] - edge :]),
+        )
+        for begin, end, part in parts:
+            start, stop = max(begin, first), min(end, first + rows.shape[1])
+            if start < stop:
+                divisor = part if part.shape[0] == 1 else part[start - begin : stop - begin]
+                rows[:, start - first : stop - first] /= divisor
+        return rows
+
+    def _envelope(self, length: int) -> Tensor:
+        """Overlap-added squared window of `length` frames. Shape: (L + R - 1, hop_length)"""
+        return self._added(self.window.expand(1, length, -1))[0].clamp_min(ENVELOPE_FLOOR)
+
+    def _require_invertible(self) -> None:
+        fewest = 2 if self.padding == "center" else 1
+        left = self.pad[0]
+        kept = self._envelope(fewest).reshape(-1)[left : left + self.n_samples(fewest)]
+        if kept.numel() == 0 or kept.min() <= ENVELOPE_FLOOR:
+            raise ConfigError(
+                f"the window envelope of n_fft={self.n_fft}, hop_length={self.hop_length}, "
+                f"win_length={self.win_length}, padding={self.padding!r} is zero somewhere, so the STFT cannot be "
+                "inverted; use a smaller hop_length or a larger win_length"
+            )

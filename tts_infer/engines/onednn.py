@@ -1,0 +1,226 @@
+"""Backbone and head on a CPU by oneDNN: weights packed once, activation and residual sum fused into the products.
+
+torch's own linear calls MKL, which reaches about half of what this gives, and sums in another order for fewer rows;
+packed products give every row the same bits whatever rows are beside it, so pieces, batches and streams agree to the
+last digit. The operators are private to torch (its compiler emits them), so nothing else knows them, and `problem`
+says before anything is packed whether they exist here and are right. The modules in `model.py` remain the reference.
+
+What is packed here is neither trained, moved nor stored again, so these are plain callables: for a few frames, what
+`nn.Module` does around every call costs a tenth of the decode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tts_infer.config import DTypeName
+from tts_infer.engines.relative_error import relative_error
+from tts_infer.errors import first_sentence
+from tts_infer.vocoders.vocos import (
+    KERNEL_SIZE,
+    MAX_MAGNITUDE,
+    REACH,
+    ConvNeXtBlock,
+    Edges,
+    ISTFTHead,
+    VocosBackbone,
+    answered,
+)
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_TAPS_AT_ONCE = 2
+# Largest difference of the probe from float64, relative to the largest value: float32 sums, and 8 bits.
+_TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
+
+
+@cache
+def problem(dtype: DTypeName) -> str | None:
+    """Why packed products cannot be used in this process for matrix products of `dtype`; None if they can."""
+    if dtype not in _DTYPES:
+        return f"no packed products in {dtype}"
+    try:
+        errors = [relative_error(got, expected) for got, expected in _probes(dtype)]
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError) as failure:
+        return f"oneDNN's packed products do not run here: {first_sentence(failure)}"
+    wrong = [error for error in errors if not error <= _TOLERANCE[dtype]]  # NaN is wrong, too
+    if wrong:
+        return f"oneDNN's packed products are wrong here, by {wrong[0]:.1e} of the peak"
+    return None
+
+
+def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
+    """What each operator makes of a small input, and what it should, in float64."""
+    n = torch.arange(96 * 64, device="cpu")
+    weight, waves = torch.sin((n * n % 997).to(torch.float32)).reshape(96, 64), torch.cos(n.to(torch.float32))
+    x, bias, other = waves[: 9 * 64].reshape(1, 9, 64), waves[:96], 5 * waves[: 9 * 96].reshape(1, 9, 96)
+    layer = PackedLinear(weight, bias, dtype)
+    product = F.linear(x.double(), weight.double(), bias.double())
+    yield layer(x), product
+    yield layer.gelu(x), F.gelu(product)
+    yield layer.add(x, other), product + other
+    taps, offsets = weight[:64, None, :KERNEL_SIZE], bias[:64]
+    kernels, few = weight[:, :56].reshape(96, 8, KERNEL_SIZE), x[..., :8]
+    for zeros in (0, REACH):
+        mixed = F.conv1d(x.double().transpose(1, 2), taps.double(), offsets.double(), padding=zeros, groups=64)
+        yield PackedDepthwise(taps, offsets)(x, zeros), mixed.transpose(1, 2)
+        mixed = F.conv1d(few.double().transpose(1, 2), kernels.double(), bias.double(), padding=zeros)
+        yield PackedConvolution(kernels, bias)(few.contiguous(), zeros), mixed.transpose(1, 2)
+
+
+class PackedLinear:
+    """A linear layer whose weight is packed in the layout that oneDNN's kernels read. CPU only.
+
+    Shape: (..., in) -> (..., out), in the packed dtype
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: DTypeName) -> None:
+        self.dtype = _DTYPES[dtype]
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(self.dtype).contiguous(), None)
+        self.bias = bias.to(self.dtype)
+        self._pointwise = torch.ops.mkldnn._linear_pointwise.default
+        self._binary = torch.ops.mkldnn._linear_pointwise.binary
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self._product(x, "none", "")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The product, and GELU of it."""
+        return self._product(x, "gelu", "none")
+
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
+        """The product, and the sum of it and `other` in float32."""
+        if self.dtype != torch.float32:
+            return other + self(x)
+        total: Tensor = self._binary(x, other, self.weight, self.bias, "add")
+        return total
+
+    def _product(self, x: Tensor, activation: str, variant: str) -> Tensor:
+        out: Tensor = self._pointwise(x.to(self.dtype), self.weight, self.bias, activation, [], variant)
+        return out
+
+
+class Norm:
+    """`nn.LayerNorm` over the last axis. Shape: (..., H) -> the same"""
+
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._constants = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.layer_norm(x, *self._constants)
+
+
+class PackedConvolution:
+    """A convolution over time as products of a few taps, each added to the sum of those before.
+
+    In memory, the frames that belong to neighbouring taps are a row already. One product over all taps would be a
+    little faster, but it sums several hundred large terms in a row, and a trained network magnifies what that rounds.
+
+    Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        nothing, taps = torch.zeros_like(bias), weight.shape[2]
+        self.parts: list[tuple[int, int, PackedLinear]] = []  # the first of its taps, the one after its last, weights
+        for start in range(0, taps, _TAPS_AT_ONCE):
+            stop = min(taps, start + _TAPS_AT_ONCE)
+            columns = weight[..., start:stop].transpose(1, 2).flatten(1)
+            self.parts.append((start, stop, PackedLinear(columns, nothing if start else bias, "float32")))
+
+    def __call__(self, x: Tensor, zeros: int) -> Tensor:
+        x = F.pad(x, (0, 0, zeros, zeros))
+        length = x.shape[1] - 2 * REACH
+        total: Tensor | None = None
+        for start, stop, linear in self.parts:
+            windows = x[:, start : stop - 1 + length].unfold(1, stop - start, 1).transpose(2, 3).flatten(2)
+            total = linear(windows) if total is None else linear.add(windows, total)
+        assert total is not None
+        return total
+
+
+class PackedDepthwise:
+    """A convolution over time of each channel by itself, channels last from end to end.
+
+    Shape: (B, L, H) -> (B, L + 2 (zeros - REACH), H)
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        channels = weight.shape[0]
+        image = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+        geometry = ([1, 1], [1, 1], channels)  # stride, dilation, groups
+        likely = [1, channels, 1, 100]  # sizes that the layout is chosen for; others are as right
+        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, [0, REACH], *geometry, likely), bias
+        self._settings: tuple[Any, ...] = (*geometry, "none", [], "")
+        self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
+
+    def __call__(self, x: Tensor, zeros: int) -> Tensor:
+        image = x.transpose(1, 2).unsqueeze(2)  # in memory this is a channels-last image already
+        mixed: Tensor = self._pointwise(image, *self._weights, [0, zeros], *self._settings)
+        return mixed.squeeze(2).transpose(1, 2)
+
+
+class PackedBlock:
+    """`ConvNeXtBlock`, with its layer scale folded into the second linear layer.
+
+    Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
+    """
+
+    def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
+        scale = block.gamma
+        assert block.dwconv.bias is not None
+        self.dwconv, self.norm = PackedDepthwise(block.dwconv.weight, block.dwconv.bias), Norm(block.norm)
+        self.pwconv1 = PackedLinear(block.pwconv1.weight, block.pwconv1.bias, dtype)
+        self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
+
+    def __call__(self, x: Tensor, zeros: int) -> Tensor:
+        inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros)))
+        return self.pwconv2.add(inner, answered(x, zeros))
+
+
+class PackedBackbone:
+    """`VocosBackbone` by packed products; runs wherever that one does, with the same `Edges`.
+
+    Args:
+        backbone: in float32 on the CPU; its weights are copied.
+        dtype: of the products in the blocks. The embedding stays in float32: log-mels need more than 8 bits.
+
+    Shape: (B, C, L) -> (B, L, H)
+    """
+
+    def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
+        self.reach, self.hidden_size = backbone.reach, backbone.hidden_size
+        assert backbone.embed.bias is not None
+        self.embed = PackedConvolution(backbone.embed.weight, backbone.embed.bias)
+        self.norm, self.final_layer_norm = Norm(backbone.norm), Norm(backbone.final_layer_norm)
+        self.convnext = [PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext]
+
+    def __call__(self, features: Tensor, edges: Edges | None = None) -> Tensor:
+        edges = edges or Edges()
+        x = self.norm(self.embed(*edges(0, features.transpose(1, 2))))
+        for layer, block in enumerate(self.convnext, start=1):
+            x, zeros = edges(layer, x)  # by one name, so that nothing outlives its use
+            x = block(x, zeros)
+        return self.final_layer_norm(x)
+
+
+class PackedHead:
+    """`ISTFTHead` by packed products, log-magnitude and phase apart, so that each is contiguous.
+
+    Shape: (B, L, H) -> real, imag of (B, N, L), float32
+    """
+
+    def __init__(self, head: ISTFTHead, dtype: DTypeName) -> None:
+        weights, biases = head.out.weight.chunk(2), head.out.bias.chunk(2)
+        self.log_magnitude = PackedLinear(weights[0], biases[0], dtype)
+        self.phase = PackedLinear(weights[1], biases[1], dtype)
+
+    def __call__(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        magnitude = self.log_magnitude(hidden).float().exp_().clamp_max_(MAX_MAGNITUDE)
+        phase = self.phase(hidden).float()
+        imag = phase.sin().mul_(magnitude)
+        return phase.cos_().mul_(magnitude).transpose(1, 2), imag.transpose(1, 2)

@@ -1,0 +1,1 @@
+"""Families of vocoders, and how their checkpoints are read."""
