@@ -125,7 +125,7 @@ def test_report_adds_up(client: Client, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "long.wav", np.tile(samples, 10), rate)
     _, report = call(client, "/synthesize", tmp_path / "long.wav")
     assert sum(stage["ms"] for stage in report["stages"]) == pytest.approx(report["total_ms"], rel=0.05)
-    assert report["xrt"] == pytest.approx(report["seconds"] * 1000 / report["total_ms"])
+    assert report["rtfx"] == pytest.approx(report["seconds"] * 1000 / report["total_ms"])
 
 
 def broken_files(folder: Path) -> dict[str, Path]:

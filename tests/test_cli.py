@@ -40,7 +40,7 @@ def test_decode_copies_audio(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert np.array_equal(soundfile.read(out, dtype="int16")[0], tts_infer.to_int16(audio)[0])
     assert report["sample_rate"] == 24000 and report["seconds"] == len(audio) / 24000
     assert [row["stage"] for row in report["stages"]] == ["mel", "backbone", "head", "refine", "istft"]
-    assert report["xrt"] == pytest.approx(report["seconds"] / report["total_ms"] * 1000)
+    assert report["rtfx"] == pytest.approx(report["seconds"] / report["total_ms"] * 1000)
     assert 0 < report["log_mel_error_db"] < 3.0  # see test_vocoder.py
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tts_infer.config import KnownVocoder, MelConfig, build, known_vocoders, load_yaml, read_vocoder_config
+from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders, load_yaml, read_vocoder_config
 from tts_infer.errors import ConfigError
 
 OFFICIAL: dict[str, Any] = {
@@ -106,10 +106,10 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
 
 
 def test_known_convention_completes_the_file_and_must_agree(tmp_path: Path) -> None:
-    known = KnownVocoder("a", "hub", "", "MIT", MelConfig(log_floor=1e-5), repo_id="o/a")
+    known = VocoderPreset("a", "hub", "", "MIT", MelConfig(log_floor=1e-5), repo_id="o/a")
     path = write(tmp_path / "config.yaml", OFFICIAL)
     assert read_vocoder_config(path, known).mel.log_floor == 1e-5
-    other = KnownVocoder("b", "hub", "", "MIT", MelConfig(padding="same"), repo_id="o/b")
+    other = VocoderPreset("b", "hub", "", "MIT", MelConfig(padding="same"), repo_id="o/b")
     with pytest.raises(ConfigError, match="padding is 'center', but vocoder 'b' is known with 'same'"):
         read_vocoder_config(path, other)
 
@@ -127,7 +127,7 @@ def test_known_vocoders() -> None:
 def test_a_known_vocoder_is_embedded_or_on_the_hub() -> None:
     entry = {"name": "x", "source": "hub", "description": "", "license": "MIT", "mel": {}}
     with pytest.raises(ConfigError, match="repo_id goes with source 'hub'"):
-        build(KnownVocoder, entry, "x.yaml")
+        build(VocoderPreset, entry, "x.yaml")
 
 
 def test_decibels_per_unit() -> None:

@@ -163,7 +163,7 @@ def test_threads_share_the_graphs(device: EmulatedDevice, same_methods: Vocoder)
     def work(i: int) -> list[Tensor]:
         started.wait()
         audio = [vocoder.decode(mel) for mel in inputs[i::8]]
-        with tts_infer.devices.exclusive(EMU):
+        with tts_infer.devices.device_lock(EMU):
             return [a.cpu() for a in audio]
 
     with ThreadPoolExecutor(8) as pool:

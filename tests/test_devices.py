@@ -11,8 +11,8 @@ from tests.emulated_device import emulated
 from tts_infer.devices import (
     CPU,
     available_devices,
+    device_lock,
     dtype_refusal,
-    exclusive,
     precision,
     release_memory,
     require_dtype,
@@ -47,7 +47,7 @@ def _blocked(*devices: torch.device) -> bool:
     """Whether another thread has to wait for one of the devices. It goes on waiting."""
 
     def enter() -> None:
-        with exclusive(*devices):
+        with device_lock(*devices):
             pass
 
     attempt = threading.Thread(target=enter, daemon=True)
@@ -58,20 +58,20 @@ def _blocked(*devices: torch.device) -> bool:
 
 def test_an_accelerator_has_one_user_and_the_cpu_many() -> None:
     first, second = torch.device("emu", 0), torch.device("emu", 1)
-    with exclusive(first, CPU):
+    with device_lock(first, CPU):
         assert [_blocked(CPU), _blocked(second), _blocked(first), _blocked(first, CPU)] == [False, False, True, True]
     assert not _blocked(first)
 
 
 def test_every_device_is_held() -> None:
     first, second = torch.device("emu", 3), torch.device("emu", 4)
-    with exclusive(second, CPU, first):
+    with device_lock(second, CPU, first):
         assert _blocked(first) and _blocked(second)
 
 
 def test_one_thread_may_take_a_device_twice() -> None:
     def twice() -> None:
-        with exclusive(torch.device("emu", 2)), exclusive(torch.device("emu", 2)):
+        with device_lock(torch.device("emu", 2)), device_lock(torch.device("emu", 2)):
             pass
 
     attempt = threading.Thread(target=twice, daemon=True)
@@ -83,7 +83,7 @@ def test_one_thread_may_take_a_device_twice() -> None:
 def test_locks_are_taken_in_one_order() -> None:
     """Who waits for the first device does not hold the second meanwhile, whatever order it named them in."""
     first, second = torch.device("emu", 0), torch.device("emu", 1)
-    with exclusive(first):
+    with device_lock(first):
         assert _blocked(second, first)
         assert not _blocked(second)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 import tts_infer
 from tests.emulated_device import emulated
 from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
-from tts_infer.devices import exclusive
+from tts_infer.devices import device_lock
 from tts_infer.diagnose.audit import shipped_tables
 from tts_infer.dsp.dft import dft_basis
 from tts_infer.dsp.stft import ISTFT
@@ -76,7 +76,7 @@ def test_everything_equals_the_cpu(release: str, same_methods: Vocoder, mel: Ten
 @pytest.mark.parametrize("release", RELEASES)
 def test_chosen_placement_equals_the_cpu(release: str, vocoder: Vocoder, mel: Tensor) -> None:
     """As users load it: proved first, methods chosen by speed."""
-    tts_infer.forget_checks()
+    tts_infer.clear_checks()
     with emulated(release):
         assert_equal(tts_infer.load_vocoder(device="emu", refine=0).decode(mel), vocoder.decode(mel))
 
@@ -114,7 +114,7 @@ def test_eight_threads_never_meet_on_the_device(vocoder: Vocoder, mel: Tensor) -
         def work(i: int) -> Tensor:
             started.wait()
             audio = there.synthesize(mel).audio if i % 2 else there.decode(mel)
-            with exclusive(audio.device):
+            with device_lock(audio.device):
                 return audio.cpu()
 
         for audio in pool.map(work, range(8)):

@@ -46,7 +46,7 @@ def test_known_faults(folder: Path) -> None:
     assert found.candidates == ("echo", "twice") and not found.failed and not found.missing
     files = [str(folder / "one/b.wav"), str(folder / "two/a.flac")]
     assert [(row.file, row.candidate) for row in found.rows] == [(f, c) for f in files for c in found.candidates]
-    assert all(row.seconds == 1.0 and row.xrt > 0 for row in found.rows)
+    assert all(row.seconds == 1.0 and row.rtfx > 0 for row in found.rows)
     same, loud = found.means["echo"], found.means["twice"]
     for key, best in (("level_db", 0), ("mcd_db", 0), ("vuv_f1", 1), ("periodicity_error", 0), ("pesq_wb", 4.644)):
         interval = same[key]
@@ -88,7 +88,7 @@ def test_a_file_that_one_candidate_cannot_copy_counts_for_none(folder: Path) -> 
         [folder / "one"], [echo(), replace(twice(), decode=refuse)], baseline=False, pitch_tracker="none"
     )
     assert not found.rows and list(found.failed.values()) == ["not this one"]
-    assert set(found.means["echo"].values()) == {None} and found.xrt("echo") is None
+    assert set(found.means["echo"].values()) == {None} and found.rtfx("echo") is None
 
 
 def test_what_is_long_and_what_is_short(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:

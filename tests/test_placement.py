@@ -12,7 +12,7 @@ import pytest
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU, available_devices
 from tts_infer.errors import ConfigError, PlacementError
-from tts_infer.runtime.placement import Placement, _choose, _wish, forget_checks, make_placement, named_placements
+from tts_infer.runtime.placement import Placement, _choose, _wish, clear_checks, make_placement, named_placements
 from tts_infer.runtime.selftest import STAGES
 
 no_accelerator = pytest.mark.skipif(len(available_devices()) > 1, reason="this machine has an accelerator")
@@ -20,9 +20,9 @@ no_accelerator = pytest.mark.skipif(len(available_devices()) > 1, reason="this m
 
 @pytest.fixture(autouse=True)
 def _nothing_checked_yet() -> Iterator[None]:
-    forget_checks()
+    clear_checks()
     yield
-    forget_checks()
+    clear_checks()
 
 
 def devices(placement: Placement) -> dict[str, str]:
@@ -109,7 +109,7 @@ def test_checks_are_kept_for_the_process() -> None:
         device.transfers.clear()
         assert Placement.auto("emu") == first
         assert device.transfers == []
-        forget_checks()
+        clear_checks()
         Placement.auto("emu")
         assert device.transfers != []
 

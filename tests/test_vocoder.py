@@ -38,7 +38,7 @@ def test_the_stages_in_order(vocoder: Vocoder, speech: torch.Tensor) -> None:
     assert [row["stage"] for row in result.stages] == list(tts_infer.STAGES)
     assert all(row["device"] == "cpu" and row["bytes"] == 0 and row["ms"] > 0 for row in result.stages)
     assert result.seconds == pytest.approx(result.audio.shape[1] / 24000)
-    assert result.xrt == pytest.approx(result.seconds / result.total_ms * 1000)
+    assert result.rtfx == pytest.approx(result.seconds / result.total_ms * 1000)
     assert [row["stage"] for row in vocoder.synthesize(result.features).stages] == list(tts_infer.STAGES[1:])
 
 

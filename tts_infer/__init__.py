@@ -4,13 +4,16 @@ vocoder = tts_infer.load_vocoder()
 audio = vocoder.decode(mel)
 """
 
+from typing import Any
+
 import tts_infer.cli.evaluate as evaluate_command
 import tts_infer.diagnose.doctor as doctor
 import tts_infer.report.pictures as pictures
 from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
 from tts_infer.batch.manifest import Container
-from tts_infer.config import DTypeName, KnownVocoder, MelConfig, known_vocoders
-from tts_infer.devices import available_devices, exclusive
+from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
+from tts_infer.deprecated import warn_renamed
+from tts_infer.devices import available_devices, device_lock
 from tts_infer.dsp.mel import LogMel, log_mel_error_db
 from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import (
@@ -35,7 +38,7 @@ from tts_infer.runtime.placement import (
     MethodChoice,
     Placement,
     StagePlacement,
-    forget_checks,
+    clear_checks,
     make_placement,
     named_placements,
 )
@@ -63,7 +66,6 @@ __all__ = [
     "FileSynthesis",
     "InputError",
     "InputTypeError",
-    "KnownVocoder",
     "LogMel",
     "MelConfig",
     "MethodChoice",
@@ -79,14 +81,15 @@ __all__ = [
     "TTSInferError",
     "Vocoder",
     "VocoderNotFoundError",
+    "VocoderPreset",
     "available_devices",
     "candidates_of",
     "check_writable",
+    "clear_checks",
+    "device_lock",
     "doctor",
     "evaluate",
     "evaluate_command",
-    "exclusive",
-    "forget_checks",
     "known_vocoders",
     "load_vocoder",
     "log_mel_error_db",
@@ -103,3 +106,13 @@ __all__ = [
     "write_audio",
     "write_report",
 ]
+
+_RENAMED = {"KnownVocoder": "VocoderPreset", "exclusive": "device_lock", "forget_checks": "clear_checks"}
+
+
+def __getattr__(name: str) -> Any:
+    """Old public names, for one release."""
+    if name not in _RENAMED:
+        raise AttributeError(f"module 'tts_infer' has no attribute {name!r}")
+    warn_renamed(f"tts_infer.{name}", _RENAMED[name])
+    return globals()[_RENAMED[name]]

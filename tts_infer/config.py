@@ -118,7 +118,7 @@ class VocoderConfig:
 
 
 @dataclass(frozen=True)
-class KnownVocoder:
+class VocoderPreset:
     """An entry of `configs/vocoders`: where a checkpoint is, and the mel convention that it was trained on.
 
     The convention is spelt out because a checkpoint's own `config.yaml` cannot state all of it (the log floor, the
@@ -147,7 +147,7 @@ _OFFICIAL_CLASSES: dict[str, tuple[str, type]] = {
 }
 
 
-def read_vocoder_config(path: Path, known: KnownVocoder | None = None) -> VocoderConfig:
+def read_vocoder_config(path: Path, known: VocoderPreset | None = None) -> VocoderConfig:
     """Read an official Vocos `config.yaml`.
 
     Args:
@@ -179,7 +179,7 @@ def read_vocoder_config(path: Path, known: KnownVocoder | None = None) -> Vocode
         raise ConfigError(f"{path}: {error}") from None
 
 
-def _agreed_mel(known: KnownVocoder, stated: Mapping[str, Any], mel: MelConfig, path: Path) -> MelConfig:
+def _agreed_mel(known: VocoderPreset, stated: Mapping[str, Any], mel: MelConfig, path: Path) -> MelConfig:
     """The known convention, once everything that the file itself states agrees with it."""
     for key in stated:
         if getattr(mel, key) != getattr(known.mel, key):
@@ -196,9 +196,9 @@ def configs_dir() -> Path:
     return installed if installed.is_dir() else Path(__file__).parent.parent / "configs"
 
 
-def known_vocoders() -> dict[str, KnownVocoder]:
+def known_vocoders() -> dict[str, VocoderPreset]:
     """All vocoders that `configs/vocoders` describes, by name, the embedded one first."""
-    entries = [build(KnownVocoder, load_yaml(p), str(p)) for p in sorted((configs_dir() / "vocoders").glob("*.yaml"))]
+    entries = [build(VocoderPreset, load_yaml(p), str(p)) for p in sorted((configs_dir() / "vocoders").glob("*.yaml"))]
     return {e.name: e for e in sorted(entries, key=lambda e: (e.source != "embedded", e.name))}
 
 

@@ -80,7 +80,7 @@ def release_memory(device: torch.device) -> None:
     module = device_module(device)
     if module is not None and hasattr(module, "empty_cache"):
         # torch refuses while a graph is recorded, and for good after a recording has failed
-        with exclusive(device), suppress(RuntimeError):
+        with device_lock(device), suppress(RuntimeError):
             module.empty_cache()
 
 
@@ -111,7 +111,7 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
     if dtype == "bfloat16" and emulates is not None and not emulates(including_emulation=False):
         return f"slow on {device}, which has no instructions for it"
     try:
-        with exclusive(device), precision(device, dtype), torch.inference_mode():
+        with device_lock(device), precision(device, dtype), torch.inference_mode():
             x = torch.ones(1, 8, 8, device=device)
             F.linear(F.conv1d(x, x.expand(8, 8, 8)), x[0, :, :1])
             synchronise(device)
@@ -134,7 +134,7 @@ def require_dtype(device: torch.device, dtype: DTypeName) -> None:
         raise PlacementError(f"dtype {dtype!r} is {refusal}; use {' or '.join(map(repr, better))}")
 
 
-def exclusive(*devices: torch.device) -> AbstractContextManager[None]:
+def device_lock(*devices: torch.device) -> AbstractContextManager[None]:
     """Hold the process-wide lock of every accelerator among `devices`; the CPU is never locked.
 
     Two threads that encode work for one MPS device can crash the process (pytorch#197805), and web servers run their

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.devices import exclusive
+from tts_infer.deprecated import renamed
+from tts_infer.devices import device_lock
 from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
-from tts_infer.io.features import FEATURE_SUFFIXES, naming, open_features, require_mel_shape
+from tts_infer.io.features import FEATURE_SUFFIXES, open_features, prefix_errors, require_mel_shape
 from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer, check_writable
 from tts_infer.runtime.timing import StageRecord
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
@@ -45,9 +46,11 @@ class FileSynthesis:
         return self.samples / self.sample_rate
 
     @property
-    def xrt(self) -> float:
+    def rtfx(self) -> float:
         """Seconds of audio per second of compute."""
         return self.seconds / (self.total_ms / 1e3)
+
+    xrt = renamed("xrt", "rtfx")
 
     def as_text(self, vocoder: str) -> str:
         """A few lines for people, the stages as a table.
@@ -62,7 +65,7 @@ class FileSynthesis:
             moved = f"{row['bytes']} B" if row["bytes"] else ""
             share = f"{100 * row['ms'] / total:.0f} %"
             lines += [f"{row['stage']:<10}{row['device']:<16}{row['method']:<10}{row['ms']:>9.2f}{share:>8}{moved:>12}"]
-        lines += [f"total {self.total_ms:.2f} ms, {self.xrt:.1f} x real time"]
+        lines += [f"total {self.total_ms:.2f} ms, {self.rtfx:.1f} x real time"]
         if self.clipped_samples:
             lines += [f"{self.clipped_samples} samples clipped to full scale; sample format float32 keeps them"]
         if self.log_mel_error_db is not None:
@@ -98,7 +101,7 @@ def synthesize_file(
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
         raise FileError(f"output {target} is the input itself; give another name")
     run = _decode if source.suffix.lower() in FEATURE_SUFFIXES else _copy
-    with audio_writer(target, vocoder.sample_rate, sample_format) as writer, naming(source):
+    with audio_writer(target, vocoder.sample_rate, sample_format) as writer, prefix_errors(source):
         return run(vocoder, source, writer)
 
 
@@ -173,7 +176,7 @@ class _MeanError:
 
     def add(self, which: int, mel: Tensor) -> None:
         self.frames += 0 if which else mel.shape[-1]
-        with exclusive(mel.device):
+        with device_lock(mel.device):
             before = self._waiting[which]
             self._waiting[which] = mel if before is None else torch.cat([before, mel], -1)
             self._compare(*self._waiting)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.devices import CPU, exclusive
+from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio, as_features
 from tts_infer.runtime.pipeline import DecodeState, Pipeline
@@ -71,7 +71,7 @@ class StreamingDecoder:
                 flushed.
         """
         self._require_open()
-        with exclusive(mel.device if isinstance(mel, Tensor) else CPU):
+        with device_lock(mel.device if isinstance(mel, Tensor) else CPU):
             features = as_features(mel, self._pipeline.model.config.mel.n_mels, piece=True)
         if self._batch not in (None, features.shape[0]):
             raise InputError(f"this stream has a batch of {self._batch}, but {features.shape[0]} were pushed")
@@ -91,7 +91,7 @@ class StreamingDecoder:
         self._require_open()
         if self._batch is None:
             raise InputError("nothing was pushed, so there is nothing to flush")
-        with exclusive(self._device):
+        with device_lock(self._device):
             shape = self._batch, self._pipeline.model.config.mel.n_mels, 0
             nothing = torch.zeros(shape, dtype=torch.float32, device=self._device)
         audio = self._decode(nothing, final=True)
@@ -121,7 +121,7 @@ class StreamingDecoder:
 
     def _no_samples(self, batch: int) -> Tensor:
         device = self._pipeline.placement.istft.device
-        with exclusive(device):
+        with device_lock(device):
             return torch.zeros(batch, 0, dtype=torch.float32, device=device)
 
 
@@ -157,7 +157,7 @@ class StreamingMel:
             InputError, InputTypeError: see `as_audio`; another batch size than before; or a stream that was flushed.
         """
         self._require_open()
-        with exclusive(audio.device if isinstance(audio, Tensor) else CPU):
+        with device_lock(audio.device if isinstance(audio, Tensor) else CPU):
             samples = as_audio(audio, piece=True)
             if self._kept is not None and self._kept.shape[0] != samples.shape[0]:
                 raise InputError(f"this stream has a batch of {self._kept.shape[0]}, got {samples.shape[0]}")
@@ -191,7 +191,7 @@ class StreamingMel:
 
     def _no_frames(self, kept: Tensor) -> Tensor:
         place = self._pipeline.placement.mel
-        with exclusive(place.device):
+        with device_lock(place.device):
             shape = kept.shape[0], self._pipeline.model.config.mel.n_mels, 0
             return torch.zeros(shape, dtype=torch.float32, device=place.device)
 
@@ -203,7 +203,7 @@ class StreamingMel:
         stft = self._stft
         # a window, and one frame more: as many samples as padding mirrors
         first = max(self._first, stop - -(-stft.n_fft // stft.hop_length) - 1)
-        with exclusive(kept.device):
+        with device_lock(kept.device):
             self._kept = kept[:, (first - self._first) * stft.hop_length :].clone()
         self._first, self._done = first, stop
         return mel

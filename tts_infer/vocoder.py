@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import DTypeName, MelConfig
-from tts_infer.devices import CPU, exclusive
+from tts_infer.deprecated import renamed
+from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio, as_features, as_ragged
 from tts_infer.runtime.pipeline import DecodeState, Pipeline
@@ -54,9 +55,11 @@ class Synthesis:
         return self.audio.numel() / self.sample_rate
 
     @property
-    def xrt(self) -> float:
+    def rtfx(self) -> float:
         """Seconds of audio per second of compute."""
         return self.seconds / (self.total_ms / 1e3)
+
+    xrt = renamed("xrt", "rtfx")
 
 
 class Vocoder:
@@ -169,7 +172,7 @@ class Vocoder:
         timer, passes = StageTimer(enabled=False), self._passes(refine)
         if isinstance(features, Sequence) or lengths is not None:
             given = features if isinstance(features, Sequence) else [features]
-            with exclusive(*map(_device_of, given)):
+            with device_lock(*map(_device_of, given)):
                 padded, counts = as_ragged(features, lengths, self.n_mels)
             return self._decode_ragged(padded, counts, passes, timer)
         return self._decode(self._checked_features(features), passes, timer)
@@ -244,7 +247,7 @@ class Vocoder:
 
     def _checked_features(self, features: Features) -> Tensor:
         """Input as the stages take it. To look at values is to use the device that they are on."""
-        with exclusive(_device_of(features)):
+        with device_lock(_device_of(features)):
             return as_features(features, self.n_mels)
 
     def _passes(self, refine: int | None) -> int:
@@ -259,14 +262,14 @@ class Vocoder:
         state = DecodeState(self._pipeline, refine)
         samples = self.head.istft.n_samples(frames)
         device, done = self.placement.istft.device, 0
-        with exclusive(device):
+        with device_lock(device):
             audio = torch.empty(batch, samples, dtype=torch.float32, device=device)
         reports = []
         for start in range(0, frames, piece):
             part = StageTimer(timer.enabled)
             stop = min(frames, start + piece)
             pushed = self._pipeline.decode_piece(features[..., start:stop], state, part, final=stop == frames)
-            with exclusive(device):
+            with device_lock(device):
                 audio[:, done : done + pushed.shape[1]] = pushed
             done += pushed.shape[1]
             reports.append(part.records)
@@ -281,7 +284,7 @@ class Vocoder:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
         positions, ends = torch.arange(features.shape[2], device=CPU), torch.tensor(lengths, device=CPU)
         valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
-        with exclusive(features.device):
+        with device_lock(features.device):
             valid = valid.to(features.device)
         audio = self._pipeline.decode_ragged(features, valid, refine, timer)
         return [item[: self.head.istft.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
@@ -294,7 +297,7 @@ def _checked_passes(refine: int) -> int:
 
 
 def _checked_audio(audio: Waveform) -> Tensor:
-    with exclusive(_device_of(audio)):
+    with device_lock(_device_of(audio)):
         return as_audio(audio)
 
 

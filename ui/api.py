@@ -15,7 +15,7 @@ wav, report = client.predict(
     audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", device="auto", istft="auto", refine="auto",
     api_name="/synthesize"
 )
-print(wav, report["total_ms"], report["xrt"], report["refine"], report["stages"])
+print(wav, report["total_ms"], report["rtfx"], report["refine"], report["stages"])
 """,
     "/decode": """
 from gradio_client import Client, handle_file
@@ -59,7 +59,7 @@ client = Client("http://127.0.0.1:7860/")
 results_zip, report = client.predict(
     files=[handle_file("speech.wav"), handle_file("mel.npy")], vocoder="vocos-mini-24khz", api_name="/batch"
 )
-print(results_zip, report["xrt"], [(row["file"], row.get("error")) for row in report["files"]])
+print(results_zip, report["rtfx"], [(row["file"], row.get("error")) for row in report["files"]])
 """,
     "/doctor": """
 from gradio_client import Client

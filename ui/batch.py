@@ -55,7 +55,7 @@ def batch(
         refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
-        a zip with the outputs as 16-bit WAV and results.csv, and the report: seconds, total_ms, xrt, refine (passes
+        a zip with the outputs as 16-bit WAV and results.csv, and the report: seconds, total_ms, rtfx, refine (passes
         that ran), clipped_samples, and files, the rows of results.csv: file, output, seconds, log_mel_error_db, or
         file and error
     """
@@ -83,7 +83,7 @@ def batch(
             for (name, path), output in zip(inputs, outputs, strict=True)
         ]
         packed, clipped = pack(made, files_done)
-        report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "xrt": done.xrt}
+        report: Report = {"seconds": done.seconds, "total_ms": 1e3 * done.wall_s, "rtfx": done.rtfx}
         report |= {"refine": model.refine, "clipped_samples": clipped, "files": files_done}
         return save_bytes_to_cache(packed, "results.zip", str(gr.utils.get_upload_folder())), report
 
@@ -209,7 +209,7 @@ def draw_batch(report: Report, request: gr.Request) -> str:
         failed = sum("error" in row for row in rows)
         summary = words("{done} of {count} files decoded.").format(done=len(rows) - failed, count=len(rows))
         if failed < len(rows):
-            summary += " " + words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(
+            summary += " " + words("{seconds:.2f} s of audio in {time}, {rtfx:.0f} x real time;").format(
                 time=duration(report), **report
             )
             summary += " " + clipping(report, words)

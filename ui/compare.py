@@ -186,7 +186,7 @@ def comparison_table(reports: Sequence[Report], words: Words) -> str:
             str(i + 1),
             html.escape(report["name"]),
             f"{report['total_ms']:.2f}",
-            f"{report['xrt']:.1f}",
+            f"{report['rtfx']:.1f}",
             f"{report['error_to_input_db']:.2f}",
             f"{report['error_to_first_db']:.4f}",
             str(report["clipped_samples"]),

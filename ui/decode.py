@@ -80,7 +80,7 @@ def synthesize(
         refine: passes that pull the output's mel to the input's; "auto" is what suits the vocoder
 
     Returns:
-        output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, xrt, peak,
+        output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, rtfx, peak,
         clipped_samples, log_mel_error_db, refine (passes that ran), stages
     """
     words = words_of(request)

@@ -37,7 +37,7 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
         checks (stage, device, method, right, error, ms, tolerance, failure), vocoders ("embedded", "cached" or
         "not cached"), fallback, advice
     """
-    tts_infer.forget_checks()
+    tts_infer.clear_checks()
     kept.cache_clear()
     return examine(device, request)
 

@@ -124,7 +124,7 @@ def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
         "sample_rate": result.sample_rate,
         "seconds": result.seconds,
         "total_ms": result.total_ms,
-        "xrt": result.xrt,
+        "rtfx": result.rtfx,
         "peak": float(result.audio.abs().max()),
         "clipped_samples": clipped,
         "log_mel_error_db": tts_infer.log_mel_error_db(input_mel, output_mel, model.mel_config),

@@ -82,7 +82,7 @@ def in_words(report: Report, words: Words) -> str:
     """The result in one sentence."""
     longest = max(report["stages"], key=lambda stage: stage["ms"])
     sentences = (
-        words("{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;").format(time=duration(report), **report),
+        words("{seconds:.2f} s of audio in {time}, {rtfx:.0f} x real time;").format(time=duration(report), **report),
         words("{share:.0f} % {stage} on {device};").format(share=100 * longest["ms"] / report["total_ms"], **longest),
         clipping(report, words),
     )
@@ -99,7 +99,7 @@ def tiles(report: Report, words: Words) -> str:
     """The main figures as a list of terms and values."""
     values = (
         ("Time", duration(report)),
-        ("× real time", f"{report['xrt']:.1f}"),
+        ("× real time", f"{report['rtfx']:.1f}"),
         ("Audio", f"{report['seconds']:.2f} s"),
         ("Log-mel error", f"{report['log_mel_error_db']:.2f} dB"),
         ("Peak (dBFS)", decibels(report["peak"])),

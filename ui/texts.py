@@ -87,7 +87,9 @@ CHINESE = {
     "Clipped samples": "削波采样",
     "Peak (dBFS)": "峰值 (dBFS)",
     "Clipped": "削波采样",
-    "{seconds:.2f} s of audio in {time}, {xrt:.0f} x real time;": "{seconds:.2f} 秒音频用时 {time}，{xrt:.0f} 倍实时；",
+    "{seconds:.2f} s of audio in {time}, {rtfx:.0f} x real time;": (
+        "{seconds:.2f} 秒音频用时 {time}，{rtfx:.0f} 倍实时；"
+    ),
     "{share:.0f} % {stage} on {device};": "{share:.0f} % 为 {device} 上的 {stage}；",
     "nothing clipped.": "无削波。",
     "{count} samples clipped.": "{count} 个采样被削波。",

@@ -18,7 +18,7 @@ from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.io.audio import read_audio, seconds_of
-from tts_infer.io.features import FEATURE_SUFFIXES, as_audio, as_features, naming, open_features, read_mel
+from tts_infer.io.features import FEATURE_SUFFIXES, as_audio, as_features, open_features, prefix_errors, read_mel
 from tts_infer.io.writer import SampleFormat, write_audio
 from tts_infer.vocoder import PIECE_FRAMES, Vocoder
 
@@ -91,7 +91,7 @@ def read(task: Task, config: MelConfig) -> Content:
     try:
         if not _holds_features(task.source):
             samples = read_audio(task.source, config.sample_rate).samples
-            with naming(task.source):
+            with prefix_errors(task.source):
                 return as_audio(samples)[0]
         return read_mel(task.source, config.n_mels)[0]
     except TTSInferError as error:

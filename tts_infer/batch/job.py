@@ -19,7 +19,8 @@ from tts_infer.batch.buckets import Bucket, Engine, Outcome, Task, bucket_frames
 from tts_infer.batch.journal import Entry, Journal
 from tts_infer.batch.local import run as run_here
 from tts_infer.batch.manifest import Container, Item, Names, list_items
-from tts_infer.devices import exclusive
+from tts_infer.deprecated import renamed
+from tts_infer.devices import device_lock
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.writer import SampleFormat, check_format, check_writable, part_stem
 from tts_infer.vocoder import Vocoder
@@ -30,7 +31,7 @@ Progress = Callable[[int, int, float], bool | None]
 
 @dataclass
 class BatchReport:
-    """What became of a batch. `made` and `xrt` count this run; `outputs` and `failed` the whole job."""
+    """What became of a batch. `made` and `rtfx` count this run; `outputs` and `failed` the whole job."""
 
     outputs: dict[str, float] = field(default_factory=dict)  # output name -> seconds of audio
     failed: dict[str, str] = field(default_factory=dict)  # output name -> reason
@@ -40,9 +41,11 @@ class BatchReport:
     wall_s: float = 0.0
 
     @property
-    def xrt(self) -> float:
+    def rtfx(self) -> float:
         """Seconds of audio made per second of this run."""
         return self.seconds / self.wall_s if self.wall_s else 0.0
+
+    xrt = renamed("xrt", "rtfx")
 
 
 def synthesize_batch(
@@ -123,7 +126,7 @@ def _settings(vocoder: Vocoder, sample_format: SampleFormat) -> dict[str, str]:
 def _digest(vocoder: Vocoder) -> str:
     """Of the weights and their configuration: a name may lead to others tomorrow, and other names to the same."""
     digest = hashlib.blake2b(repr(vocoder.model.config).encode(), digest_size=4)
-    with exclusive(*vocoder.placement.devices):
+    with device_lock(*vocoder.placement.devices):
         for name, tensor in vocoder.model.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

@@ -25,7 +25,7 @@ import torch
 
 from tts_infer.batch.buckets import Bucket, Content, Outcome, Task, Work, decode, read, to_mel, write
 from tts_infer.config import DTypeName, MelConfig
-from tts_infer.devices import CPU, exclusive
+from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError, first_sentence
 from tts_infer.io.writer import SampleFormat
 from tts_infer.runtime.placement import Placement
@@ -164,7 +164,7 @@ class _Recipe:
 
 def _recipe(vocoder: Vocoder) -> _Recipe:
     devices = _accelerators(vocoder.placement)
-    with exclusive(*devices):
+    with device_lock(*devices):
         model = copy.deepcopy(vocoder.model).to(CPU)
     placement = _as_seen_there(vocoder.placement)
     return _Recipe(model, placement, vocoder.name, vocoder.dtype, vocoder.refine)

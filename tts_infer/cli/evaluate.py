@@ -106,7 +106,7 @@ def _means(evaluation: Evaluation) -> list[str]:
         cells += [in_digits(evaluation.differences[label][measure.key], measure, signed=True) for label in others]
         name = f"{measure.title} ({measure.unit})" if measure.unit else measure.title
         lines.append(f"{name:<{names}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True)))
-    speeds = [evaluation.xrt(label) for label in evaluation.candidates]
-    cells = ["-" if xrt is None else f"{xrt:.3g}" for xrt in speeds]
+    speeds = [evaluation.rtfx(label) for label in evaluation.candidates]
+    cells = ["-" if rtfx is None else f"{rtfx:.3g}" for rtfx in speeds]
     lines.append(f"{'x real time':<{names}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=False)))
     return lines

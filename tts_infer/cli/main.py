@@ -201,7 +201,7 @@ def _decode_to_file(args: argparse.Namespace) -> int:
     vocoder = load_from(args)
     made = tts_infer.synthesize_file(vocoder, args.input, args.output, sample_format=args.sample_format)
     names = {"input": args.input, "output": args.output, "vocoder": vocoder.name}
-    report = names | dataclasses.asdict(made) | {"seconds": made.seconds, "xrt": made.xrt}
+    report = names | dataclasses.asdict(made) | {"seconds": made.seconds, "rtfx": made.rtfx}
     print(json.dumps(report) if args.json else f"{args.output}: {made.as_text(vocoder.name)}")
     return 0
 
@@ -266,13 +266,13 @@ def _batch(args: argparse.Namespace) -> int:
             ray_address=args.ray_address,
         )
     if args.json:
-        print(json.dumps(dataclasses.asdict(report) | {"xrt": report.xrt}))
+        print(json.dumps(dataclasses.asdict(report) | {"rtfx": report.rtfx}))
     else:
         print(f"{'done':<10}{len(report.outputs):>8} files{sum(report.outputs.values()):>12.1f} s of audio")
         print(
             f"{'this run':<10}{report.made:>8} files{report.seconds:>12.1f} s of audio in {report.wall_s:.1f} s", end=""
         )
-        print(f", {report.xrt:.0f} x real time, {report.clipped_samples} samples clipped")
+        print(f", {report.rtfx:.0f} x real time, {report.clipped_samples} samples clipped")
         print(f"{'failed':<10}{len(report.failed):>8} files")
         for output, reason in report.failed.items():
             print(f"  {output}: {reason}")

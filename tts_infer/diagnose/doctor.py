@@ -17,8 +17,8 @@ from typing import Any, get_args
 
 import torch
 
-from tts_infer.config import KnownVocoder, known_vocoders
-from tts_infer.devices import CPU, DTYPES, available_devices, dtype_refusal, exclusive, resolve_device
+from tts_infer.config import VocoderPreset, known_vocoders
+from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
 from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
 from tts_infer.engines.cuda_graphs import problem as graph_problem
 from tts_infer.engines.onednn import problem as packed_problem
@@ -120,7 +120,7 @@ def _as_json(check: StageCheck) -> dict[str, Any]:
     return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
 
 
-def _where(known: KnownVocoder) -> str:
+def _where(known: VocoderPreset) -> str:
     """ "embedded", "cached" or "not cached"; nothing is fetched."""
     if known.repo_id is None:
         return "embedded"
@@ -147,7 +147,7 @@ def fallback_report(environment: Mapping[str, str]) -> str:
         return f"{said}; no effect, since this machine has no MPS device"
     device = resolve_device("mps")
     try:
-        with exclusive(device), warnings.catch_warnings():
+        with device_lock(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch announces the fallback
             torch.geqrf(torch.eye(2, device=device))
     except NotImplementedError:

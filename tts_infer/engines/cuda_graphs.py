@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tts_infer.devices import CPU, device_module, exclusive, precision
+from tts_infer.devices import CPU, device_lock, device_module, precision
 from tts_infer.engines.relative_error import relative_error
 from tts_infer.errors import first_sentence
 
@@ -59,7 +59,7 @@ def problem(device: torch.device) -> str | None:
     if not hasattr(device_module(device), _graph_name(device)):
         return f"torch has no graphs for {device.type}"
     try:
-        with exclusive(device), precision(device), torch.inference_mode():
+        with device_lock(device), precision(device), torch.inference_mode():
             n = torch.arange(96, dtype=torch.float32, device=CPU).view(2, 4, 12)
             first, second = n.sin().to(device), n.cos().to(device)
             graph = _Graph(_probe, (first,), _Recorder(device))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tts_infer.batch.manifest import AUDIO_SUFFIXES, Names, as_names, mode_of, walk
+from tts_infer.deprecated import renamed
 from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.evaluation.intervals import CONFIDENCE, Interval, mean_interval
@@ -30,8 +31,10 @@ class Row:
     file: str
     candidate: str
     seconds: float
-    xrt: float  # seconds of audio per second of decoding
+    rtfx: float  # seconds of audio per second of decoding
     measures: dict[str, float | None]
+
+    xrt = renamed("xrt", "rtfx")
 
 
 @dataclass(frozen=True)
@@ -51,11 +54,13 @@ class Evaluation:
         """The rows of one candidate, in the order of files."""
         return [row for row in self.rows if row.candidate == candidate]
 
-    def xrt(self, candidate: str) -> float | None:
+    def rtfx(self, candidate: str) -> float | None:
         """Seconds of audio per second of decoding, over all files."""
         rows = self.of(candidate)
-        spent = sum(row.seconds / row.xrt for row in rows if row.xrt)
+        spent = sum(row.seconds / row.rtfx for row in rows if row.rtfx)
         return sum(row.seconds for row in rows) / spent if spent else None
+
+    xrt = renamed("xrt", "rtfx")
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as strict JSON takes it."""
@@ -64,7 +69,7 @@ class Evaluation:
             "interval": "Student's t",
             "max_seconds": MAX_SECONDS,
             "measures": {measure.key: asdict(measure) for measure in MEASURES},
-            "xrt": {label: self.xrt(label) for label in self.candidates},
+            "rtfx": {label: self.rtfx(label) for label in self.candidates},
         }
         return asdict(self) | facts
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.devices import exclusive
+from tts_infer.devices import device_lock
 from tts_infer.dsp.mel import LogMel
 from tts_infer.errors import InputError, MissingPackageError
 from tts_infer.evaluation.griffin_lim import GriffinLim
@@ -124,7 +124,7 @@ def _copy(candidate: Candidate, original: Samples, shortened: bool) -> Copy:
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
-    with exclusive(tensor.device):
+    with device_lock(tensor.device):
         return tensor.cpu()
 
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.devices import exclusive
+from tts_infer.devices import device_lock
 from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
 
 INT16_SCALE = 32768  # what soundfile divides by on reading, so that PCM16 passes unchanged
@@ -152,7 +152,7 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
 def as_samples(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
     """Samples to be written, checked."""
     if isinstance(audio, Tensor) and audio.is_floating_point() and audio.layout == torch.strided and not audio.is_meta:
-        with exclusive(audio.device):  # to copy from an accelerator is to use it
+        with device_lock(audio.device):  # to copy from an accelerator is to use it
             samples = audio.detach().cpu().float().numpy()
     elif isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.floating):
         samples = audio.astype(np.float32, copy=False)

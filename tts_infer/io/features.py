@@ -55,7 +55,7 @@ UNREADABLE = (
 
 
 @contextmanager
-def naming(name: object) -> Iterator[None]:
+def prefix_errors(name: object) -> Iterator[None]:
     """Begin messages about what was given with the name by which its giver knows it."""
     try:
         yield
@@ -158,7 +158,7 @@ def _checked_counts(counts: list[Any], most: int) -> list[int]:
 
 
 def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
-    with naming(f"item {index}"):
+    with prefix_errors(f"item {index}"):
         batch = as_features(features, n_mels)
         if batch.shape[0] != 1:
             raise InputError(f"mel has shape {_shape(batch)}; expected a single ({n_mels}, L)")
@@ -193,7 +193,7 @@ def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
         InputError: see `as_features`, with the name of the file; or it holds several.
     """
     features = read_features(path)
-    with naming(path):
+    with prefix_errors(path):
         mel = as_features(features, n_mels)
     if mel.shape[0] != 1:
         raise InputError(f"{path} holds a batch of {mel.shape[0]}; expected one mel a file")

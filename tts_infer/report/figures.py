@@ -47,9 +47,9 @@ def summary_table(evaluation: Evaluation) -> str:
             cells.append(f'<span class="best">{text}</span>' if label == best else text)
         cells += [in_digits(evaluation.differences[label][one.key], one, signed=True) for label in others]
         rows.append(cells)
-    speeds = [evaluation.xrt(label) for label in evaluation.candidates]
+    speeds = [evaluation.rtfx(label) for label in evaluation.candidates]
     rows.append(
-        ["Decoding (× real time)", *("-" if xrt is None else f"{xrt:.3g}" for xrt in speeds), *("" for _ in others)]
+        ["Decoding (× real time)", *("-" if rtfx is None else f"{rtfx:.3g}" for rtfx in speeds), *("" for _ in others)]
     )
     meanings = "".join(f"<li>{one.title}: {html.escape(one.meaning)}</li>" for one in MEASURES)
     return (

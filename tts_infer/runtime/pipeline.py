@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.config import DTypeName, SpectralMethod
-from tts_infer.devices import exclusive, precision, release_memory, require_dtype
+from tts_infer.devices import device_lock, precision, release_memory, require_dtype
 from tts_infer.dsp.refine import Refinement, Spectrum
 from tts_infer.engines.cuda_graphs import Replayed, is_short, padded_length, problem
 from tts_infer.runtime.incremental import BackboneStream, ISTFTStream, RefinementStream
@@ -50,7 +50,7 @@ class Pipeline:
             require_dtype(place.device, dtype)
         self.model, self.placement, self.dtype = model, placement, dtype
         model.use_methods(cast(SpectralMethod, placement.mel.method), cast(SpectralMethod, placement.istft.method))
-        with exclusive(*placement.devices):
+        with device_lock(*placement.devices):
             model.feature_extractor.to(placement.mel.device)
             model.backbone.to(placement.backbone.device)
             model.head.out.to(placement.head.device)
@@ -93,14 +93,14 @@ class Pipeline:
         Raises:
             InputError: the mel's convention does not allow it, see `Refinement`.
         """
-        with exclusive(self.placement.istft.device):
+        with device_lock(self.placement.istft.device):
             return Refinement(self.model.config.mel, self.model.head.istft).to(self.placement.istft.device)
 
     def decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode whole signals of one length. Shape: (B, n_mels, L) -> (B, T)"""
         batch, _, frames = features.shape
         if self._by_graphs(batch, frames):
-            with exclusive(features.device):
+            with device_lock(features.device):
                 valid = torch.ones(batch, frames, 1, dtype=torch.float32, device=features.device)
             return self.decode_ragged(features, valid, refine, timer)
         stream = RefinementStream(self.refinement, refine) if refine else None
@@ -123,7 +123,7 @@ class Pipeline:
             _ = self.refinement  # made, or refused, before anything is computed
         if self._by_graphs(batch, frames):
             stages, missing = self._recorded, padded_length(frames) - frames
-            with exclusive(features.device):
+            with device_lock(features.device):
                 features, valid = F.pad(features, (0, missing)), F.pad(valid, (0, 0, 0, missing))
         refinement = partial(stages.refinement, refine) if stages.refinement and refine else None
         audio = self._decode((features, valid), replace(stages, refinement=refinement), timer)

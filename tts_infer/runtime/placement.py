@@ -23,7 +23,7 @@ from typing import Literal, cast, get_args
 import torch
 
 from tts_infer.config import DTypeName, configs_dir, load_yaml
-from tts_infer.devices import CPU, dtype_refusal, exclusive, require_dtype, resolve_device
+from tts_infer.devices import CPU, device_lock, dtype_refusal, require_dtype, resolve_device
 from tts_infer.engines.cuda_graphs import problem as graph_problem
 from tts_infer.engines.onednn import problem as packed_problem
 from tts_infer.errors import PlacementError
@@ -122,7 +122,7 @@ def named_placements() -> dict[str, dict[str, str]]:
     return load_yaml(configs_dir() / "placements.yaml")
 
 
-def forget_checks() -> None:
+def clear_checks() -> None:
     """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
     _choose.cache_clear()
 
@@ -197,7 +197,7 @@ def _place(wish: _Wish, check: bool) -> StagePlacement:
         return StagePlacement(wish.device, wish.methods[0], "asked for" if wish.insists else usual)
     if not check:
         return StagePlacement(wish.device, wish.methods[0], "preferred there; not checked")
-    with exclusive(wish.device):  # two threads would measure each other, and warn twice
+    with device_lock(wish.device):  # two threads would measure each other, and warn twice
         return _choose(wish)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import BackboneConfig, DTypeName, HeadConfig, MelConfig, SpectralMethod
-from tts_infer.devices import CPU, exclusive, precision, synchronise
+from tts_infer.devices import CPU, device_lock, precision, synchronise
 from tts_infer.dsp.mel import LogMel
 from tts_infer.engines.cuda_graphs import Replayed
 from tts_infer.engines.onednn import PackedBackbone, PackedHead
@@ -84,7 +84,7 @@ class StageTrial:
         about = self.stage, self.device, self.method
         tolerance, expected = TOLERANCE[self.dtype], _expected(self.stage)
         try:
-            with exclusive(self.device, self.home), torch.inference_mode():
+            with device_lock(self.device, self.home), torch.inference_mode():
                 error = relative_error(self._first(), expected)
             ms = min(self.once_ms() for _ in range(_REPEATS))  # other work on the machine disturbs the others more
         except (RuntimeError, NotImplementedError, TypeError) as failure:  # whatever a backend refuses with
@@ -93,7 +93,7 @@ class StageTrial:
 
     def once_ms(self) -> float:
         """Time one run."""
-        with exclusive(self.device, self.home), torch.inference_mode():
+        with device_lock(self.device, self.home), torch.inference_mode():
             synchronise(self.home)
             start = time.perf_counter()
             self._run()

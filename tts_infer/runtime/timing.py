@@ -10,7 +10,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
-from tts_infer.devices import exclusive, synchronise
+from tts_infer.devices import device_lock, synchronise
 
 TRANSFER = "transfer"
 
@@ -67,12 +67,12 @@ class StageTimer:
         self, name: str, where: str, method: str, devices: tuple[torch.device, ...], moved_bytes: int
     ) -> AbstractContextManager[None]:
         if not self.enabled:
-            return exclusive(*devices)
+            return device_lock(*devices)
         return self._timed({"stage": name, "device": where, "method": method, "ms": 0.0, "bytes": moved_bytes}, devices)
 
     @contextmanager
     def _timed(self, record: StageRecord, devices: tuple[torch.device, ...]) -> Iterator[None]:
-        with exclusive(*devices):
+        with device_lock(*devices):
             for device in devices:
                 synchronise(device)
             start = time.perf_counter()

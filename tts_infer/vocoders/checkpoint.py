@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tts_infer.config import KnownVocoder, known_vocoders, read_vocoder_config
+from tts_infer.config import VocoderPreset, known_vocoders, read_vocoder_config
 from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, first_sentence
 from tts_infer.io.features import UNREADABLE
 from tts_infer.vocoders.vocos import Vocos
@@ -43,7 +43,7 @@ class CheckpointFiles:
     name: str
     config: Path
     weights: Path
-    known: KnownVocoder | None
+    known: VocoderPreset | None
 
 
 def resolve(name: str | os.PathLike[str], revision: str | None = None) -> CheckpointFiles:
@@ -88,7 +88,7 @@ def _may_be_on_hub(repo_id: str) -> bool:
     return repo_id.count("/") == 1
 
 
-def _in_directory(directory: Path, name: str, known: KnownVocoder | None) -> CheckpointFiles:
+def _in_directory(directory: Path, name: str, known: VocoderPreset | None) -> CheckpointFiles:
     weights = next((directory / f for f in WEIGHT_FILES if (directory / f).is_file()), None)
     if weights is None or not (directory / CONFIG_FILE).is_file():
         raise VocoderNotFoundError(
@@ -97,7 +97,7 @@ def _in_directory(directory: Path, name: str, known: KnownVocoder | None) -> Che
     return CheckpointFiles(name, directory / CONFIG_FILE, weights, known)
 
 
-def _on_hub(repo_id: str, revision: str | None, known: KnownVocoder | None) -> CheckpointFiles:
+def _on_hub(repo_id: str, revision: str | None, known: VocoderPreset | None) -> CheckpointFiles:
     """Files from the Hub cache; if they are not all there, from the Hub. Its tokens and switches are honoured."""
     from huggingface_hub.errors import EntryNotFoundError
 

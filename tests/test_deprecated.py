@@ -1,0 +1,27 @@
+"""Old public names work for one release, and say what they are now."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import tts_infer
+
+
+@pytest.mark.parametrize("old", ["KnownVocoder", "exclusive", "forget_checks"])
+def test_old_names_of_the_package(old: str) -> None:
+    new = tts_infer._RENAMED[old]
+    with pytest.warns(DeprecationWarning, match=f"tts_infer.{old} is now {new}"):
+        assert getattr(tts_infer, old) is getattr(tts_infer, new)
+    assert new in tts_infer.__all__
+
+
+def test_other_names_are_still_missing() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = tts_infer.nonsense
+
+
+def test_xrt_is_rtfx(vocoder: tts_infer.Vocoder) -> None:
+    result = vocoder.synthesize(torch.zeros(1, 100, 9))
+    with pytest.warns(DeprecationWarning, match=r"Synthesis\.xrt is now rtfx"):
+        assert result.xrt == result.rtfx
