@@ -24,13 +24,13 @@ from torch import Tensor
 from benchmarks.common import environment, finish, measure, table
 from benchmarks.vocoders import SIZES, make
 from tts_infer import make_placement
-from tts_infer.config import DTypeName, VocoderConfig
+from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
-from tts_infer.engines.onednn import PackedLinear, problem
+from tts_infer.engines.onednn import PackedLinear, probe_failure
 from tts_infer.engines.reference import OfficialVocos
-from tts_infer.engines.relative_error import relative_error
+from tts_infer.stages import relative_error
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders.vocos import VocoderConfig, Vocos
 
 Decoder = Callable[[Tensor], Any]
 OFFICIAL = "official eager"
@@ -92,7 +92,7 @@ def contestants(
             found[f"ours {dtype}, {istft}"] = ours(config, weights, device, dtype, istft=istft)
     if device != CPU:
         for dtype in half_and_float(device):
-            graphs = dict.fromkeys(("backbone", "head"), f"{device}/graph")
+            graphs = dict.fromkeys(("backbone", "head", "istft"), f"{device}/cuda_graphs")
             found[f"ours {dtype}, fft, graphs"] = ours(config, weights, device, dtype, istft="fft", spec=graphs)
     else:
         reference = dict.fromkeys(("backbone", "head"), "cpu/torch")
@@ -122,7 +122,7 @@ def gemm_runs(config: VocoderConfig, frames: int, device: torch.device) -> dict[
     dim, inner = config.backbone.dim, config.backbone.intermediate_dim
     runs: dict[str, Callable[[], object]] = {}
     for dtype in half_and_float(device):
-        if device == CPU and problem(dtype) is not None:
+        if device == CPU and probe_failure(dtype) is not None:
             continue
         layers: list[Callable[[Tensor], Tensor]] = []
         for rows, columns in ((inner, dim), (dim, inner)):

@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def costs(name: str, vocoder: Vocoder, seconds: float) -> dict[str, Any]:
-    reach = vocoder.backbone.reach
+    reach = vocoder.backbone.receptive_field
     stream, mel = vocoder.stream(), torch.randn(1, 100, PUSH) * 2 - 5
     stream.push(torch.zeros(1, 100, 100))  # past the beginning
     with_context = torch.randn(1, 100, PUSH + 2 * (reach + 2)) * 2 - 5  # and the frames whose windows overlap

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from tts_infer import Vocoder, load_vocoder, make_placement
-from tts_infer.config import VocoderConfig
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders.vocos import VocoderConfig, Vocos
 
 SIZES = ("embedded", "large")
 

@@ -41,9 +41,10 @@ from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss
 from training.prepare import PEAK, SPEED_BANDS, prepare
 from training.recipe import Phase, Recipe, Source, read_recipe
 from training.train import Trainer, main
-from tts_infer.config import BackboneConfig, HeadConfig, MelConfig, VocoderConfig
+from tts_infer.config import MelConfig
 from tts_infer.errors import ConfigError, InputError
 from tts_infer.evaluation import metrics
+from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig
 
 SMALL = VocoderConfig(
     backbone=BackboneConfig(dim=16, intermediate_dim=32, num_layers=2), head=HeadConfig(16, padding="center")

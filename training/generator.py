@@ -11,8 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tts_infer.config import VocoderConfig
-from tts_infer.vocoders.vocos import KERNEL_SIZE, MAX_MAGNITUDE, REACH, ConvNeXtBlock, ISTFTHead, VocosBackbone
+from tts_infer.vocoders.vocos import (
+    KERNEL_SIZE,
+    MAX_MAGNITUDE,
+    REACH,
+    ConvNeXtBlock,
+    ISTFTHead,
+    VocoderConfig,
+    VocosBackbone,
+)
 
 
 class Generator(nn.Module):

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-from tts_infer.config import VocoderConfig, build, load_yaml
+from tts_infer.config import build, load_yaml
 from tts_infer.errors import ConfigError
+from tts_infer.vocoders.vocos import VocoderConfig
 
 
 @dataclass(frozen=True)

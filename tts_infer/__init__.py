@@ -36,13 +36,13 @@ from tts_infer.io.writer import SampleFormat, check_writable, write_audio
 from tts_infer.report.page import write_report
 from tts_infer.runtime.placement import (
     MethodChoice,
+    Place,
     Placement,
-    StagePlacement,
     clear_checks,
     make_placement,
     named_placements,
 )
-from tts_infer.runtime.selftest import STAGES, StageCheck
+from tts_infer.runtime.selftest import StageCheck
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
@@ -51,7 +51,6 @@ __all__ = [
     "DEFAULT_VOCODER",
     "FEATURE_SUFFIXES",
     "ISTFT",
-    "STAGES",
     "STFT",
     "AudioClip",
     "BatchReport",
@@ -70,11 +69,11 @@ __all__ = [
     "MelConfig",
     "MethodChoice",
     "MissingPackageError",
+    "Place",
     "Placement",
     "PlacementError",
     "SampleFormat",
     "StageCheck",
-    "StagePlacement",
     "StreamingDecoder",
     "StreamingMel",
     "Synthesis",
@@ -107,11 +106,20 @@ __all__ = [
     "write_report",
 ]
 
-_RENAMED = {"KnownVocoder": "VocoderPreset", "exclusive": "device_lock", "forget_checks": "clear_checks"}
+_RENAMED = {
+    "KnownVocoder": "VocoderPreset",
+    "StagePlacement": "Place",
+    "exclusive": "device_lock",
+    "forget_checks": "clear_checks",
+}
+_STAGES = ("mel", "backbone", "head", "istft")
 
 
 def __getattr__(name: str) -> Any:
     """Old public names, for one release."""
+    if name == "STAGES":
+        warn_renamed("tts_infer.STAGES", "the names in `vocoder.stages`")
+        return _STAGES
     if name not in _RENAMED:
         raise AttributeError(f"module 'tts_infer' has no attribute {name!r}")
     warn_renamed(f"tts_infer.{name}", _RENAMED[name])

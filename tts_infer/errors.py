@@ -29,7 +29,7 @@ class TTSInferError(Exception):
         fields: the values in the sentence.
     """
 
-    def __init__(self, text: str, *, code: str = "", where: str = "", **fields: Any) -> None:
+    def __init__(self, text: str, /, *, code: str = "", where: str = "", **fields: Any) -> None:
         self.text, self.code, self.where, self.fields = text, code, where, fields
         said = text.format(**fields) if code else text
         super().__init__(f"{where}: {said}" if where else said)
