@@ -51,7 +51,7 @@ def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--vocoder", "vocos-mini-24khz", "--vocoder", "vocos-mini-24khz", "--no-baseline", "--json"]
     assert main(["evaluate", "voice0", *arguments, *QUICK]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert document["candidates"] == ["vocos-mini-24khz", "vocos-mini-24khz (2)"]
+    assert document["systems"] == ["vocos-mini-24khz", "vocos-mini-24khz (2)"]
     assert [row["file"] for row in document["rows"][::2]] == ["voice0/0.wav", "voice0/2.wav"]
     assert document["means"]["vocos-mini-24khz"]["stoi"]["count"] == 2
     difference = document["differences"]["vocos-mini-24khz (2)"]["stoi"]
