@@ -8,7 +8,7 @@ from pathlib import Path
 from tts_infer.evaluation.intervals import Interval
 from tts_infer.evaluation.measures import MEASURES, Measure
 from tts_infer.evaluation.results import Evaluation
-from tts_infer.report.html import COLOURS, Axis, bullets, escape, legend, table
+from tts_infer.report.html import COLOURS, Axis, bullets, escape, grid, legend, table
 
 _MAX_DOTS = 200  # of more files, as many are drawn, evenly spread over all files in order of their values
 
@@ -16,16 +16,13 @@ _ADVICE = {"high": "higher is better", "low": "lower is better", "0": "0 is best
 
 FIGURE_STYLE = """
 .best { font-weight: 700; }
-.dots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(320px, 100%), 1fr)); gap: 18px 28px; }
-.dots figure { margin: 0; min-width: 0; }
-.dots figcaption { font-weight: 600; }
-.dots figcaption small { font-weight: 400; }
+figcaption small { font-weight: 400; }
 .row { position: relative; overflow: hidden; height: 20px; margin: 3px 8px 0; background: #8881; }
 .row i, .row u, .row b { position: absolute; top: 50%; transform: translate(-50%, -50%); }
 .row i { width: 5px; height: 5px; border-radius: 50%; opacity: .45; }
 .row u { height: 6px; transform: translateY(-50%); opacity: .4; min-width: 1px; }
 .row b { width: 12px; height: 12px; border-radius: 50%; border: 2px solid light-dark(#fff, #16181c); }
-.dots .tts-ticks { height: 1.6em; margin: 0 8px; }
+.row ~ .tts-ticks { height: 1.6em; margin: 0 8px; }
 .tts-legend { font-size: inherit; }
 .tts-legend i { border-radius: 50%; }
 @media (max-width: 600px) { th small { display: block; } }
@@ -70,11 +67,10 @@ def _best(evaluation: Evaluation, one: Measure) -> str | None:
 
 def dot_pictures(evaluation: Evaluation) -> str:
     """A picture of each measure with a dot for each file, and what the colours mean."""
-    pictures = "".join(_dot_picture(evaluation, one) for one in MEASURES)
-    return (
-        f"{legend({system: _colour(i) for i, system in enumerate(evaluation.systems)})}"
-        f'<p>Small dots: files. Large dot and bar: mean and its interval.</p><div class="dots">{pictures}</div>'
-    )
+    colours = {system: _colour(i) for i, system in enumerate(evaluation.systems)}
+    pictures = [picture for one in MEASURES if (picture := _dot_picture(evaluation, one))]
+    note = "<p>Small dots: files. Large dot and bar: mean and its interval.</p>"
+    return legend(colours) + note + grid(pictures, least_px=320)
 
 
 def _colour(index: int) -> str:

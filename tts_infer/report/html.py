@@ -11,12 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["COLOURS", "STYLE", "Axis", "bullets", "colour_bar", "data_uri", "escape", "legend", "table"]
+__all__ = ["COLOURS", "STYLE", "Axis", "bullets", "colour_bar", "data_uri", "escape", "grid", "legend", "table"]
 
 # The colours of Okabe and Ito, which differ under every kind of colour blindness. The yellow is darker than theirs.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b38600", "#56b4e9", "#e69f00")
 
 STYLE = """
+.tts-grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(var(--least), 100%), 1fr)); }
+.tts-grid { gap: 12px 20px; }
+.tts-grid > * { min-width: 0; margin: 0; }
+.tts-grid figcaption { font-weight: 600; margin-bottom: 4px; }
 .tts-ticks { position: relative; height: 2.9em; font-size: 11px; line-height: 1; }
 .tts-ticks span { position: absolute; top: 5px; transform: translateX(-50%); white-space: nowrap; }
 .tts-ticks .unit { top: 1.8em; left: 50%; }
@@ -119,6 +123,11 @@ def legend(entries: Mapping[str, str]) -> str:
     """Show what colours mean. Entries are names, as text, and CSS backgrounds."""
     items = (f'<span><i style="background:{paint}"></i>{escape(name)}</span>' for name, paint in entries.items())
     return f'<div class="tts-legend">{"".join(items)}</div>'
+
+
+def grid(cells: Sequence[str], least_px: int) -> str:
+    """Cells (HTML) side by side, as many as fit with so many pixels each."""
+    return f'<div class="tts-grid" style="--least:{least_px}px">{"".join(cells)}</div>'
 
 
 def bullets(items: Sequence[str]) -> str:

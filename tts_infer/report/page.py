@@ -23,7 +23,7 @@ from tts_infer.evaluation.systems import MAX_SECONDS, Copy, System, copy_file
 from tts_infer.io.audio import to_int16
 from tts_infer.io.writer import require_place, whole_file
 from tts_infer.report.figures import FIGURE_STYLE, dot_pictures, file_table, summary_table
-from tts_infer.report.html import bullets, data_uri, escape
+from tts_infer.report.html import bullets, data_uri, escape, grid
 from tts_infer.report.pictures import STYLE, import_pillow, mel_pictures
 
 EXAMPLE_SECONDS = 10.0
@@ -40,10 +40,7 @@ h3 { font-size: 15px; margin: 24px 0 6px; overflow-wrap: anywhere; }
 p, ul { margin: 6px 0; max-width: 80ch; }
 small { opacity: .75; }
 .tts-plot .view { cursor: default; }
-.players { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(230px, 100%), 1fr)); gap: 8px 20px; }
-.players div { min-width: 0; }
-.players { margin-bottom: 10px; }
-audio { display: block; width: 100%; height: 40px; }
+audio { margin-bottom: 10px; display: block; width: 100%; height: 40px; }
 """
 )
 
@@ -74,11 +71,9 @@ def write_report(
     except OSError as error:
         if isinstance(error, FileError):
             raise
+        reason = error.strerror or str(error)
         raise FileError(
-            "cannot write {path}: {reason}",
-            code="cannot-write",
-            path=os.fspath(path),
-            reason=error.strerror or str(error),
+            "cannot write {path}: {reason}", code="unwritable", path=os.fspath(path), reason=reason
         ) from None
 
 
@@ -91,12 +86,8 @@ def check_report(path: str | os.PathLike[str]) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise FileError(
-            "cannot write {path}: extension {suffix!r}; allowed: .html",
-            code="report-extension",
-            path=str(path),
-            suffix=path.suffix,
-        )
+        text = "cannot write {path}: extension {suffix!r}; allowed: .html"
+        raise FileError(text, code="report-extension", path=str(path), suffix=path.suffix)
     require_place(path)
     import_pillow()
 
@@ -122,7 +113,7 @@ def _introduction(evaluation: Evaluation) -> Iterator[str]:
     files = len(evaluation.of(evaluation.systems[0]))
     yield (
         f"<p>{files} recording{'s' * (files != 1)}, copied by {escape(', '.join(evaluation.systems))}. Each copy is "
-        f"compared with its original. Periodicity and voicing by {escape(evaluation.pitch_tracker)}.</p>"
+        f"compared with its original. Pitch tracker: {escape(evaluation.pitch_tracker)}.</p>"
     )
     notes = {"Not copied, and not part of any mean:": evaluation.failed, "Not measured:": evaluation.missing}
     for title, reasons in notes.items():
@@ -182,7 +173,7 @@ def _example(path: Path, reason: str, systems: Sequence[System], evaluation: Eva
         label, value = copy.system.label, values.get(copy.system.label)
         note = "" if value is None else f", {ranking.title} {ranking.text(value)}"
         players.append(_player(label, copy.samples, copy.system.config.sample_rate, note))
-    yield f'<div class="players">{"".join(players)}</div>'
+    yield grid(players, least_px=230)
     for config in dict.fromkeys(copy.system.config for copy in made):
         panels = list(_panels([copy for copy in made if copy.system.config == config]))
         if panels:

@@ -45,9 +45,6 @@ _STRIPES = "repeating-linear-gradient(45deg,#888 0 3px,#8883 3px 6px)"
 STYLE = (
     html.STYLE
     + """
-.tts-mels { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(220px, 100%), 1fr)); gap: 12px 20px; }
-.tts-mels figure { min-width: 0; margin: 0; }
-.tts-mels figcaption { font-weight: 600; margin-bottom: 4px; }
 .tts-plot { display: grid; grid-template: 190px auto / auto 1fr; font-size: 11px; line-height: 1; }
 .tts-plot .y { position: relative; width: 5em; overflow: hidden; }
 .tts-plot .y span { position: absolute; right: 6px; transform: translateY(50%); }
@@ -111,7 +108,8 @@ def mel_pictures(
         scale = Scale(Axis(-difference_range_db, difference_range_db), DIVERGING, quiet_db=0.0)
         figures.append(_figure(words("Difference"), delta, config, scale, words))
         bars.append(html.colour_bar(words("Difference (dB)"), scale.axis, scale.colours))
-    return f'<div class="tts-mels">{"".join(figures)}<div class="tts-scales">{"".join(bars)}</div></div>'
+    figures.append(f'<div class="tts-scales">{"".join(bars)}</div>')
+    return html.grid(figures, least_px=220)
 
 
 def stage_waterfall(
