@@ -86,8 +86,8 @@ def test_what_is_heard(recording: Path, systems: list[System]) -> None:
 
 
 def test_ten_seconds_are_enough_to_hear(tmp_path: Path, systems: list[System]) -> None:
-    tts_infer.write_audio(tmp_path / "a.wav", np.full(24000 * 12, 0.1, np.float32), 24000)
-    (data, *_) = re.findall(r'base64,([^"]+)"></audio>', draw(evaluation(tmp_path / "a.wav", systems), systems))
+    tts_infer.write_audio(tmp_path / "a.wav", np.full(24000 * 11, 0.1, np.float32), 24000)
+    (data, *_) = re.findall(r'base64,([^"]+)"></audio>', draw(evaluation(tmp_path / "a.wav", systems[:1]), systems[:1]))
     assert soundfile.info(io.BytesIO(base64.b64decode(data))).duration == 10.0
 
 
@@ -119,7 +119,7 @@ def test_nothing_was_copied(made_up: MadeUp) -> None:
 
 def test_short_and_silent_files(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
     tts_infer.write_audio(tmp_path / "short.wav", np.full(100, 0.1, np.float32), 24000)
-    tts_infer.write_audio(tmp_path / "silent.wav", np.zeros(24000, np.float32), 24000)
+    tts_infer.write_audio(tmp_path / "silent.wav", np.zeros(6000, np.float32), 24000)
     systems, _ = systems_of([vocoder])
     found = tts_infer.evaluate([tmp_path], systems, baseline=False, pitch_tracker="none")
     page = draw(found, systems)

@@ -15,6 +15,7 @@ from tts_infer.evaluation.systems import System, copy_file, systems_of
 
 
 def test_the_copy_is_that_of_the_vocoder(vocoder: tts_infer.Vocoder, tmp_path: Path, speech: torch.Tensor) -> None:
+    speech = speech[:, 12000:36000]
     tts_infer.write_audio(tmp_path / "a.wav", speech[0], 24000, "float32")
     ours, baseline = systems_of([vocoder])[0]
     made = list(copy_file(tmp_path / "a.wav", [ours, baseline]))
