@@ -39,15 +39,26 @@ def test_the_table_of_means(made_up: MadeUp) -> None:
     assert '<td class="number">10</td>' in table  # x real time
 
 
-@pytest.mark.parametrize(("better", "worse"), [((0.1, -0.2), (0.4, 0.3)), ((-0.1, -0.1), (-0.3, -0.3))])
-def test_what_is_best_of_levels_is_nearest_to_zero(
-    better: tuple[float, float], worse: tuple[float, float], made_up: MadeUp
+@pytest.mark.parametrize(
+    ("key", "better", "worse"),
+    [
+        ("pesq_wb", (3.5, 3.7), (3.4, 3.7)),
+        ("mcd_db", (0.5, 0.7), (0.5, 0.8)),
+        ("level_db", (0.1, -0.2), (0.4, 0.3)),
+        ("level_db", (-0.1, -0.1), (-0.3, -0.3)),
+        ("pulse_ratio", (0.8, 1.1), (1.2, 1.2)),
+    ],
+)
+def test_the_best_mean_is_bold(
+    key: str, better: tuple[float, float], worse: tuple[float, float], made_up: MadeUp
 ) -> None:
-    found = made_up(worse=[1.0], better=[1.0])
-    found.means["worse"]["level_db"] = mean_interval(worse)
-    found.means["better"]["level_db"] = mean_interval(better)
-    row = re.search(r"Level \(dB\).*?</tr>", summary_table(found))
-    assert row is not None and [i for i, cell in enumerate(row[0].split("<td")) if "best" in cell] == [0, 2]  # 0: head
+    """High, low, and near to 0 or 1, as each measure says."""
+    found = made_up(worse=[None], better=[None])
+    found.means["worse"][key] = mean_interval(worse)
+    found.means["better"][key] = mean_interval(better)
+    bold = [row for row in summary_table(found).split("<tr>") if 'class="best"' in row]
+    assert len(bold) == 1  # the other measures have no means
+    assert ['class="best"' in cell for cell in bold[0].split("<td")[1:]] == [False, True, False]
 
 
 def test_dots_are_where_the_values_are(made_up: MadeUp) -> None:
