@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from tts_infer.evaluation.evaluate import find_audio
+from tts_infer.evaluation import find_audio
 
 Signal = NDArray[np.float32]
 

@@ -6,8 +6,8 @@ audio = vocoder.decode(mel)
 
 from typing import Any
 
-import tts_infer.cli.evaluate as evaluate_command
 import tts_infer.diagnose.doctor as doctor
+import tts_infer.evaluation as evaluation
 import tts_infer.report.pictures as pictures
 from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
 from tts_infer.batch.manifest import Container
@@ -27,13 +27,12 @@ from tts_infer.errors import (
     TTSInferError,
     VocoderNotFoundError,
 )
-from tts_infer.evaluation.evaluate import Evaluation, evaluate
-from tts_infer.evaluation.systems import Candidate, candidates_of
+from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
 from tts_infer.io.writer import SampleFormat, check_writable, write_audio
-from tts_infer.report.page import write_report
+from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.placement import (
     MethodChoice,
     Place,
@@ -54,7 +53,6 @@ __all__ = [
     "STFT",
     "AudioClip",
     "BatchReport",
-    "Candidate",
     "CheckpointError",
     "ConfigError",
     "Container",
@@ -77,18 +75,19 @@ __all__ = [
     "StreamingDecoder",
     "StreamingMel",
     "Synthesis",
+    "System",
     "TTSInferError",
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
     "available_devices",
-    "candidates_of",
+    "check_report",
     "check_writable",
     "clear_checks",
     "device_lock",
     "doctor",
     "evaluate",
-    "evaluate_command",
+    "evaluation",
     "known_vocoders",
     "load_vocoder",
     "log_mel_error_db",
@@ -101,14 +100,17 @@ __all__ = [
     "resample",
     "synthesize_batch",
     "synthesize_file",
+    "systems_of",
     "to_int16",
     "write_audio",
     "write_report",
 ]
 
 _RENAMED = {
+    "Candidate": "System",
     "KnownVocoder": "VocoderPreset",
     "StagePlacement": "Place",
+    "candidates_of": "systems_of",
     "exclusive": "device_lock",
     "forget_checks": "clear_checks",
 }
