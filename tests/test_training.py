@@ -284,7 +284,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"stpes": 3}, r"unknown key 'stpes'"),
         ({"sources": {}}, r"sources is empty; name at least one"),
         ({"phases": {"p": phase(1) | {"share": 1.5}}}, r"shares of start and phases add up to 1.5; allowed: 0 to 1"),
-        ({"start_share": 0.5}, r"start_share is 0.5, but there is no start"),
+        ({"start_share": 0.5}, r"start_share is 0.5, but there is no start; name one, or leave start_share out"),
         ({"phases": {"p": phase(1) | {"batch": "many"}}}, r"phases\.p: batch is 'many'; allowed: int"),
     ):
         recipe.write_text(yaml.safe_dump(right | change))
@@ -299,7 +299,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == (
         f"source 's' is left out: no folder {tmp_path / 'none'}\n"
         f"source 't' is left out: no folder {tmp_path / 'none'}; `python -m training.voices` makes it\n"
-        "error: none of the recipe's sources is there\n"
+        "error: none of the recipe's sources is there; make or change one\n"
     )
     with pytest.raises(InputError, match="no pool .*; make it with `python -m training.prepare FOLDER --out"):
         Pool.open(tmp_path / "pool")
