@@ -144,9 +144,11 @@ def make_placement(
         )
     places: dict[str, Place] = {}
     for stage in sorted(stages, key=lambda one: one.follows is not None):  # leaders first
-        places[stage.name] = _place(
-            _request(stage, wanted, methods, device, dtype, places.get(stage.follows or "")), check
-        )
+        leader = None if stage.name in wanted else places.get(stage.follows or "")
+        if leader is not None and leader.check is None:  # what was asked for is obeyed for both
+            places[stage.name] = leader
+        else:
+            places[stage.name] = _place(_request(stage, wanted, methods, device, dtype, leader), check)
     return Placement({name: places[name] for name in names})
 
 
@@ -210,7 +212,7 @@ def _request(
     leader: Place | None,
 ) -> StageRequest:
     """What the user wrote of a stage; a stage that follows another and is not named goes where its leader went."""
-    if leader is not None and stage.name not in wanted:
+    if leader is not None:
         choice = (leader.engine, leader.method)
         return StageRequest(stage, leader.device, (choice,), False, False, dtype)
     where, engine, method = parse_place(stage, wanted.get(stage.name, ""))
