@@ -113,8 +113,9 @@ def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesi
         result = vocoder.synthesize(features)
         writer.write(result.audio[0])
         return _report(vocoder, writer, frames, result.stages, result.total_ms)
-    stream = vocoder.stream(timed=True)
-    for audio in stream.decode(_mel_pieces(source, features)):
+    stream, pieces = vocoder.stream(timed=True), _mel_pieces(source, features)
+    del features  # see below
+    for audio in stream.decode(pieces):
         writer.write(audio[0])
     return _report(vocoder, writer, frames, stream.stages, stream.total_ms)
 
@@ -123,7 +124,7 @@ def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tenso
     """The frames of a file, some at a time."""
     for start in range(0, features.shape[-1], READ_FRAMES):
         piece = features[..., start : start + READ_FRAMES]
-        if isinstance(piece, np.memmap):  # anew: what was read counts as memory of this process until it is unmapped
+        if isinstance(piece, np.memmap):  # mapped anew: what was read counts as memory until nobody holds the map
             piece, features = np.array(piece), open_features(source)
         yield piece
 

@@ -33,7 +33,7 @@ Axes = Mapping[int, str]  # axis -> the name of its variable length; axes of one
 class OnnxRuntimeEngine:
     """ONNX Runtime on the CPU. Entry of `ENGINES`; needs the extra `onnx`."""
 
-    automatic = True
+    automatic = False
     package = "onnxruntime"
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
