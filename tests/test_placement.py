@@ -12,7 +12,8 @@ import pytest
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU, available_devices
 from tts_infer.errors import ConfigError, PlacementError
-from tts_infer.runtime.placement import Placement, _choose, _request, clear_checks, make_placement, named_placements
+from tts_infer.runtime.placement import Placement, _choose, _request, clear_checks, make_placement
+from tts_infer.runtime.spec import named_placements
 from tts_infer.vocoders import usual_stages
 
 no_accelerator = pytest.mark.skipif(len(available_devices()) > 1, reason="this machine has an accelerator")

@@ -143,7 +143,7 @@ def test_mistakes_with_streams_of_audio(vocoder: tts_infer.Vocoder) -> None:
     assert stream.stages == []
     stream.flush()
     for again in (stream.flush, lambda: stream.push(torch.zeros(2, 9))):
-        with pytest.raises(tts_infer.InputError, match="was flushed; begin another"):
+        with pytest.raises(tts_infer.InputError, match="was flushed; call reset"):
             again()
 
 

@@ -40,9 +40,9 @@ from tts_infer.runtime.placement import (
     Placement,
     clear_checks,
     make_placement,
-    named_placements,
 )
 from tts_infer.runtime.selftest import StageCheck
+from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER

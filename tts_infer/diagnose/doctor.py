@@ -20,10 +20,10 @@ import torch
 from tts_infer.config import VocoderPreset, known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
 from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_way, our_ways, shipped_tables
-from tts_infer.engines import ENGINES
+from tts_infer.engines import ENGINES, unusable_reason
 from tts_infer.engines.cuda_graphs import unsupported_reason
 from tts_infer.frontends import FRONTENDS
-from tts_infer.runtime.placement import Placement, is_installed, make_placement
+from tts_infer.runtime.placement import Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck, StageTrial
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
@@ -118,8 +118,8 @@ def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
         StageTrial(stage, device, name, method)
         for stage in stages
         for device in map(resolve_device, available_devices())
-        for name, engine in ENGINES.items()
-        if is_installed(name) and engine.unsupported(stage, device, "float32") is None
+        for name in ENGINES
+        if unusable_reason(name, stage, device, "float32") is None
         for method in stage.methods or ("",)
     ]
 

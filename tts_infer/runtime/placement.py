@@ -15,19 +15,18 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal
 
 import torch
 
-from tts_infer.config import DTypeName, configs_dir, load_yaml
+from tts_infer.config import DTypeName
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import CPU, DTYPES, device_lock, dtype_refusal, require_dtype, resolve_device
-from tts_infer.engines import ENGINES
+from tts_infer.engines import unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
 from tts_infer.runtime import selftest
 from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.runtime.spec import parse, parse_place
 from tts_infer.stages import Stage
 from tts_infer.vocoders import usual_stages
 from tts_infer.vocoders.spectral import METHODS
@@ -35,8 +34,6 @@ from tts_infer.vocoders.spectral import METHODS
 MethodChoice = Literal["auto", "matmul", "fft"]
 # How many times faster the second choice must be to replace the first: noise must not decide.
 MARGIN = 1.5
-# Spellings of the release before.
-_RENAMED = {"packed": "onednn", "graph": "cuda_graphs"}
 
 
 @dataclass(frozen=True)
@@ -147,9 +144,11 @@ def make_placement(
         )
     places: dict[str, Place] = {}
     for stage in sorted(stages, key=lambda one: one.follows is not None):  # leaders first
-        places[stage.name] = _place(
-            _request(stage, wanted, methods, device, dtype, places.get(stage.follows or "")), check
-        )
+        leader = None if stage.name in wanted else places.get(stage.follows or "")
+        if leader is not None and leader.check is None:  # what was asked for is obeyed for both
+            places[stage.name] = leader
+        else:
+            places[stage.name] = _place(_request(stage, wanted, methods, device, dtype, leader), check)
     return Placement({name: places[name] for name in names})
 
 
@@ -186,11 +185,6 @@ def _as_stated(placement: Placement, methods: Mapping[str, str], stages: Sequenc
     return Placement(places)
 
 
-def named_placements() -> dict[str, dict[str, str]]:
-    """The placements of `configs/placements.yaml`."""
-    return load_yaml(configs_dir() / "placements.yaml")
-
-
 def clear_checks() -> None:
     """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
     _chosen.clear()
@@ -218,7 +212,7 @@ def _request(
     leader: Place | None,
 ) -> StageRequest:
     """What the user wrote of a stage; a stage that follows another and is not named goes where its leader went."""
-    if leader is not None and stage.name not in wanted:
+    if leader is not None:
         choice = (leader.engine, leader.method)
         return StageRequest(stage, leader.device, (choice,), False, False, dtype)
     where, engine, method = parse_place(stage, wanted.get(stage.name, ""))
@@ -235,23 +229,6 @@ def _request(
     return StageRequest(stage, target, choices, where not in ("", "auto"), (where or str(device)) == "auto", dtype)
 
 
-def usable_engines(stage: Stage, device: torch.device, dtype: DTypeName) -> tuple[str, ...]:
-    """The engines that may be chosen for a stage where nobody asked for one, in order of preference.
-
-    The first that needs no package of its own, and those whose package is installed as its rivals.
-    """
-    able = [name for name, one in ENGINES.items() if one.automatic and is_installed(name)]
-    able = [name for name in able if ENGINES[name].unsupported(stage, device, dtype) is None]
-    first = next(name for name in able if ENGINES[name].package is None)
-    return (first, *(name for name in able if ENGINES[name].package is not None))
-
-
-def is_installed(engine: str) -> bool:
-    """Whether the package that an engine needs is here."""
-    package = ENGINES[engine].package
-    return package is None or find_spec(package) is not None
-
-
 def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str, ...]:
     """Methods in the order of preference on a device.
 
@@ -261,9 +238,7 @@ def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str,
 
 
 def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTypeName) -> str:
-    reason = f"{ENGINES[engine].package} is not installed"
-    if is_installed(engine):
-        reason = ENGINES[engine].unsupported(stage, device, dtype) or ""
+    reason = unusable_reason(engine, stage, device, dtype)
     if reason:
         raise PlacementError(
             "engine of {stage!r} is {engine!r}, but {reason}; use 'torch'",
@@ -350,71 +325,3 @@ def _fall_back_to_cpu(request: StageRequest, checks: list[StageCheck]) -> Place:
         raise PlacementError("{problem}; place this stage on 'cpu'", code="stage-wrong", problem=problem)
     warnings.warn(f"stage {request.stage.name!r} goes to the CPU: {problem}", stacklevel=2)
     return Place(CPU, *_on_cpu(request)[0], f"wrong on {request.device}: {problem}", checks[0])
-
-
-def parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[str, str]:
-    """Any written form as a mapping of stage to "device[/engine][/method]".
-
-    Raises:
-        PlacementError: another form; no such name or file; or a stage named twice.
-    """
-    if spec is None:
-        return {}
-    if isinstance(spec, (str, os.PathLike)):
-        spec = _parse_text(os.fspath(spec))
-    if not isinstance(spec, Mapping) or not all(isinstance(part, str) for pair in spec.items() for part in pair):
-        raise PlacementError(
-            "placement is {got!r}; expected text, a YAML file, or a mapping of stage names to devices",
-            code="placement-form",
-            got=spec,
-        )
-    return spec
-
-
-def parse_place(stage: Stage, text: str) -> tuple[str, str, str]:
-    """Device, engine and method of "device[/engine][/method]"; "" for what is left out or "auto".
-
-    Raises:
-        PlacementError: neither an engine nor a method of this stage.
-    """
-    device, *ways = text.split("/")
-    engine = method = ""
-    for way in ways:
-        if way in _RENAMED:
-            warn_renamed(f"engine {way!r}", repr(_RENAMED[way]))
-            way = _RENAMED[way]
-        if way in ENGINES:
-            engine = way
-        elif way in stage.methods:
-            method = way
-        elif way not in ("", "auto"):
-            raise PlacementError(
-                "{stage!r} is placed by {way!r}; allowed: auto, {allowed}",
-                code="way-unknown",
-                stage=stage.name,
-                way=way,
-                allowed=", ".join((*ENGINES, *stage.methods)),
-            )
-    return device, engine, method
-
-
-def _parse_text(text: str) -> Mapping[str, str]:
-    named = named_placements()
-    if text in named:
-        return named[text]
-    if text.endswith((".yaml", ".yml")):
-        return load_yaml(Path(text))
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(separator for _, separator, _ in pairs):
-        raise PlacementError(
-            "placement {text!r} is unknown; give stage=device[,stage=device...], a YAML file, or one of: {names}",
-            code="placement-unknown",
-            text=text,
-            names=", ".join(named),
-        )
-    places = {stage.strip(): where.strip() for stage, _, where in pairs}
-    if len(places) < len(pairs):
-        raise PlacementError(
-            "placement {text!r} names a stage twice; give each one device", code="stage-twice", text=text
-        )
-    return places
