@@ -1,4 +1,4 @@
-"""From a name to a vocoder that is ready to decode."""
+"""Load a vocoder: find its files, build its model, place its stages."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ def load_vocoder(
     """Load a pretrained vocoder, ready to decode.
 
     Args:
-        name: a name in `configs/vocoders` (the default one is part of the package), a local directory with
+        name: a name in `configs/vocoders` (the default vocoder is part of the package), a local directory with
             `config.yaml` and weights, or a Hub id such as "charactr/vocos-mel-24khz".
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
-        placement: devices of single stages, see `tts_infer.runtime.placement`; stages it does not name go to `device`.
+        placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in backbone and head.
-        refine: passes of refinement that a decode makes unless it says otherwise; None: what `configs/vocoders` says
-            of this vocoder, else 0.
-        revision: of a Hub repository.
-        check: prove and time the stages whose device or method is left to choose, see `make_placement`.
+        refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
+        revision: branch, tag or commit of a Hub repository.
+        check: prove and time the stages whose device or method is not stated, see `make_placement`.
 
     Raises:
-        VocoderNotFoundError: nothing of that name, here or on the Hub.
+        VocoderNotFoundError: nothing has that name, here or on the Hub.
         ConfigError, CheckpointError: its files cannot be used.
-        PlacementError: a device, method or dtype that is unknown or not available here.
-        InputError: a number of passes that there is not, or a revision of what is not on the Hub.
+        PlacementError: a device, engine, method or dtype is unknown or not available here.
+        InputError: `refine` is not 0 or more, or a revision is stated for a vocoder that is not on the Hub.
     """
-    require_devices(placement, device, dtype)  # before anything is downloaded
+    require_devices(placement, device, dtype)  # fails before anything is downloaded
     files = resolve(name, revision)
     model = load_model(files)
     stages = family_of(model).stages(model)

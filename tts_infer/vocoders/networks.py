@@ -19,10 +19,10 @@ from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, w
 
 @dataclass(frozen=True)
 class Framewise(Stage):
-    """A stage that makes each frame from one frame: it has no state and no delay.
+    """A network that makes each frame from one frame. It has no state and no delay.
 
     Args:
-        probe_shape: of its input, without the batch; the number of frames is `PROBE_FRAMES`.
+        probe_shape: shape of its input without the batch axis; one axis is `PROBE_FRAMES` long.
     """
 
     probe_shape: tuple[int, ...] = ()
@@ -43,21 +43,22 @@ class Framewise(Stage):
 
 @dataclass(frozen=True)
 class Convolutional(Stage):
-    """A stack of convolutions at the frame rate that keeps a few frames for each of them: no frame is computed twice.
+    """A stack of convolutions at the frame rate. A stream keeps the last inputs of each, and computes no frame twice.
 
     The module is a function of tensors (`VocosBackbone` is the example):
 
         module(features, valid)           -> hidden             whole signals
         module(features, valid, history)  -> hidden, history    pieces
 
-    A piece answers with as many frames as it was given, `receptive_field` frames late. With less than full `lookahead`
-    the frames come earlier and are approximate: at every push, the end of the signal is computed as if nothing
-    followed it.
+    For every piece, the module gives as many frames as it gets, `context` frames late. With a `lookahead` below
+    `context`, frames come earlier and are approximate: every push also computes the last frames as if the signal ended
+    there.
 
     Args:
-        channels: of the input, and what each convolution keeps: (frames, channels).
+        channels: channels of the input.
+        kept: shape of the inputs that each convolution keeps: (frames, channels).
         hidden: channels of the output.
-        context: frames on each side that one frame of the output depends on.
+        context: frames on each side that one output frame depends on.
         lag: frames by which the input of the last convolution is late.
         lookahead: frames to wait for; None: `context`, which is exact.
 
@@ -109,10 +110,10 @@ class Convolutional(Stage):
         return (hidden[:, max(0, given - begin) : max(0, due - begin)],), after
 
     def _advance(self, features: Tensor, state: State, final: bool) -> tuple[Tensor, State]:
-        """Push frames; at the end, also the `context` frames of zeros that bring out what is still inside."""
+        """Push frames through the module. At the end, `context` frames of zeros push out the frames still inside."""
         before, frames = state["frames"], features.shape[2]
         mask: Tensor | None = None
-        if final or before < self.lag:  # else every frame inside lies within the signal
+        if final or before < self.lag:  # else all frames inside belong to the signal
             mask = torch.cat([state["valid"], features.new_ones(features.shape[0], frames, 1)], dim=1)
         if final:
             features = F.pad(features, (0, self.context))
@@ -130,14 +131,15 @@ class Convolutional(Stage):
 
 @dataclass(frozen=True)
 class Contextual(Stage):
-    """A generator of audio whose pieces are computed together with the frames around them: nothing inside is kept.
+    """A generator of audio. A stream keeps only input frames, and computes each piece with `context` frames around it.
 
-    It suits networks that change the rate inside. The pieces join exactly if `context` is at least the receptive field.
+    It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
+    field.
 
     Args:
-        channels: of the input.
-        hop: samples a frame.
-        context: frames on each side that a sample depends on.
+        channels: channels of the input.
+        hop: samples per frame.
+        context: frames on each side that one sample depends on.
 
     Shape: (B, C, L) -> (B, L * hop)
     """
@@ -174,7 +176,7 @@ class Contextual(Stage):
         return (audio,), {"frames": end, "recent": recent}
 
     def _whole(self, features: Tensor, valid: Tensor | None) -> Tensor:
-        """Items of several lengths run one by one: inside, each must end where its own frames end."""
+        """Compute whole signals. Items of several lengths run one by one, so that none sees another's padding."""
         if features.shape[2] == 0:
             return features.new_zeros(features.shape[0], 0)
         if valid is None:
