@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 import tts_infer
-from tests.test_vocoder import small_vocoder
+from tests.helpers import small_vocoder
 from tts_infer.engines import onednn as packed
 from tts_infer.engines.onednn import PackedBackbone, PackedHead, PackedLinear, probe_failure
 from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos

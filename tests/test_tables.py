@@ -23,9 +23,10 @@ from tts_infer.dsp.mel import LogMel
 from tts_infer.engines import ENGINES
 from tts_infer.frontends import FRONTENDS
 from tts_infer.io.audio import read_audio
-from tts_infer.stages import Contextual, Stage, relative_error
+from tts_infer.stages import Stage, relative_error
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.features import MelSpec
+from tts_infer.vocoders.networks import Contextual
 from tts_infer.vocoders.spectral import MelStage
 
 MEL = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, n_mels=8, padding="same")

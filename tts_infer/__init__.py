@@ -32,6 +32,7 @@ from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
 from tts_infer.io.writer import SampleFormat, check_writable, write_audio
+from tts_infer.loading import load_vocoder
 from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.placement import (
     MethodChoice,
@@ -43,7 +44,7 @@ from tts_infer.runtime.placement import (
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
-from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
+from tts_infer.vocoder import Synthesis, Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [

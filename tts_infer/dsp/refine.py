@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig
-from tts_infer.dsp.buffers import keep_constant
+from tts_infer.dsp import register_constant
 from tts_infer.dsp.filterbank import BandedProduct
 from tts_infer.dsp.mel import mel_filterbank
 from tts_infer.dsp.stft import ISTFT, STFT
@@ -70,7 +70,7 @@ class Refinement(nn.Module):
         shares = np.divide(filters, total, out=np.zeros_like(filters), where=total > 0)
         self.filterbank = BandedProduct(filters, istft.method)
         self.filterbank_transpose = BandedProduct(np.ascontiguousarray(shares.T), istft.method)
-        keep_constant(self, "unfiltered", (total[:, 0] <= 0).astype(np.float64))
+        register_constant(self, "unfiltered", (total[:, 0] <= 0).astype(np.float64))
 
     @property
     def receptive_field(self) -> int:

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
-from tts_infer.stages import Contextual, Convolutional, Framewise, Stage, Tensors
+from tts_infer.stages import Stage, Tensors
+from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
 _OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1.12 and later run it
 Axes = Mapping[int, str]  # axis -> the name of its variable length; axes of one name have one length

@@ -18,8 +18,9 @@ from tts_infer.config import MelConfig, Padding, SpectralMethod, require_positiv
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.stft import ISTFT
 from tts_infer.errors import ConfigError
-from tts_infer.stages import PROBE_FRAMES, Convolutional, Framewise, Stage, Tensors
+from tts_infer.stages import PROBE_FRAMES, Stage, Tensors
 from tts_infer.vocoders.features import MelSpec
+from tts_infer.vocoders.networks import Convolutional, Framewise
 from tts_infer.vocoders.padding import KERNEL_SIZE, REACH, CachedPadding, conv_padding, crop
 from tts_infer.vocoders.spectral import MelStage, with_refinement
 
