@@ -34,13 +34,8 @@ from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
 from tts_infer.io.writer import SampleFormat, check_writable, write_audio
 from tts_infer.loading import load_vocoder
 from tts_infer.report.page import check_report, write_report
-from tts_infer.runtime.placement import (
-    MethodChoice,
-    Place,
-    Placement,
-    clear_checks,
-    make_placement,
-)
+from tts_infer.runtime.choice import Place, clear_checks
+from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel

@@ -23,6 +23,9 @@ from tts_infer.runtime.timing import StageTimer
 from tts_infer.stages import Stage, State
 from tts_infer.vocoders import family_of
 
+# Frames, over the whole batch, up to which calls cost more than products: another engine may be faster there.
+SHORT_FRAMES = 16
+
 StreamState = dict[str, State]  # stage name -> state
 
 
@@ -32,6 +35,7 @@ class Placed:
 
     stage: Stage
     place: Place
+    short: Placed | None = None  # what runs short whole signals instead
 
 
 class Pipeline:
@@ -133,7 +137,7 @@ class Pipeline:
             if lookahead is not None and stage.receptive_field:
                 stage = stage.with_lookahead(min(lookahead, stage.receptive_field))
                 lookahead -= stage.delay_frames
-            chain.append(Placed(stage, placed.place))
+            chain.append(replace(placed, stage=stage))
         return chain
 
     def decode(
@@ -157,6 +161,8 @@ class Pipeline:
                 marks = features.new_ones(batch, frames, 1) if valid is None else valid
                 missing = padded - frames
                 features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
+        if batch * frames <= SHORT_FRAMES:
+            chain = [placed.short or placed for placed in chain]
         live, _ = self.run(chain, {self.features.name: features}, timer, valid=valid)
         return live["audio"][:, : self.n_samples(frames)]
 
@@ -227,7 +233,9 @@ class Pipeline:
 
 def _placed(stage: Stage, place: Place, dtype: DTypeName) -> Placed:
     chosen = stage.by(place.method) if stage.methods else stage
-    return Placed(ENGINES[place.engine].prepare(chosen, place.device, dtype), place)
+    prepared = ENGINES[place.engine].prepare(chosen, place.device, dtype)
+    short = replace(place, engine=place.short, short="") if place.short else None
+    return Placed(prepared, place, _placed(stage, short, dtype) if short else None)
 
 
 def _moved(
