@@ -21,7 +21,7 @@ from ui.batch import batch_tab
 from ui.compare import compare_tab
 from ui.decode import decode_tab
 from ui.device import device_tab
-from ui.engine import AUTO, KEEP_S, load
+from ui.session import AUTO, KEEP_S, load
 from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
@@ -39,17 +39,17 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
     vocoders = list(dict.fromkeys([vocoder, *tts_infer.known_vocoders()]))
     with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)) as demo:
         gr.Markdown("# tts-infer")
-        gr.Markdown(label("A mel spectrogram or audio in, a waveform out, and where the time goes in between."))
+        gr.Markdown(label("tagline"))
         with gr.Tabs():
-            with gr.Tab(label("Decode")):
+            with gr.Tab(label("decode")):
                 decode_tab(vocoders, device)
-            with gr.Tab(label("Compare")):
+            with gr.Tab(label("compare")):
                 compare_tab(vocoders)
-            with gr.Tab(label("Batch")):
+            with gr.Tab(label("batch")):
                 batch_tab(vocoders, device)
-            with gr.Tab(label("Device"), id="device") as tab:
+            with gr.Tab(label("device"), id="device") as tab:
                 device_tab(tab, device)
-            with gr.Tab(label("API")) as tab:
+            with gr.Tab(label("api")) as tab:
                 api_tab(tab)
     return demo
 

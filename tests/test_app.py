@@ -27,6 +27,7 @@ import soundfile
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from ui.engine import NO_AUDIO, NO_MEL, TOO_LOUD, TOO_SHORT, UNFORESEEN, load, read_samples, run
 
 import app
 import tts_infer
@@ -34,7 +35,6 @@ from ui.api import SNIPPETS
 from ui.batch import batch, begin, cancel, draw_batch
 from ui.compare import EXPIRED, draw_comparison
 from ui.device import audited, draw_audit, draw_report
-from ui.engine import NO_AUDIO, NO_MEL, TOO_LOUD, TOO_SHORT, UNFORESEEN, load, read_samples, run
 from ui.results import draw, in_words, tiles
 from ui.texts import CHINESE
 

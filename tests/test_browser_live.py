@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from ui.pieces import spans
 
 import tts_infer
 from tests.page import (  # noqa: F401  fixtures are used by name
@@ -29,7 +30,6 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     upload,
 )
 from tests.test_listen import counted_pieces, tiled
-from ui.pieces import spans
 
 from playwright.sync_api import Browser, Page, expect  # isort: skip  tests.page skips without it
 

@@ -15,11 +15,11 @@ import soundfile
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
+from ui.pieces import FIRST, in_pieces, join, spans
 
 import app
 import tts_infer
 from tests.test_vocoder import small_vocoder
-from ui.pieces import FIRST, in_pieces, join, spans
 
 CLIP = Path(app.__file__).parent / "examples" / "english.wav"
 VOCODER = tts_infer.DEFAULT_VOCODER

@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860/")
 wav, report = client.predict(
-    audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", device="auto", istft="auto", refine="auto",
+    audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", placement="auto", istft="auto", refine="auto",
     api_name="/synthesize"
 )
 print(wav, report["total_ms"], report["rtfx"], report["refine"], report["stages"])
@@ -89,7 +89,7 @@ FROM_HERE = """(...codes) => {
 
 def api_tab(tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
-    gr.Markdown(label("Everything on this page can be called from a program:"))
+    gr.Markdown(label("api-hint"))
     codes = [
         gr.Code(
             code.strip(),
