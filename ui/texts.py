@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gradio as gr
 from gradio.i18n import I18nData
@@ -19,6 +19,7 @@ import tts_infer
 
 Language = Literal["en", "zh"]
 FOLDER = Path(__file__).parent / "i18n"
+_PREFIX = "tts-infer-"  # of the keys in the browser, where Gradio has keys of its own, such as "audio"
 
 
 @cache
@@ -63,10 +64,10 @@ def translator(request: gr.Request | None) -> Translator:
 
 def label(key: str) -> I18nData:
     """A text that the browser shows in its own language."""
-    return I18nData(key)
+    return I18nData(_PREFIX + key)
 
 
 def translations() -> gr.I18n:
     """The texts for `launch`. Browsers in other languages show the English ones."""
-    chinese = table("zh")["texts"]
-    return gr.I18n(en=table("en")["texts"], zh=chinese, **{"zh-CN": chinese})
+    tables = {name: {_PREFIX + key: text for key, text in table(name)["texts"].items()} for name in get_args(Language)}
+    return gr.I18n(**tables, **{"zh-CN": tables["zh"]})
