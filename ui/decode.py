@@ -19,16 +19,18 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
 BEGIN = """() => document.querySelector('#player [data-working]')
     ? Array(5).fill({ __type__: 'update' })
     : [{}, null, null, null, '']"""
-# A change of settings runs the input of the result again, whether it is shown or still being made, if the input is
-# still there. So each handler notes in the browser which file it is given, and which button makes all of its result.
+# After a change of settings, the input of the result runs again, whether the result is shown or still being made. So
+# each handler notes in the browser which file and settings it is given, and which button makes all of its result. If
+# the file is no longer there, or the settings are as they were (a field was only left), nothing runs.
 NOTE = """(...values) => {
-    window.ttsInferMade = { button: '%s', path: values[0]?.path };
-    return values.slice(0, %d);
+    const given = values.slice(0, %d);
+    window.ttsInferMade = { button: '%s', path: given[0]?.path, settings: JSON.stringify(given.slice(1)) };
+    return given;
 }"""
-PRESS_AGAIN = """(...inputs) => {
-    const { button, path } = window.ttsInferMade ?? {};
-    const there = path && inputs.some((input) => input?.path === path);
-    if (there) document.querySelector(button)?.click();
+PRESS_AGAIN = """(audio, mel, ...settings) => {
+    const made = window.ttsInferMade;
+    const there = made?.path && [audio, mel].some((input) => input?.path === made.path);
+    if (there && JSON.stringify(settings) !== made.settings) document.querySelector(made.button)?.click();
 }"""
 FORGET = "() => { window.ttsInferMade = null; return []; }"
 
@@ -115,7 +117,7 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             handler,
             [source, *settings],
             [live, output, report, result] if streaming else [output, report, result],
-            js=NOTE % (again, 1 + len(settings)),
+            js=NOTE % (1 + len(settings), again),
             api_name=name,
             trigger_mode="once" if streaming else "always_last",  # of several changes in a row, the last one counts
             show_progress="hidden" if streaming else "full",  # the player shows it
@@ -127,8 +129,8 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
         if streaming:
             streams.append(done)
     live.cancel(nothing, None, shown, js=FORGET, cancels=streams, api_name="cancel", api_visibility="private")
-    changes = [setting.select for setting in settings]
-    gr.on(changes, None, [audio, mel], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
+    changes = [setting.input for setting in settings]
+    gr.on(changes, None, [audio, mel, *settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
 
 
 def nothing(request: gr.Request) -> tuple[None, None, None, None, str]:
