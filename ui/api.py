@@ -77,8 +77,7 @@ for row in client.predict(api_name="/audit"):
     print(row["decode"], row["stage"], row["release"], row["clean"], row["missing"])
 """,
 }
-# The snippets call the address at which the visitor's browser found the page, whatever lies between them, and log in
-# as the visitor did.
+# The snippets call the page at the address that the visitor's browser uses (proxies included), with the visitor's name.
 FROM_HERE = """(...codes) => {
     const user = window.gradio_config?.username;
     const login = user ? `, auth=(${JSON.stringify(user)}, "PASSWORD")` : "";

@@ -39,9 +39,9 @@ def batch(
     request: gr.Request | None = None,
     progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[str, Report]:
-    """Decode many files: audio is copied, mels are decoded, zip files are unpacked. A broken file stops nothing.
+    """Decode many files: audio is copied, mels are decoded, zip files are unpacked. Broken files stop nothing.
 
-    Cancelled on the page, it ends with what is done.
+    When it is cancelled on the page, the zip holds the files that are done.
 
     Parameters:
         files: audio, mel or zip files
@@ -115,13 +115,13 @@ class Outputs:
 
 def begin(request: gr.Request) -> gr.Button:
     """Let the batch that is asked for be cancelled."""
-    # what came too late for the last one is not meant for it
+    # a cancel that came too late for the last batch must not end this one
     _cancelled.discard(request.session_hash)
     return gr.Button(interactive=True)
 
 
 def cancel(request: gr.Request) -> gr.Button:
-    """End the batch of this page after the files at hand."""
+    """End the batch of this page after the current file."""
     _cancelled.add(request.session_hash)
     return gr.Button(interactive=False)
 
@@ -243,6 +243,6 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
     stop.click(cancel, api_name="cancel_batch", queue=False, **private)
     done = button.click(batch, [files, *settings], [output, report], api_name="batch", **COMPUTE)
     done.success(draw_batch, report, view, api_name="draw_batch", api_visibility="private")
-    # an old result beside a new mistake would mislead
+    # an old result beside a new error would mislead
     done.failure(nothing, None, [output, report, view, stop], api_name="clear_batch", api_visibility="private")
     done.success(end, api_name="end_batch", **private)

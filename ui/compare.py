@@ -1,4 +1,4 @@
-"""The Compare tab: one clip through several settings, by ear (blind, if wished), by clock and by error."""
+"""The Compare tab: one clip with several settings, to compare by ear (blind if wished), by time and by error."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from ui.settings import dropdown, usable_placements
 from ui.texts import Translator, label, translator
 
 SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
-REFINE = SETTINGS.index("refine")  # a number by itself would not say what it counts
+REFINE = SETTINGS.index("refine")  # named with its value, since a number alone would not say what it counts
 PREFIX = "compare-"  # of element ids
-MOST = 6  # players that fit on a page, and that ears can tell apart
+MOST = 6  # players that fit on a page, and that a listener can tell apart
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Comparison:
     """What came out, in the order of the players."""
 
     reports: list[Report]
-    hidden: bool  # until the listener asks
+    hidden: bool  # which sample is which, until the listener asks
 
     @property
     def names(self) -> list[str]:
@@ -87,7 +87,7 @@ def compare(
         assert first is not None
         reports = with_errors(first, settings, results)
         outputs = list(zip((result.audio for result in results), reports, strict=True))
-        if blind:  # in an order that nobody knows
+        if blind:  # shuffled, so that nobody knows the order
             random.shuffle(outputs)
         audios = [audio for audio, _ in outputs]
         comparison = Comparison([report for _, report in outputs], hidden=blind)
@@ -133,7 +133,7 @@ def mel_as(model: tts_infer.Vocoder, result: Result) -> torch.Tensor:
 def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:
     """Say which sample was which."""
     with shown_errors(request):
-        if comparison is None:  # it lives as long as the files of its samples
+        if comparison is None:  # it was removed together with the files of its samples
             raise tts_infer.InputError(
                 "This comparison has expired: press Compare to make it again.", code="page-expired"
             )
@@ -148,7 +148,7 @@ def nothing(request: gr.Request) -> tuple[Any, ...]:
 
 
 def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.Request) -> tuple[Any, ...]:
-    """Name the players and show the figures; in a blind test, ask for a choice instead."""
+    """Name the players and show the figures. In a blind test, ask for a choice instead."""
     with shown_errors(request) as say:
         samples = [f"{say('sample')} {i + 1}" for i in range(len(comparison.names))]
         labels = (
@@ -236,7 +236,7 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     inputs, outputs = [audio, *settings, blind, refine], [*players, report, state]
     done = button.click(compare, inputs, outputs, api_name="compare", **COMPUTE)
     done.success(**drawing, api_name="draw_comparison")
-    # an old result beside a new mistake would mislead
+    # an old result beside a new error would mislead
     shown = [*outputs, preferred, show, view]
     done.failure(nothing, None, shown, api_name="clear_comparison", api_visibility="private")
     told = show.click(reveal, state, [report, state], api_name="reveal", api_visibility="private")

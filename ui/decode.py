@@ -1,4 +1,4 @@
-"""The Decode tab: one clip or mel in, one waveform out, and everything there is to see about it."""
+"""The Decode tab: one clip or mel in, one waveform out, with pictures, figures and the stage report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ui.settings import Settings, settings_panel, takes_settings
 from ui.texts import label, translator
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
-# The player waits, and the last result goes; unless it plays what is still being made, which goes on.
+# Show the player and remove the last result, unless the player plays a result that is still being made.
 BEGIN = """() => document.querySelector('#player [data-working]')
     ? Array(5).fill({ __type__: 'update' })
     : [{}, null, null, null, '']"""
@@ -77,7 +77,7 @@ def decode(
 def whole(
     kind: Kind, path: str | None, settings: Settings, request: gr.Request | None, progress: gr.Progress
 ) -> tuple[Int16Audio, Report, View]:
-    """What the two endpoints return."""
+    """Decode one input as a whole, for both endpoints."""
     with shown_errors(request, path) as say:
         path = given(kind, path)
         progress(0.1, desc=say("loading"))
@@ -111,7 +111,7 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
     ):
         name, streaming = handler.__name__, handler in (stream, stream_mel)
         again = "#synthesize" if source is audio else "#decode"
-        if streaming:  # first, since the browser runs one after the other
+        if streaming:  # registered first, because the browser runs the listeners of a click in order
             button.click(js=BEGIN, outputs=shown, api_name=f"begin_{name}", api_visibility="private")
         done = button.click(
             handler,
@@ -124,7 +124,7 @@ def decode_tab(vocoders: Sequence[str], device: str) -> None:
             **COMPUTE,
         )
         done.success(draw, result, [view, result], api_name=f"draw_{name}", api_visibility="private")
-        # an old result beside a new mistake would mislead
+        # an old result beside a new error would mislead
         done.failure(nothing, None, shown, js=FORGET, api_name=f"clear_{name}", api_visibility="private")
         if streaming:
             streams.append(done)
@@ -139,7 +139,7 @@ def nothing(request: gr.Request) -> tuple[None, None, None, None, str]:
 
 
 def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr.Button]:
-    """The inputs, each in a tab with its own buttons: there is never a question which one is meant."""
+    """The inputs. Each has its own tab and buttons, so it is always clear which input a button uses."""
     with gr.Tabs():
         with gr.Tab(label("audio")):
             audio = gr.Audio(label=label("audio"), type="filepath", buttons=["download"], elem_id="input-audio")
@@ -159,7 +159,7 @@ def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr
 
 def examples(audio: gr.Audio, elem_id: str, api_name: str) -> None:
     """Clips that are one click away."""
-    # Served from where they are: copies in the cache would be removed with the uploads.
+    # Gradio would serve copies from its cache, which are removed with the uploads.
     gr.set_static_paths(list(EXAMPLES))
     gr.Examples(
         [[str(path)] for path in EXAMPLES],

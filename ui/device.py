@@ -1,4 +1,4 @@
-"""The Device tab: what this machine has, what runs where on it and why, and what an Apple GPU would make of it."""
+"""The Device tab: what this machine has, where each stage runs and why, and an audit for Apple GPUs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FAULTS = ("missing", "complex", "float64", "syncs")
 
 
 def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
-    """Prove and time every stage on every device again, and report on this machine.
+    """Check and time every stage on every device again, and report on this machine.
 
-    Vocoders that were placed by the old results are placed anew when they are next used.
+    A vocoder that was placed by the old results is placed again when it is next used.
 
     Parameters:
         device: where stages should go; "auto" takes the best
@@ -38,7 +38,7 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
 
 
 def examine(device: str, request: gr.Request | None = None) -> Report:
-    """The same report of what was found before, where it was."""
+    """The same report, from earlier results where there are some."""
     with shown_errors(request):
         return tts_infer.doctor.examine(device)
 
@@ -57,7 +57,7 @@ def audit(request: gr.Request | None = None) -> list[Report]:
 def audited() -> list[Report]:
     """The audit, which is the same every time."""
     rows = [asdict(row) for row in tts_infer.doctor.audit_stages()]
-    # Gradio's client takes whatever has a "path" for a file
+    # Gradio's client takes every dict with a "path" for a file
     return [{"decode": row.pop("path"), **row} for row in rows]
 
 
@@ -123,7 +123,7 @@ def versions_table(report: Report, say: Translator, name: str) -> str:
 
 
 def draw_audit(rows: list[Report], request: gr.Request) -> str:
-    """One row per way to decode and stage, one column per release; what is wrong, by name, in the last."""
+    """One row per stage of each way to decode, one column per release, and the names of what is wrong."""
     with shown_errors(request) as say:
         releases = list(dict.fromkeys(row["release"] for row in rows))
         lines = []

@@ -84,8 +84,9 @@ def stream(audio: str | None, settings: Settings, request: gr.Request | None = N
         settings: see `Settings`
 
     Returns:
-        a piece: its 16-bit WAV `file`, its `index`, the seconds `end_s` reached with it, `of_s` of about as many in
-        all; and with the last piece the whole output as 16-bit WAV, and the report of /synthesize
+        a piece: its 16-bit WAV `file`, its `index`, the seconds `end_s` reached with it, `of_s` the seconds in
+        all (an estimate before the last piece); and with the last piece the whole output as 16-bit WAV, and the report
+        of /synthesize
     """
     yield from streamed("audio", audio, settings, request)
 
@@ -105,7 +106,7 @@ def stream_mel(mel: str | None, settings: Settings, request: gr.Request | None =
 
 
 def streamed(kind: Kind, path: str | None, settings: Settings, request: gr.Request | None) -> Iterator[Streamed]:
-    """What the two endpoints yield. Closing it, as a cancelled event does, ends the work with the piece at hand."""
+    """Decode one input piece by piece, for both endpoints. A cancelled event closes this after the current piece."""
     with shown_errors(request, path) as say:
         path = given(kind, path)
         model = settings.load()

@@ -2,11 +2,11 @@
 // Gradio calls this once per component, with `element`, `props`, `watch` and `trigger`; a value is the newest piece,
 // or {} while the first one is waited for.
 let context = null;
-let run = 0; // counts the signals; what still arrives for an earlier one is dropped
+let run = 0; // counts the signals; pieces that still arrive for an earlier one are dropped
 let expected = 0; // index of the next piece
 let due = 0; // samples scheduled so far
-let began = 0; // when the first sample sounds, on the context's clock; later by every gap
-let pieces = Promise.resolve(); // fetched while others are, scheduled in order
+let began = 0; // when the first sample sounds, on the context's clock; every gap adds to it
+let pieces = Promise.resolve(); // fetched at the same time, scheduled in order
 
 const find = (name) => element.querySelector(`[data-${name}]`);
 const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];
@@ -41,14 +41,14 @@ async function schedule(bytes, piece, mine) {
   const data = await bytes;
   if (mine !== run) return;
   if (!context) {
-    context = new AudioContext({ sampleRate: piece.sample_rate }); // so that pieces are not resampled one by one
+    context = new AudioContext({ sampleRate: piece.sample_rate }); // or each piece would be resampled by itself
     context.onstatechange = show;
     began = context.currentTime + 0.05;
   }
   const buffer = await context.decodeAudioData(data);
   if (mine !== run) return;
   const late = context.currentTime - began - scheduled();
-  if (late > 0) began += late + 0.05; // decoding fell behind: a pause, and no sample lost
+  if (late > 0) began += late + 0.05; // decoding fell behind: pause, and lose no sample
   const source = new AudioBufferSourceNode(context, { buffer });
   source.connect(context.destination);
   source.start(began + scheduled());

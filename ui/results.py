@@ -50,7 +50,7 @@ def result_view(placeholder: I18nData, elem_id: str) -> gr.HTML:
 
 
 def draw(view: View | None, request: gr.Request) -> tuple[str | dict[str, object], None]:
-    """Draw a result, and let go of it; without one, leave what is there."""
+    """Draw a result, and drop it. Without a result, leave the page as it is."""
     if view is None:
         return gr.skip(), None
     with shown_errors(request) as say:
@@ -71,7 +71,7 @@ def draw(view: View | None, request: gr.Request) -> tuple[str | dict[str, object
 
 
 def zoom_buttons(say: Translator) -> str:
-    """What `zoom.js` listens to, for those who cannot or will not drag."""
+    """The buttons of `zoom.js`, for those who cannot or do not want to drag."""
     names = (("+", "zoom-in"), ("-", "zoom-out"), ("0", "zoom-reset"))
     buttons = "".join(f'<button type="button" data-zoom="{key}">{say(name)}</button>' for key, name in names)
     return f'<div class="tts-zoom">{buttons} {say("zoom-hint")}</div>'
