@@ -80,7 +80,7 @@ def test_blocks_do_not_show(
     lengths = torch.tensor([[7], [11]])
     valid = (torch.arange(11) < lengths).float().unsqueeze(2)
     whole = istft(real, imag), istft(real, imag, valid)
-    monkeypatch.setattr("tts_infer.dsp.tiles.BLOCK_FRAMES", block)
+    monkeypatch.setattr("tts_infer.dsp.tiles.TILE_FRAMES", block)
     for got, want in zip((istft(real, imag), istft(real, imag, valid)), whole, strict=True):
         if method == "fft":
             assert torch.equal(got, want)

@@ -101,15 +101,15 @@ def test_less_lookahead_is_earlier_and_close(vocoder: tts_infer.Vocoder, speech:
 
 
 def test_what_is_kept_does_not_grow(vocoder: tts_infer.Vocoder) -> None:
-    stream = vocoder.stream()
-    sizes = set()
+    stream = vocoder.stream(refine=2)
+    sizes = []
     for _ in range(20):
         stream.push(torch.zeros(1, 100, 30))
-        state = stream._state
-        assert state is not None and state.istft.tail is not None
-        kept = [*state.backbone.edges.history.values(), state.istft.tail]
-        sizes.add(sum(tensor.untyped_storage().nbytes() for tensor in kept))
-    assert len(sizes) == 1
+        kept = [
+            value for state in stream._state.values() for value in state.values() if isinstance(value, torch.Tensor)
+        ]
+        sizes.append(sum(tensor.untyped_storage().nbytes() for tensor in kept))
+    assert len(set(sizes[2:])) == 1 and sizes[2] > 0  # the first two fill the network and the passes
 
 
 @pytest.mark.parametrize("lookahead", [-1, 28, "half", 1.5])
@@ -163,12 +163,12 @@ def test_mistakes_with_streams_of_audio(vocoder: tts_infer.Vocoder) -> None:
     with pytest.raises(tts_infer.InputError, match="nothing was pushed"):
         stream.flush()
     stream.push(torch.zeros(2, 9))
-    with pytest.raises(tts_infer.InputError, match="batch of 2, got 1"):
+    with pytest.raises(tts_infer.InputError, match="batch of 2, but 1 were pushed"):
         stream.push(torch.zeros(9))
     assert stream.stages == []
     stream.flush()
     for again in (stream.flush, lambda: stream.push(torch.zeros(2, 9))):
-        with pytest.raises(tts_infer.InputError, match="was flushed; begin another"):
+        with pytest.raises(tts_infer.InputError, match="was flushed; call reset"):
             again()
 
 

@@ -6,26 +6,21 @@ import ast
 import json
 import re
 from pathlib import Path
-from string import Formatter
 
 import gradio as gr
 import pytest
 
 import tts_infer
-from tests.error_codes import ROOT, fields_by_code, templates_by_code
+from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors
 from ui.texts import Translator, table, translations, translator
 
 ENGLISH, CHINESE = table("en"), table("zh")
 
 
-def fields(template: str) -> set[str]:
-    return {name for _, name, _, _ in Formatter().parse(template) if name is not None}
-
-
 def test_both_languages_have_the_same_texts() -> None:
     assert list(ENGLISH["texts"]) == list(CHINESE["texts"])
     for key, text in ENGLISH["texts"].items():
-        assert fields(text) == fields(CHINESE["texts"][key]), key
+        assert fields_of(text) == fields_of(CHINESE["texts"][key]), key
 
 
 def strings(where: Path) -> set[str]:
@@ -53,14 +48,14 @@ def test_every_phrase_is_one_of_the_package() -> None:
 
 
 def test_translated_errors_exist_and_have_the_same_values() -> None:
-    known = fields_by_code()
+    known = known_errors()
     for code, template in CHINESE["errors"].items():
         assert code in known, code
-        assert fields(template) == known[code], code
+        assert fields_of(template) == known[code].fields, code
 
 
 def test_errors_of_the_page_are_translated() -> None:
-    assert set(templates_by_code(ROOT / "ui")) <= set(CHINESE["errors"])
+    assert set(errors_by_code(ROOT / "ui")) <= set(CHINESE["errors"])
 
 
 def test_errors_are_translated_by_code() -> None:

@@ -6,8 +6,8 @@ audio = vocoder.decode(mel)
 
 from typing import Any
 
-import tts_infer.cli.evaluate as evaluate_command
 import tts_infer.diagnose.doctor as doctor
+import tts_infer.evaluation as evaluation
 import tts_infer.report.pictures as pictures
 from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
 from tts_infer.batch.manifest import Container
@@ -27,22 +27,21 @@ from tts_infer.errors import (
     TTSInferError,
     VocoderNotFoundError,
 )
-from tts_infer.evaluation.evaluate import Evaluation, evaluate
-from tts_infer.evaluation.systems import Candidate, candidates_of
+from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
 from tts_infer.io.writer import SampleFormat, check_writable, write_audio
-from tts_infer.report.page import write_report
+from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.placement import (
     MethodChoice,
+    Place,
     Placement,
-    StagePlacement,
     clear_checks,
     make_placement,
-    named_placements,
 )
-from tts_infer.runtime.selftest import STAGES, StageCheck
+from tts_infer.runtime.selftest import StageCheck
+from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
@@ -51,11 +50,9 @@ __all__ = [
     "DEFAULT_VOCODER",
     "FEATURE_SUFFIXES",
     "ISTFT",
-    "STAGES",
     "STFT",
     "AudioClip",
     "BatchReport",
-    "Candidate",
     "CheckpointError",
     "ConfigError",
     "Container",
@@ -70,26 +67,27 @@ __all__ = [
     "MelConfig",
     "MethodChoice",
     "MissingPackageError",
+    "Place",
     "Placement",
     "PlacementError",
     "SampleFormat",
     "StageCheck",
-    "StagePlacement",
     "StreamingDecoder",
     "StreamingMel",
     "Synthesis",
+    "System",
     "TTSInferError",
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
     "available_devices",
-    "candidates_of",
+    "check_report",
     "check_writable",
     "clear_checks",
     "device_lock",
     "doctor",
     "evaluate",
-    "evaluate_command",
+    "evaluation",
     "known_vocoders",
     "load_vocoder",
     "log_mel_error_db",
@@ -102,16 +100,28 @@ __all__ = [
     "resample",
     "synthesize_batch",
     "synthesize_file",
+    "systems_of",
     "to_int16",
     "write_audio",
     "write_report",
 ]
 
-_RENAMED = {"KnownVocoder": "VocoderPreset", "exclusive": "device_lock", "forget_checks": "clear_checks"}
+_RENAMED = {
+    "Candidate": "System",
+    "KnownVocoder": "VocoderPreset",
+    "StagePlacement": "Place",
+    "candidates_of": "systems_of",
+    "exclusive": "device_lock",
+    "forget_checks": "clear_checks",
+}
+_STAGES = ("mel", "backbone", "head", "istft")
 
 
 def __getattr__(name: str) -> Any:
     """Old public names, for one release."""
+    if name == "STAGES":
+        warn_renamed("tts_infer.STAGES", "the names in `vocoder.stages`")
+        return _STAGES
     if name not in _RENAMED:
         raise AttributeError(f"module 'tts_infer' has no attribute {name!r}")
     warn_renamed(f"tts_infer.{name}", _RENAMED[name])

@@ -11,7 +11,7 @@ import reprlib
 import types
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -49,7 +49,7 @@ class MelConfig:
     log_floor: float = 1e-7
 
     def __post_init__(self) -> None:
-        _require_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "log_floor")
+        require_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "log_floor")
         f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
         if not 0 <= self.f_min < f_max <= self.sample_rate / 2:
             raise ConfigError(f"mel range {self.f_min} to {f_max} Hz must lie within 0 to {self.sample_rate / 2} Hz")
@@ -58,63 +58,6 @@ class MelConfig:
     def db_per_unit(self) -> float:
         """Decibels per unit of log-mel: 20 / ln 10 for magnitudes, half of it for powers."""
         return 8.685889638065035 / self.power
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """`VocosBackbone`: ConvNeXt blocks at the frame rate. Source: arXiv 2306.00814, section 3."""
-
-    input_channels: int = 100
-    dim: int = 512
-    intermediate_dim: int = 1536
-    num_layers: int = 8
-    layer_scale_init_value: float | None = None  # of interest to training only
-    adanorm_num_embeddings: int | None = None
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "input_channels", "dim", "intermediate_dim", "num_layers")
-        if self.adanorm_num_embeddings is not None:
-            raise ConfigError(
-                f"adanorm_num_embeddings={self.adanorm_num_embeddings}: conditional (EnCodec) backbones are not "
-                "supported yet; use a vocoder with mel input"
-            )
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """`ISTFTHead`: one linear layer to log-magnitude and phase, then the inverse STFT."""
-
-    dim: int = 512
-    n_fft: int = 1024
-    hop_length: int = 256
-    padding: Padding = "same"
-
-    def __post_init__(self) -> None:
-        _require_positive(self, "dim", "n_fft", "hop_length")
-
-
-@dataclass(frozen=True)
-class VocoderConfig:
-    """A whole vocoder: how its mel is made, its backbone, its head."""
-
-    mel: MelConfig = field(default_factory=MelConfig)
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    head: HeadConfig = field(default_factory=lambda: HeadConfig(padding="center"))
-
-    def __post_init__(self) -> None:
-        pairs = (
-            (
-                "feature_extractor.n_mels",
-                self.mel.n_mels,
-                "backbone.input_channels",
-                self.backbone.input_channels,
-            ),
-            ("backbone.dim", self.backbone.dim, "head.dim", self.head.dim),
-            ("feature_extractor.hop_length", self.mel.hop_length, "head.hop_length", self.head.hop_length),
-        )
-        for left, a, right, b in pairs:
-            if a != b:
-                raise ConfigError(f"{left} is {a} but {right} is {b}; they must be equal")
 
 
 @dataclass(frozen=True)
@@ -137,57 +80,6 @@ class VocoderPreset:
     def __post_init__(self) -> None:
         if (self.source == "hub") != (self.repo_id is not None):
             raise ConfigError(f"vocoder {self.name!r}: repo_id goes with source 'hub', and only with it")
-
-
-# section of config.yaml -> the one class path it may name, and the dataclass that reads its init_args
-_OFFICIAL_CLASSES: dict[str, tuple[str, type]] = {
-    "feature_extractor": ("vocos.feature_extractors.MelSpectrogramFeatures", MelConfig),
-    "backbone": ("vocos.models.VocosBackbone", BackboneConfig),
-    "head": ("vocos.heads.ISTFTHead", HeadConfig),
-}
-
-
-def read_vocoder_config(path: Path, known: VocoderPreset | None = None) -> VocoderConfig:
-    """Read an official Vocos `config.yaml`.
-
-    Args:
-        path: the file.
-        known: the entry of this checkpoint in `configs/vocoders`; completes the mel convention.
-
-    Raises:
-        ConfigError: the file is missing or no YAML; it names another class, an unknown key or a wrong type; or it
-            contradicts `known`.
-
-    Source: layout of charactr/vocos-mel-24khz `config.yaml`, read by `Vocos.from_hparams` of gemelo-ai/vocos.
-    """
-    document = load_yaml(path)
-    _check_keys(document, set(_OFFICIAL_CLASSES), set(_OFFICIAL_CLASSES), str(path))
-    parts: dict[str, Any] = {}
-    for section, (class_path, cls) in _OFFICIAL_CLASSES.items():
-        where = f"{path}: {section}"
-        body = _mapping(document[section], where)
-        _check_keys(body, {"class_path", "init_args"}, {"class_path"}, where)
-        if body["class_path"] != class_path:
-            raise ConfigError(f"{where}: class_path {body['class_path']!r} is not supported; allowed: {class_path!r}")
-        parts[section] = build(cls, body.get("init_args") or {}, where)
-    mel = parts["feature_extractor"]
-    if known is not None:
-        mel = _agreed_mel(known, document["feature_extractor"].get("init_args") or {}, mel, path)
-    try:
-        return VocoderConfig(mel=mel, backbone=parts["backbone"], head=parts["head"])
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def _agreed_mel(known: VocoderPreset, stated: Mapping[str, Any], mel: MelConfig, path: Path) -> MelConfig:
-    """The known convention, once everything that the file itself states agrees with it."""
-    for key in stated:
-        if getattr(mel, key) != getattr(known.mel, key):
-            raise ConfigError(
-                f"{path}: feature_extractor.{key} is {getattr(mel, key)!r}, but vocoder {known.name!r} is known with "
-                f"{getattr(known.mel, key)!r}; load another revision, or the files from a local directory"
-            )
-    return known.mel
 
 
 def configs_dir() -> Path:
@@ -234,7 +126,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         document = yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the latter of scalars and depths
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return _mapping(document, str(path))
+    return as_mapping(document, str(path))
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
@@ -243,10 +135,10 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     Raises:
         ConfigError: names `where`, the key, what was got and what is allowed.
     """
-    data = _mapping(data, where)
+    data = as_mapping(data, where)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     required = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
-    _check_keys(data, {f.name for f in fields}, required, where)
+    check_keys(data, {f.name for f in fields}, required, where)
     hints = get_type_hints(cls)
     values = {key: _typed(value, hints[key], f"{where}: {key}") for key, value in data.items()}
     try:
@@ -260,7 +152,7 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, where)
     if get_origin(hint) is dict:
-        return {key: _typed(v, get_args(hint)[1], f"{where}.{key}") for key, v in _mapping(value, where).items()}
+        return {key: _typed(v, get_args(hint)[1], f"{where}.{key}") for key, v in as_mapping(value, where).items()}
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if get_origin(option) is Literal and any(value == a and type(value) is type(a) for a in get_args(option)):
@@ -279,13 +171,13 @@ def _describe(hint: Any) -> str:
     return "null" if hint is type(None) else hint.__name__
 
 
-def _mapping(value: Any, where: str) -> dict[str, Any]:
+def as_mapping(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigError(f"{where}: expected a mapping of names to values, got {type(value).__name__}")
     return value
 
 
-def _check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], where: str) -> None:
+def check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], where: str) -> None:
     unknown, missing = sorted(set(data) - allowed), sorted(required - set(data))
     if unknown:
         raise ConfigError(
@@ -295,7 +187,7 @@ def _check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], 
         raise ConfigError(f"{where}: missing key {', '.join(map(repr, missing))}")
 
 
-def _require_positive(config: object, *names: str) -> None:
+def require_positive(config: object, *names: str) -> None:
     for name in names:
         if not getattr(config, name) > 0:
             raise ConfigError(f"{name} is {getattr(config, name)}; it must be greater than 0")

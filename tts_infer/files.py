@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,15 +17,13 @@ from tts_infer.config import MelConfig
 from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock
 from tts_infer.dsp.mel import log_mel_error_db
+from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
 from tts_infer.io.features import FEATURE_SUFFIXES, open_features, prefix_errors, require_mel_shape
 from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer, check_writable
 from tts_infer.runtime.timing import StageRecord
-from tts_infer.vocoder import PIECE_FRAMES, Vocoder
-
-# Frames that are read at once, of what is long. More brings no speed here and costs memory.
-_BLOCK_FRAMES = 1024
+from tts_infer.vocoder import Vocoder
 
 
 @dataclass(frozen=True)
@@ -111,58 +109,47 @@ def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesi
     if features.ndim == 3 and features.shape[0] != 1:
         raise InputError(f"mel holds a batch of {features.shape[0]}; expected one mel a file")
     frames = features.shape[-1]
-    if frames <= PIECE_FRAMES:
+    if frames <= vocoder.max_frames:
         result = vocoder.synthesize(features)
         writer.write(result.audio[0])
         return _report(vocoder, writer, frames, result.stages, result.total_ms)
-    stream, clock = vocoder.stream(timed=True), _Clock()
-    for start in range(0, frames, _BLOCK_FRAMES):
-        piece = features[..., start : start + _BLOCK_FRAMES]
+    stream = vocoder.stream(timed=True)
+    for audio in stream.decode(_mel_pieces(source, features)):
+        writer.write(audio[0])
+    return _report(vocoder, writer, frames, stream.stages, stream.total_ms)
+
+
+def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tensor | NDArray[Any]]:
+    """The frames of a file, some at a time."""
+    for start in range(0, features.shape[-1], READ_FRAMES):
+        piece = features[..., start : start + READ_FRAMES]
         if isinstance(piece, np.memmap):  # anew: what was read counts as memory of this process until it is unmapped
             piece, features = np.array(piece), open_features(source)
-        with clock:
-            audio = stream.push(piece)
-        writer.write(audio[0])
-    with clock:
-        audio = stream.flush()
-    writer.write(audio[0])
-    return _report(vocoder, writer, frames, stream.stages, clock.ms)
+        yield piece
 
 
 def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
     config = vocoder.mel_config
-    if _is_short(source, config):
+    if _is_short(source, vocoder):
         result = vocoder.synthesize(audio=read_audio(source, config.sample_rate).samples)
         writer.write(result.audio[0])
         error = None
         if result.audio.shape[-1]:
             error = log_mel_error_db(result.features, vocoder.mel(result.audio), config)
         return _report(vocoder, writer, result.features.shape[-1], result.stages, result.total_ms, error)
-    mels, stream, clock = vocoder.mel_stream(timed=True), vocoder.stream(timed=True), _Clock()
-    check, error_db = vocoder.mel_stream(), _MeanError(config)
-    for samples in _blocks(source, config):
-        with clock:
-            mel = mels.flush() if samples is None else mels.push(samples)
-            audios = [stream.push(mel)]
-            if samples is None:
-                audios.append(stream.flush())
-        error_db.add(0, mel)
-        for audio in audios:
-            writer.write(audio[0])
-            error_db.add(1, check.push(audio))
+    mels, stream, check = vocoder.mel_stream(timed=True), vocoder.stream(timed=True), vocoder.mel_stream()
+    error_db = _MeanError(config)
+    blocks = read_blocks(source, config.sample_rate, READ_FRAMES * config.hop_length / config.sample_rate)
+    for audio in stream.decode(error_db.seen(mels.compute(blocks))):
+        writer.write(audio[0])
+        error_db.add(1, check.push(audio))
     error_db.add(1, check.flush())
-    return _report(vocoder, writer, error_db.frames, mels.stages + stream.stages, clock.ms, error_db.mean)
+    spent_ms = mels.total_ms + stream.total_ms
+    return _report(vocoder, writer, error_db.frames, mels.stages + stream.stages, spent_ms, error_db.mean)
 
 
-def _is_short(source: Path, config: MelConfig) -> bool:
-    return (seconds_of(source) or 0) * config.sample_rate <= PIECE_FRAMES * config.hop_length
-
-
-def _blocks(source: Path, config: MelConfig) -> Iterator[NDArray[np.float32] | None]:
-    """Blocks of samples, and None at the end."""
-    seconds = _BLOCK_FRAMES * config.hop_length / config.sample_rate
-    yield from read_blocks(source, config.sample_rate, seconds)
-    yield None
+def _is_short(source: Path, vocoder: Vocoder) -> bool:
+    return (seconds_of(source) or 0) * vocoder.sample_rate <= vocoder.max_frames * vocoder.hop_length
 
 
 class _MeanError:
@@ -173,6 +160,12 @@ class _MeanError:
         self._config = config
         self._waiting: list[Tensor | None] = [None, None]
         self._sum, self._common = 0.0, 0
+
+    def seen(self, mels: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Add mels to the first of the two as they pass by."""
+        for mel in mels:
+            self.add(0, mel)
+            yield mel
 
     def add(self, which: int, mel: Tensor) -> None:
         self.frames += 0 if which else mel.shape[-1]
@@ -191,19 +184,6 @@ class _MeanError:
     @property
     def mean(self) -> float | None:
         return self._sum / self._common if self._common else None
-
-
-class _Clock:
-    """Adds up the time of its bodies."""
-
-    def __init__(self) -> None:
-        self.ms = 0.0
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self.ms += (time.perf_counter() - self._start) * 1e3
 
 
 def _report(

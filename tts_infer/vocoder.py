@@ -11,26 +11,24 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.deprecated import renamed
 from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError
-from tts_infer.io.features import as_audio, as_features, as_ragged
-from tts_infer.runtime.pipeline import DecodeState, Pipeline
-from tts_infer.runtime.placement import MethodChoice, Placement, PlacementSpec, make_placement
-from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
+from tts_infer.io.features import as_audio
+from tts_infer.runtime.pipeline import Pipeline
+from tts_infer.runtime.placement import MethodChoice, Placement, PlacementSpec, make_placement, require_devices
+from tts_infer.runtime.timing import StageRecord, StageTimer
+from tts_infer.stages import Stage
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
+from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
-from tts_infer.vocoders.vocos import ISTFTHead, Vocos, VocosBackbone
 
 Features = Tensor | NDArray[Any]
 Waveform = Tensor | NDArray[Any]
 Lengths = Tensor | NDArray[Any] | Sequence[int]
-
-# Frames, over the whole batch, that are decoded at once. More brings no speed and costs memory.
-PIECE_FRAMES = 4096
 
 # Seconds of audio in one call after which accelerators give their cached memory back.
 _LONG_S = 60
@@ -73,12 +71,12 @@ class Vocoder:
         refine: passes of mel-consistent refinement that a decode makes unless it says otherwise, see `Refinement`.
 
     Raises:
-        PlacementError: a dtype that the devices of backbone and head cannot use well.
+        PlacementError: a dtype that the devices of its networks cannot use well.
         InputError: a number of passes that there is not.
     """
 
     def __init__(
-        self, model: Vocos, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
+        self, model: nn.Module, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
     ) -> None:
         self.name, self.refine = name, _checked_passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
@@ -92,35 +90,51 @@ class Vocoder:
         return self._pipeline.dtype
 
     @property
+    def stages(self) -> list[Stage]:
+        """The steps from audio to features and from features to audio, in order."""
+        return self._pipeline.stages
+
+    @property
     def mel_config(self) -> MelConfig:
         """The mel convention that this vocoder was trained on."""
-        return self._pipeline.model.config.mel
+        config: MelConfig = self._pipeline.features.config  # type: ignore[attr-defined]  # of those that decode mels
+        return config
 
     @property
     def sample_rate(self) -> int:
-        return self.mel_config.sample_rate
+        return self._pipeline.features.sample_rate
 
     @property
     def hop_length(self) -> int:
-        return self.mel_config.hop_length
+        return self._pipeline.features.hop_length
 
     @property
     def n_mels(self) -> int:
-        return self.mel_config.n_mels
+        """Rows of a frame."""
+        return self._pipeline.features.n_channels
 
     @property
-    def model(self) -> Vocos:
+    def max_frames(self) -> int:
+        """Frames, over the whole batch, that are decoded at once; what is longer is decoded in pieces."""
+        return self._pipeline.max_frames
+
+    @property
+    def model(self) -> Any:
         """The modules as they were loaded; their stages may run by other code, see `placement`."""
         return self._pipeline.model
 
     @property
-    def backbone(self) -> VocosBackbone:
-        return self._pipeline.model.backbone
+    def backbone(self) -> Any:
+        return self.model.backbone
 
     @property
-    def head(self) -> ISTFTHead:
+    def head(self) -> Any:
         """With `.out` and `.istft`, as F5-TTS's export reads them."""
-        return self._pipeline.model.head
+        return self.model.head
+
+    def n_samples(self, frames: int) -> int:
+        """Samples of audio that `frames` give."""
+        return self._pipeline.n_samples(frames)
 
     @torch.no_grad()  # what it gives may be what a model is trained on
     def mel(self, audio: Waveform) -> Tensor:
@@ -133,7 +147,7 @@ class Vocoder:
         Raises:
             InputError, InputTypeError: see `as_audio`; or the audio is too short for one frame.
         """
-        return self._pipeline.mel(_checked_audio(audio), StageTimer(enabled=False))
+        return self._mel(_checked_audio(audio), StageTimer(enabled=False))
 
     @overload
     def decode(self, features: Features, lengths: None = None, *, refine: int | None = None) -> Tensor: ...
@@ -173,7 +187,7 @@ class Vocoder:
         if isinstance(features, Sequence) or lengths is not None:
             given = features if isinstance(features, Sequence) else [features]
             with device_lock(*map(_device_of, given)):
-                padded, counts = as_ragged(features, lengths, self.n_mels)
+                padded, counts = self._pipeline.features.check_ragged(features, lengths)
             return self._decode_ragged(padded, counts, passes, timer)
         return self._decode(self._checked_features(features), passes, timer)
 
@@ -210,9 +224,9 @@ class Vocoder:
         if features is not None and audio is None:
             mel = self._checked_features(features)
         elif audio is not None and features is None:
-            mel = self._pipeline.mel(_checked_audio(audio), timer)
+            mel = self._mel(_checked_audio(audio), timer)
         else:
-            raise InputError("give either features or audio=..., not both and not neither")
+            raise InputError("give either features or audio=..., not both and not neither", code="features-or-audio")
         decoded = self._decode(mel, passes, timer)
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
@@ -237,8 +251,9 @@ class Vocoder:
         Raises:
             PlacementError: no such device here.
         """
-        placement = make_placement(device=device, dtype=self.dtype)
-        self._pipeline = Pipeline(self._pipeline.model, placement, self.dtype)
+        stages = self._pipeline.family.stages(self.model)
+        placement = make_placement(device=device, dtype=self.dtype, stages=stages)
+        self._pipeline = Pipeline(self.model, placement, self.dtype)
         return self
 
     def eval(self) -> Vocoder:
@@ -248,51 +263,49 @@ class Vocoder:
     def _checked_features(self, features: Features) -> Tensor:
         """Input as the stages take it. To look at values is to use the device that they are on."""
         with device_lock(_device_of(features)):
-            return as_features(features, self.n_mels)
+            return self._pipeline.features.check(features)
 
     def _passes(self, refine: int | None) -> int:
         return self.refine if refine is None else _checked_passes(refine)
 
+    def _mel(self, audio: Tensor, timer: StageTimer) -> Tensor:
+        live, _ = self._pipeline.run(self._pipeline.front(), {"audio": audio}, timer)
+        return live[self._pipeline.features.name]
+
     def _decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode at once what is short, and in pieces what is long."""
         batch, _, frames = features.shape
-        piece = max(1, PIECE_FRAMES // batch)
+        piece = max(1, self.max_frames // batch)
         if frames <= piece:
-            return self._pipeline.decode(features, refine, timer)
-        state = DecodeState(self._pipeline, refine)
-        samples = self.head.istft.n_samples(frames)
-        device, done = self.placement.istft.device, 0
+            return self._pipeline.decode(features, self._pipeline.decoding(refine), timer)
+        stream = StreamingDecoder(self._pipeline, refine, timed=timer.enabled)
+        device, done = self._pipeline.out_device, 0
         with device_lock(device):
-            audio = torch.empty(batch, samples, dtype=torch.float32, device=device)
-        reports = []
-        for start in range(0, frames, piece):
-            part = StageTimer(timer.enabled)
-            stop = min(frames, start + piece)
-            pushed = self._pipeline.decode_piece(features[..., start:stop], state, part, final=stop == frames)
+            audio = torch.empty(batch, self.n_samples(frames), dtype=torch.float32, device=device)
+        for pushed in stream.decode(features.split(piece, dim=2)):
             with device_lock(device):
                 audio[:, done : done + pushed.shape[1]] = pushed
             done += pushed.shape[1]
-            reports.append(part.records)
-        timer.records += add_up(reports)
+        timer.records += stream.stages
         if audio.numel() >= _LONG_S * self.sample_rate:
             self._pipeline.release_memory()
         return audio
 
     def _decode_ragged(self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer) -> list[Tensor]:
         """Decode items of several lengths, together if they are short."""
-        if features.shape[0] * features.shape[2] > PIECE_FRAMES:
+        if features.shape[0] * features.shape[2] > self.max_frames:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
         positions, ends = torch.arange(features.shape[2], device=CPU), torch.tensor(lengths, device=CPU)
         valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
         with device_lock(features.device):
             valid = valid.to(features.device)
-        audio = self._pipeline.decode_ragged(features, valid, refine, timer)
-        return [item[: self.head.istft.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
+        audio = self._pipeline.decode(features, self._pipeline.decoding(refine), timer, valid)
+        return [item[: self.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
 
 
 def _checked_passes(refine: int) -> int:
     if not isinstance(refine, (int, np.integer)) or refine < 0:
-        raise InputError(f"refine is {refine!r}; allowed: a number of passes, 0 or more")
+        raise InputError("refine is {got!r}; allowed: a number of passes, 0 or more", code="refine-range", got=refine)
     return int(refine)
 
 
@@ -337,9 +350,11 @@ def load_vocoder(
         PlacementError: a device, method or dtype that is unknown or not available here.
         InputError: a number of passes that there is not, or a revision of what is not on the Hub.
     """
-    # refuse a wrong device before anything is downloaded
-    placed = make_placement(placement, device, mel, istft, dtype, check)
+    require_devices(placement, device, dtype)  # before anything is downloaded
     files = resolve(name, revision)
+    model = load_model(files)
+    stages = family_of(model).stages(model)
+    placed = make_placement(placement, device, mel, istft, dtype, check, stages=stages)
     if refine is None:
         refine = files.known.refine if files.known else 0
-    return Vocoder(load_model(files), placed, files.name, dtype, refine)
+    return Vocoder(model, placed, files.name, dtype, refine)

@@ -29,7 +29,7 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
 
     Returns:
         versions, devices (and per dtype "fast" or why not), placement (device, method and reason of each stage),
-        checks (stage, device, method, right, error, ms, tolerance, failure), vocoders ("embedded", "cached" or
+        checks (stage, device, method, passed, error, ms, tolerance, failure), vocoders ("embedded", "cached" or
         "not cached"), fallback, advice
     """
     tts_infer.clear_checks()
@@ -94,7 +94,7 @@ def checks_table(report: Report, say: Translator, name: str) -> str:
         if check["failure"]:
             rows.append([*row, f"⚠ {html.escape(check['failure'])}"])
             continue
-        error = f"{'✓' if check['right'] else '⚠'} {check['error']:.1e}"
+        error = f"{'✓' if check['passed'] else '⚠'} {check['error']:.1e}"
         rows.append([*row, f"{check['ms']:.2f}", error, f"{check['tolerance']:.0e}"])
     heads = [say(head) for head in ("stage", "device", "method", "ms", "error", "allowed")]
     return table(name, heads, rows, texts=3)

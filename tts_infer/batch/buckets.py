@@ -20,7 +20,7 @@ from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.io.audio import read_audio, seconds_of
 from tts_infer.io.features import FEATURE_SUFFIXES, as_audio, as_features, open_features, prefix_errors, read_mel
 from tts_infer.io.writer import SampleFormat, write_audio
-from tts_infer.vocoder import PIECE_FRAMES, Vocoder
+from tts_infer.vocoder import Vocoder
 
 # Frames of a bucket on CPUs: what a core computes of them stays in its caches, and few files make work for many cores.
 CPU_FRAMES = 1024
@@ -67,7 +67,7 @@ def frames_of(source: Path, config: MelConfig) -> int:
 
 def bucket_frames(vocoder: Vocoder) -> int:
     """How many frames a bucket should have: on accelerators, as many as are decoded at once."""
-    return CPU_FRAMES if vocoder.placement.devices == {CPU} else PIECE_FRAMES
+    return CPU_FRAMES if vocoder.placement.devices == {CPU} else vocoder.max_frames
 
 
 def group(sizes: Mapping[str, int], first: int, limit: int) -> Iterator[tuple[str, int]]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from tts_infer.batch.buckets import Bucket, Content, Outcome, Task, Work, decode, read, to_mel, write
 from tts_infer.config import DTypeName, MelConfig
@@ -29,9 +30,7 @@ from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError, first_sentence
 from tts_infer.io.writer import SampleFormat
 from tts_infer.runtime.placement import Placement
-from tts_infer.runtime.selftest import STAGES
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import Vocos
 
 try:
     import ray
@@ -155,7 +154,7 @@ def _content(row: Row) -> Any:
 class _Recipe:
     """What a vocoder is made of again elsewhere."""
 
-    model: Vocos
+    model: nn.Module
     placement: Placement
     name: str
     dtype: DTypeName
@@ -177,8 +176,7 @@ def _accelerators(placement: Placement) -> list[torch.device]:
 def _as_seen_there(placement: Placement) -> Placement:
     """The same placement for an actor, which sees only the accelerators that it was given, counted from 0."""
     number = {device: torch.device(device.type, i) for i, device in enumerate(_accelerators(placement))}
-    stages = {stage: placement[stage] for stage in STAGES}
-    return Placement(**{s: replace(where, device=number.get(where.device, CPU)) for s, where in stages.items()})
+    return Placement({s: replace(place, device=number.get(place.device, CPU)) for s, place in placement.items()})
 
 
 def _gpus(placement: Placement) -> int:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 import tts_infer
 from tts_infer import Vocoder
+from tts_infer.cli import evaluate as evaluate_command
 
 # Options of `decode` that only one kind of output has, and their defaults.
 _OF_STREAMS = {"raw": False, "stream_frames": 64, "lookahead": "full"}
@@ -109,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     batch.set_defaults(run=_batch)
 
     evaluate = commands.add_parser("evaluate", help="copy files, and measure how close the copies are")
-    tts_infer.evaluate_command.add_arguments(evaluate)
+    evaluate_command.add_arguments(evaluate)
     add_vocoder_arguments(evaluate, several=True)
     evaluate.set_defaults(run=_evaluate)
 
@@ -283,7 +284,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
     if args.revision is not None and len(names) > 1:
         raise tts_infer.InputError(f"--revision goes with one --vocoder; there are {len(names)}")
-    return tts_infer.evaluate_command.run(args, lambda: [load_from(args, name) for name in names])
+    return evaluate_command.run(args, lambda: [load_from(args, name) for name in names])
 
 
 def _vocoders(args: argparse.Namespace) -> int:
