@@ -28,9 +28,9 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
         device: where stages should go; "auto" takes the best
 
     Returns:
-        versions, devices (and per dtype "fast" or why not), placement (device, method and reason of each stage),
-        checks (stage, device, method, passed, error, ms, tolerance, failure), vocoders ("embedded", "cached" or
-        "not cached"), fallback, advice
+        versions, devices (and per dtype "fast" or why not), placement (device, engine, method and reason of each
+        stage), checks (stage, device, engine, method, passed, error, ms, tolerance, failure), vocoders ("embedded",
+        "cached" or "not cached"), fallback, advice
     """
     tts_infer.clear_checks()
     kept.cache_clear()

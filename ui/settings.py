@@ -22,7 +22,7 @@ class Settings:
     Attributes:
         vocoder: name of a known vocoder; a mel must be in its convention
         device: device of every stage that `placement` does not name; "auto" takes the best
-        placement: where each stage runs: "auto", a named placement, or stage=device[/method], separated by commas
+        placement: where each stage runs: "auto", a named placement, or stage=device[/engine][/method],...
         istft: inverse STFT method
         refine: passes that bring the output's mel closer to the input's; "auto" is the number that suits the vocoder
     """
