@@ -1,8 +1,8 @@
 """Web page of tts-infer, and entry point of its Hugging Face Space: mel spectrogram or audio in, waveform out.
 
-Nothing here or in `ui/` computes: every number on the page comes from `tts_infer`. Each tab's button is an endpoint
-of the API; it returns audio and a JSON report, and drawing follows as an event of its own, so that API clients do not
-receive pictures they did not ask for.
+Nothing here or in `ui/` does signal processing: every number on the page comes from `tts_infer`. Each tab's button is
+an endpoint of the API, which returns audio and a JSON report. Drawing is a separate event, so programs that call the
+API do not receive pictures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ui.batch import batch_tab
 from ui.compare import compare_tab
 from ui.decode import decode_tab
 from ui.device import device_tab
-from ui.engine import AUTO, KEEP_S, load
+from ui.session import AUTO, KEEP_S, load
 from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
@@ -39,26 +39,26 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
     vocoders = list(dict.fromkeys([vocoder, *tts_infer.known_vocoders()]))
     with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)) as demo:
         gr.Markdown("# tts-infer")
-        gr.Markdown(label("A mel spectrogram or audio in, a waveform out, and where the time goes in between."))
+        gr.Markdown(label("tagline"))
         with gr.Tabs():
-            with gr.Tab(label("Decode")):
+            with gr.Tab(label("decode")):
                 decode_tab(vocoders, device)
-            with gr.Tab(label("Compare")):
+            with gr.Tab(label("compare")):
                 compare_tab(vocoders)
-            with gr.Tab(label("Batch")):
+            with gr.Tab(label("batch")):
                 batch_tab(vocoders, device)
-            with gr.Tab(label("Device"), id="device") as tab:
+            with gr.Tab(label("device"), id="device") as tab:
                 device_tab(tab, device)
-            with gr.Tab(label("API")) as tab:
+            with gr.Tab(label("api")) as tab:
                 api_tab(tab)
     return demo
 
 
 def launch_options() -> dict[str, Any]:
-    """What Gradio takes at launch, not at build: system fonts, two languages, the upload limit, no record of runs."""
+    """What Gradio takes when the page is launched: system fonts, two languages, the upload limit, no record of runs."""
     theme = gr.themes.Default(
         primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
-    )
+    ).set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")  # Gradio's are too pale
     return {
         "theme": theme,
         "css": CSS,
@@ -97,7 +97,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.root_path is not None and not args.root_path.startswith("/"):
         parser.error(f"--root-path {args.root_path!r}: expected a path that begins with /, such as /tts")
     try:
-        load(args.vocoder, args.device)  # a wrong name fails now, and the first visitor does not wait
+        load(args.vocoder, args.device)  # a wrong name fails now, and the first visitor need not wait
     except tts_infer.TTSInferError as error:
         parser.error(str(error))
     return args
@@ -116,7 +116,7 @@ def serve(args: argparse.Namespace) -> int:
             root_path=args.root_path,
             **launch_options(),
         )
-    except OSError as error:  # also of a host that is not this machine, for which no port is found either
+    except OSError as error:  # also if the host is not this machine: Gradio then finds no port
         where = f"{args.host or 'this machine'}, port {args.port or 'from 7860'}"
         print(f"app.py: cannot listen on {where}: {error}; give another --host or --port", file=sys.stderr)
         return 2
@@ -129,10 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The program; returns the exit code."""
     try:
         return serve(parse(arguments))
-    except KeyboardInterrupt:  # before the page is up; from then on Gradio answers it
+    except KeyboardInterrupt:  # before the page is up; later, Gradio handles it
         return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # however it ends, the files of its visitors go
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that visitors' files are removed then, too
     sys.exit(main())

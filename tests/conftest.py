@@ -1,12 +1,13 @@
-"""What several tests need: the official package, real speech, the embedded vocoder."""
+"""What several tests need: the official package, real speech, the embedded vocoder, the launched page."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -16,6 +17,10 @@ from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
 from tts_infer.engines.reference import import_vocos
 from tts_infer.evaluation import MEASURES, Evaluation, Interval, Row, System
 from tts_infer.evaluation.intervals import mean_interval
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+    from gradio_client import Client
 
 ROOT = Path(__file__).parent.parent
 
@@ -75,3 +80,22 @@ def made_up() -> Callable[..., Evaluation]:
         return Evaluation(tuple(means), tuple(rows), means, differences, {}, {}, (), "nobody")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def demo() -> Iterator[Blocks]:
+    """The page, launched once for all tests."""
+    import app
+
+    demo = app.build_demo()
+    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
+    yield demo
+    demo.close()
+
+
+@pytest.fixture(scope="session")
+def client(demo: Blocks) -> Client:
+    """A program that calls the page."""
+    from gradio_client import Client
+
+    return Client(demo.local_url, verbose=False)

@@ -40,14 +40,6 @@ DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 375, "height": 800}, "device_scale_factor": 2, "has_touch": True}
 
 
-@pytest.fixture(scope="module", name="demo")
-def served_demo() -> Iterator[gr.Blocks]:
-    demo = app.build_demo()
-    demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
-    yield demo
-    demo.close()
-
-
 @pytest.fixture(scope="module", name="browser")
 def quiet_browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:

@@ -16,15 +16,26 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 import app
 from tests.page import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, choose, message, open_tab, synthesize, upload
 from tests.test_listen import tiled
+from ui.texts import Translator
 
 DARK: dict[str, Any] = {"color_scheme": "dark"}
-STYLES = {"light": DESKTOP, "dark": DESKTOP | DARK, "phone": PHONE, "phone-dark": PHONE | DARK}
+CHINESE: dict[str, Any] = {"locale": "zh-CN"}
+STYLES = {
+    "light": DESKTOP,
+    "dark": DESKTOP | DARK,
+    "phone": PHONE,
+    "phone-dark": PHONE | DARK,
+    "chinese": DESKTOP | CHINESE,
+    "phone-chinese": PHONE | CHINESE,
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--all", action="store_true", help="every tab, light and dark, at desktop and phone width")
+    parser.add_argument(
+        "--all", action="store_true", help="every tab, light and dark, wide and narrow, in English and Chinese"
+    )
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     demo = app.build_demo()
@@ -34,7 +45,8 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
             page = opened(browser, str(demo.local_url), DESKTOP)
             synthesize(page, CLIP)
-            save(page, args.folder / "screenshot.png")
+            page.wait_for_timeout(700)
+            page.screenshot(path=args.folder / "screenshot.png", full_page=True)
             if args.all:
                 take_all(browser, str(demo.local_url), args.folder)
             browser.close()
@@ -44,49 +56,59 @@ def main() -> None:
 
 def take_all(browser: Browser, url: str, folder: Path) -> None:
     for style, options in STYLES.items():
-        page = opened(browser, url, options)
-        save(page, folder / f"{style}-start.png")
-        page.locator("#settings").get_by_role("button").first.click()
-        choose(page, "#refine", "8")
-        synthesize(page, CLIP)
-        save(page, folder / f"{style}-decode.png")
-        open_tab(page, "Compare")
-        upload(page, "#compare-audio", CLIP)
-        expect(page.locator("#compare-audio")).to_contain_text("0:03")
-        choose(page, "#compare-refine", "2")
-        page.keyboard.press("Escape")
-        page.locator("button#compare").click()
-        expect(page.locator("#comparison table")).to_be_visible(timeout=PATIENCE_MS)
-        save(page, folder / f"{style}-compare.png")
+        say = Translator("zh" if "locale" in options else "en")
         with tempfile.TemporaryDirectory() as temporary:
             broken = Path(temporary) / "broken.wav"
             broken.write_bytes(b"no sound")
-            open_tab(page, "Batch")
-            page.locator("#batch-files input[type=file]").set_input_files([CLIP, broken])
-            page.locator("button#batch").click()
-            expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
-            save(page, folder / f"{style}-batch.png")
-            open_tab(page, "Device")
-            expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)
-            save(page, folder / f"{style}-device.png")
-            open_tab(page, "API")
-            save(page, folder / f"{style}-api.png")
-            open_tab(page, "Decode")
-            clear = page.locator("#input-audio").get_by_role("button", name="Clear")
-            clear.click()
-            upload(page, "#input-audio", tiled(Path(temporary) / "long.wav", 600))
-            expect(page.locator("#input-audio")).to_contain_text("10:00", timeout=PATIENCE_MS)
-            page.locator("#listen").click()
-            expect(page.locator("#player")).to_contain_text("0:01", timeout=PATIENCE_MS)
-            page.screenshot(path=folder / f"{style}-listening.png")
-            expect(page.locator("#result table")).to_be_visible(timeout=3 * PATIENCE_MS)
-            save(page, folder / f"{style}-listened.png")
-            clear.click()
-            upload(page, "#input-audio", broken)
-            page.locator("#synthesize").click()
-            expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)
-            save(page, folder / f"{style}-error.png")
-        page.context.close()
+            page = opened(browser, url, options)
+            take_tabs(page, say, broken, folder / style)
+            page.reload()
+            listen_and_fail(page, tiled(Path(temporary) / "long.wav", 120), broken, folder / style)
+            page.context.close()
+
+
+def take_tabs(page: Page, say: Translator, broken: Path, stem: Path) -> None:
+    """Every tab, with something in it."""
+    save(page, stem, "start")
+    page.locator("#settings").get_by_role("button").first.click()
+    choose(page, "#refine", "8")
+    synthesize(page, CLIP)
+    save(page, stem, "decode")
+    open_tab(page, say("compare"))
+    upload(page, "#compare-audio", CLIP)
+    expect(page.locator("#compare-audio")).to_contain_text("0:03")
+    choose(page, "#compare-refine", "2")
+    page.keyboard.press("Escape")
+    page.locator("button#compare").click()
+    expect(page.locator("#comparison table")).to_be_visible(timeout=PATIENCE_MS)
+    save(page, stem, "compare")
+    open_tab(page, say("batch"))
+    page.locator("#batch-settings").get_by_role("button").first.click()
+    page.locator("#batch-files input[type=file]").set_input_files([CLIP, broken])
+    page.locator("button#batch").click()
+    expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
+    save(page, stem, "batch")
+    open_tab(page, say("device"))
+    expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)
+    save(page, stem, "device")
+    open_tab(page, say("api"))
+    save(page, stem, "api")
+
+
+def listen_and_fail(page: Page, long: Path, broken: Path, stem: Path) -> None:
+    """The player while it plays, and a message."""
+    upload(page, "#input-audio", long)
+    expect(page.locator("#input-audio")).to_contain_text("2:00", timeout=PATIENCE_MS)
+    page.locator("#listen").click()
+    expect(page.locator("#player")).to_contain_text("0:01", timeout=PATIENCE_MS)
+    page.screenshot(path=f"{stem}-listening.png")
+    expect(page.locator("#result table")).to_be_visible(timeout=3 * PATIENCE_MS)
+    save(page, stem, "listened")
+    page.reload()
+    upload(page, "#input-audio", broken)
+    page.locator("#synthesize").click()
+    expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)
+    save(page, stem, "error")
 
 
 def opened(browser: Browser, url: str, options: dict[str, Any]) -> Page:
@@ -96,8 +118,9 @@ def opened(browser: Browser, url: str, options: dict[str, Any]) -> Page:
     return page
 
 
-def save(page: Page, path: Path) -> None:
+def save(page: Page, stem: Path, screen: str) -> None:
     page.wait_for_timeout(700)  # Gradio fades and unfolds for about half a second
+    path = f"{stem}-{screen}.png"
     page.screenshot(path=path, full_page=True)
     print(path)
 

@@ -29,7 +29,6 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     open_tab,
     opened_page,
     quiet_browser,
-    served_demo,
     synthesize,
     upload,
 )
@@ -64,7 +63,8 @@ def expected() -> tuple[tts_infer.Synthesis, torch.Tensor]:
 
 def test_clip_to_waveform_pictures_and_stage_table(page: Page, tmp_path: Path) -> None:
     synthesize(page, CLIP)
-    times, _ = stage_times_ms(page)
+    times, total_ms = stage_times_ms(page)
+    assert 0 < sum(times.values()) <= total_ms + 0.005 * (len(times) + 1)  # each is rounded to 0.01 ms
     result, output_mel = expected()
     assert list(times) == [stage["stage"] for stage in result.stages]
 
@@ -74,15 +74,6 @@ def test_clip_to_waveform_pictures_and_stage_table(page: Page, tmp_path: Path) -
         assert likeness(drawn(image), mel) > 0.9
 
     np.testing.assert_array_equal(downloaded(page, tmp_path), tts_infer.to_int16(result.audio[0])[0])
-
-
-def test_stage_table_adds_up(page: Page, tmp_path: Path) -> None:
-    # half a minute: the server's other threads take a millisecond or two between stages, whatever the length
-    samples, rate = soundfile.read(CLIP)
-    soundfile.write(tmp_path / "long.wav", np.tile(samples, 10), rate)
-    synthesize(page, tmp_path / "long.wav")
-    times, total_ms = stage_times_ms(page)
-    assert sum(times.values()) == pytest.approx(total_ms, rel=0.05)
 
 
 def test_example_is_one_click_away(page: Page) -> None:
@@ -114,6 +105,28 @@ def test_settings_change_what_runs(page: Page) -> None:
     # from now on a change is enough: the same input runs again
     choose(page, "#istft-method", "fft")
     expect(row).to_contain_text("fft")
+
+
+def test_a_placement_may_be_written(page: Page) -> None:
+    page.locator("#settings").get_by_role("button").first.click()
+    synthesize(page, CLIP)
+    row = page.locator("#result tbody tr", has_text="istft")
+    for method in ("matmul", "fft"):
+        page.locator("#placement input").fill(f"istft=cpu/{method}")
+        page.locator("#placement input").press("Enter")
+        expect(row).to_contain_text(method)
+    measured = page.locator("#result table").inner_text()
+    page.locator("#placement input").press("Tab")  # a field that is only left runs nothing
+    page.wait_for_timeout(1000)
+    assert page.locator("#result table").inner_text() == measured
+    page.locator("#placement input").fill("istft=banana")
+    page.locator("#placement input").press("Enter")
+    expect(message(page, "banana")).to_be_visible(timeout=PATIENCE_MS)
+
+
+@pytest.mark.parametrize("page", [{"locale": "fr-FR"}], indirect=True)
+def test_other_languages_see_english(page: Page) -> None:
+    expect(page.locator("#synthesize")).to_have_text("Synthesize")
 
 
 def test_refinement_shows_what_it_costs(page: Page) -> None:
@@ -356,7 +369,7 @@ def test_batch_of_files(page: Page, tmp_path: Path) -> None:
 
 def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
-        for i in range(100):
+        for i in range(40):
             archive.write(CLIP, f"{i:03}.wav")
     open_tab(page, "Batch")
     page.locator("#batch-files input[type=file]").set_input_files(tmp_path / "many.zip")
@@ -364,6 +377,7 @@ def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> Non
     cancel = page.locator("button#batch-cancel")
     expect(cancel).to_be_disabled()
     page.locator("button#batch").click()
+    expect(page.get_by_text(re.compile(r"[1-9]\d*/40")).first).to_be_visible(timeout=PATIENCE_MS)
     cancel.click()
     expect(page.locator("#batch-result tr", has_text="cancelled").last).to_be_visible(timeout=PATIENCE_MS)
     expect(cancel).to_be_disabled()
@@ -371,15 +385,15 @@ def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> Non
         page.locator("#batch-output a").first.click()
     with zipfile.ZipFile(download.value.path()) as archive:
         made = len(archive.namelist()) - 1  # results.csv
-    assert 0 < made < 100
-    expect(page.locator("#batch-result")).to_contain_text(f"{made} of 100 files decoded.")
+    assert 0 < made < 40
+    expect(page.locator("#batch-result")).to_contain_text(f"{made} of 40 files decoded.")
     page.locator("button#batch").click()  # the next one is not cancelled
-    expect(page.locator("#batch-result")).to_contain_text("100 of 100 files decoded.", timeout=PATIENCE_MS)
+    expect(page.locator("#batch-result")).to_contain_text("40 of 40 files decoded.", timeout=PATIENCE_MS)
 
 
 def test_a_change_of_settings_counts_during_the_first_run(page: Page, tmp_path: Path) -> None:
     clip = tts_infer.read_audio(CLIP)
-    tts_infer.write_audio(tmp_path / "long.wav", np.tile(clip.samples, 60), clip.sample_rate)
+    tts_infer.write_audio(tmp_path / "long.wav", np.tile(clip.samples, 20), clip.sample_rate)
     upload(page, "#input-audio", tmp_path / "long.wav")
     expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
     page.locator("#settings").get_by_role("button").first.click()

@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860/")
 wav, report = client.predict(
-    audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", device="auto", istft="auto", refine="auto",
+    audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", placement="auto", istft="auto", refine="auto",
     api_name="/synthesize"
 )
 print(wav, report["total_ms"], report["rtfx"], report["refine"], report["stages"])
@@ -77,8 +77,7 @@ for row in client.predict(api_name="/audit"):
     print(row["decode"], row["stage"], row["release"], row["clean"], row["missing"])
 """,
 }
-# The snippets call the address at which the visitor's browser found the page, whatever lies between them, and log in
-# as the visitor did.
+# The snippets call the page at the address that the visitor's browser uses (proxies included), with the visitor's name.
 FROM_HERE = """(...codes) => {
     const user = window.gradio_config?.username;
     const login = user ? `, auth=(${JSON.stringify(user)}, "PASSWORD")` : "";
@@ -89,7 +88,7 @@ FROM_HERE = """(...codes) => {
 
 def api_tab(tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
-    gr.Markdown(label("Everything on this page can be called from a program:"))
+    gr.Markdown(label("api-hint"))
     codes = [
         gr.Code(
             code.strip(),

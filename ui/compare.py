@@ -1,4 +1,4 @@
-"""The Compare tab: one clip through several settings, by ear (blind, if wished), by clock and by error."""
+"""The Compare tab: one clip with several settings, to compare by ear (blind if wished), by time and by error."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ import torch
 import tts_infer
 from tts_infer import pictures
 from ui.decode import examples
-from ui.engine import AUTO, COMPUTE, KEEP_S, NO_AUDIO, Refine, Report, Result, load, read_samples, run, shown_errors
 from ui.results import result_view, table
-from ui.texts import Words, label, words_of
+from ui.session import AUTO, COMPUTE, KEEP_S, Refine, Report, Result, given, load, read_input, run, shown_errors
+from ui.settings import dropdown, usable_placements
+from ui.texts import Translator, label, translator
 
-TOO_MANY = "These settings make {count} combinations; choose two to {most}."
-HINT = "Every combination of the chosen settings is run on the same clip."
-EXPIRED = "This comparison has expired: press Compare to make it again."
 SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
-REFINE = SETTINGS.index("refine")  # a number by itself would not say what it counts
-MOST = 6  # players that fit on a page, and that ears can tell apart
+REFINE = SETTINGS.index("refine")  # named with its value, since a number alone would not say what it counts
+PREFIX = "compare-"  # of element ids
+MOST = 6  # players that fit on a page, and that a listener can tell apart
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Comparison:
     """What came out, in the order of the players."""
 
     reports: list[Report]
-    hidden: bool  # until the listener asks
+    hidden: bool  # which sample is which, until the listener asks
 
     @property
     def names(self) -> list[str]:
@@ -68,24 +67,27 @@ def compare(
         six outputs as 16-bit WAV, the last ones empty if there are fewer, and the report: for each combination its
         name, its settings, error_to_input_db, error_to_first_db, and the report of /synthesize
     """
-    words = words_of(request)
-    with shown_errors(words, audio):
-        if audio is None:
-            raise tts_infer.InputError(NO_AUDIO)
+    with shown_errors(request, audio) as say:
+        audio = given("audio", audio)
         settings = list(itertools.product(*(some or () for some in (vocoders, placements, istft, dtypes, refine))))
         if not 2 <= len(settings) <= MOST:
-            raise tts_infer.InputError(words(TOO_MANY).format(count=len(settings), most=MOST))
+            raise tts_infer.InputError(
+                "These settings make {count} combinations; choose two to {most}.",
+                code="page-combinations",
+                count=len(settings),
+                most=MOST,
+            )
         results, first = [], None
-        for vocoder, place, method, dtype, passes in progress.tqdm(settings, desc=words("Decoding")):
+        for vocoder, place, method, dtype, passes in progress.tqdm(settings, desc=say("decoding")):
             model = load(vocoder, **where(place), istft=method, dtype=dtype, refine=passes)
-            samples = read_samples(audio, model.sample_rate)
-            run(model, audio=samples)
-            results.append(run(model, audio=samples))
+            samples = read_input(model, "audio", audio)
+            run(model, "audio", samples)
+            results.append(run(model, "audio", samples))
             first = first or model
         assert first is not None
         reports = with_errors(first, settings, results)
         outputs = list(zip((result.audio for result in results), reports, strict=True))
-        if blind:  # in an order that nobody knows
+        if blind:  # shuffled, so that nobody knows the order
             random.shuffle(outputs)
         audios = [audio for audio, _ in outputs]
         comparison = Comparison([report for _, report in outputs], hidden=blind)
@@ -130,9 +132,11 @@ def mel_as(model: tts_infer.Vocoder, result: Result) -> torch.Tensor:
 
 def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:
     """Say which sample was which."""
-    with shown_errors(words_of(request)):
-        if comparison is None:  # it lives as long as the files of its samples
-            raise tts_infer.InputError(EXPIRED)
+    with shown_errors(request):
+        if comparison is None:  # it was removed together with the files of its samples
+            raise tts_infer.InputError(
+                "This comparison has expired: press Compare to make it again.", code="page-expired"
+            )
     return comparison.reports, dataclasses.replace(comparison, hidden=False)
 
 
@@ -140,21 +144,20 @@ def nothing(request: gr.Request) -> tuple[Any, ...]:
     """What is shown when there is no comparison: players, report, comparison, choice, Reveal, figures."""
     players = [gr.Audio(value=None, visible=False)] * MOST
     closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-    return (*players, None, None, *closed, f"<p>{words_of(request)(HINT)}</p>")
+    return (*players, None, None, *closed, f"<p>{translator(request)('compare-hint')}</p>")
 
 
 def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.Request) -> tuple[Any, ...]:
-    """Name the players and show the figures; in a blind test, ask for a choice instead."""
-    words = words_of(request)
-    with shown_errors(words):
-        samples = [f"{words('Sample')} {i + 1}" for i in range(len(comparison.names))]
+    """Name the players and show the figures. In a blind test, ask for a choice instead."""
+    with shown_errors(request) as say:
+        samples = [f"{say('sample')} {i + 1}" for i in range(len(comparison.names))]
         labels = (
             samples if comparison.hidden else [": ".join(pair) for pair in zip(samples, comparison.names, strict=True)]
         )
         players = [gr.Audio(label=text, visible=True) for text in labels]
         unused = [gr.Audio(visible=False)] * (MOST - len(players))
         if comparison.hidden:
-            ask = words("Listen, choose the sample you prefer, and reveal which is which.")
+            ask = say("blind-hint")
             return (
                 *players,
                 *unused,
@@ -162,25 +165,25 @@ def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.R
                 gr.Button(visible=True),
                 f"<p>{ask}</p>",
             )
-        chosen = f"<p>{words('You preferred')}: {html.escape(preferred)}.</p>" if preferred else ""
+        chosen = f"<p>{say('preferred')}: {html.escape(preferred)}.</p>" if preferred else ""
         closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-        return (*players, *unused, *closed, chosen + figures(comparison, words))
+        return (*players, *unused, *closed, chosen + figures(comparison, say))
 
 
-def figures(comparison: Comparison, words: Words) -> str:
+def figures(comparison: Comparison, say: Translator) -> str:
     """The table of times and errors, and the waterfalls on one time axis."""
     span_ms = max(report["total_ms"] for report in comparison.reports)
     waterfalls = "".join(
         f"<h3>{html.escape(report['name'])}</h3>"
-        + pictures.stage_waterfall(report["stages"], report["total_ms"], span_ms=span_ms, words=words)
+        + pictures.stage_waterfall(report["stages"], report["total_ms"], span_ms=span_ms, words=say.phrase)
         for report in comparison.reports
     )
-    return comparison_table(comparison.reports, words) + waterfalls
+    return comparison_table(comparison.reports, say) + waterfalls
 
 
-def comparison_table(reports: Sequence[Report], words: Words) -> str:
+def comparison_table(reports: Sequence[Report], say: Translator) -> str:
     """One row per setting."""
-    heads = ("Sample", "Settings", "ms", "× real time", "Error to input (dB)", "Error to first (dB)", "Clipped samples")
+    heads = ("sample", "settings", "ms", "times-real-time", "error-to-input-db", "error-to-first-db", "clipped-samples")
     rows = [
         [
             str(i + 1),
@@ -193,36 +196,36 @@ def comparison_table(reports: Sequence[Report], words: Words) -> str:
         ]
         for i, report in enumerate(reports)
     ]
-    name = words("Compare")
-    return f'<div class="tts-wrap">{table(name, [words(head) for head in heads], rows, texts=2)}</div>'
+    return f'<div class="tts-wrap">{table(say("compare"), [say(head) for head in heads], rows, texts=2)}</div>'
 
 
 def compare_tab(vocoders: Sequence[str]) -> None:
     """Lay the tab out and connect it."""
+    places = list(dict.fromkeys([AUTO, *tts_infer.available_devices(), *usable_placements()]))
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            audio = gr.Audio(label=label("Audio"), type="filepath", buttons=["download"], elem_id="compare-audio")
+            audio = gr.Audio(label=label("audio"), type="filepath", buttons=["download"], elem_id="compare-audio")
             examples(audio, "compare-examples", "load_example_to_compare")
         with gr.Column(scale=3, min_width=300):
             settings = [
-                choices("Vocoder", vocoders, vocoders[:1]),
-                choices("Placement", usable_placements(), [AUTO]),
-                choices("iSTFT method", get_args(tts_infer.MethodChoice), ["matmul", "fft"]),
-                choices("Number format", usable_dtypes(), ["float32"]),
+                dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
+                dropdown("placement", places, [AUTO], PREFIX),
+                dropdown("istft-method", get_args(tts_infer.MethodChoice), ["matmul", "fft"], PREFIX),
+                dropdown("number-format", usable_dtypes(), ["float32"], PREFIX),
             ]
-            refine = choices("Refine", get_args(Refine), [AUTO])
-            blind = gr.Checkbox(label=label("Blind test: shuffle, and hide which is which"), elem_id="compare-blind")
-            button = gr.Button(label("Compare"), variant="primary", elem_id="compare")
+            refine = dropdown("refine", get_args(Refine), [AUTO], PREFIX)
+            blind = gr.Checkbox(label=label("blind"), elem_id="compare-blind")
+            button = gr.Button(label("compare"), variant="primary", elem_id="compare")
     with gr.Row():
         players = [
             gr.Audio(interactive=False, visible=False, buttons=["download"], min_width=280, elem_id=f"sample-{i + 1}")
             for i in range(MOST)
         ]
-    preferred = gr.Radio(label=label("Which do you prefer?"), visible=False, elem_id="compare-preferred")
-    show = gr.Button(label("Reveal"), visible=False, elem_id="compare-reveal")
-    view = result_view(label(HINT), "comparison")
-    with gr.Accordion(label("Report as JSON"), open=False):
-        report = gr.JSON(label=label("Report as JSON"), show_label=False, elem_id="compare-report")
+    preferred = gr.Radio(label=label("prefer"), visible=False, elem_id="compare-preferred")
+    show = gr.Button(label("reveal"), visible=False, elem_id="compare-reveal")
+    view = result_view(label("compare-hint"), "comparison")
+    with gr.Accordion(label("report-json"), open=False):
+        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="compare-report")
     state = gr.State(time_to_live=KEEP_S)
     drawing: dict[str, Any] = {
         "fn": draw_comparison,
@@ -233,23 +236,11 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     inputs, outputs = [audio, *settings, blind, refine], [*players, report, state]
     done = button.click(compare, inputs, outputs, api_name="compare", **COMPUTE)
     done.success(**drawing, api_name="draw_comparison")
-    # an old result beside a new mistake would mislead
+    # an old result beside a new error would mislead
     shown = [*outputs, preferred, show, view]
     done.failure(nothing, None, shown, api_name="clear_comparison", api_visibility="private")
     told = show.click(reveal, state, [report, state], api_name="reveal", api_visibility="private")
     told.success(**drawing, api_name="draw_revealed")
-
-
-def usable_placements() -> list[str]:
-    """ "auto", the devices, and those named placements that this machine can run."""
-    names = []
-    for name in tts_infer.named_placements():
-        try:
-            tts_infer.make_placement(name)
-        except tts_infer.PlacementError:
-            continue
-        names.append(name)
-    return list(dict.fromkeys([AUTO, *tts_infer.available_devices(), *names]))
 
 
 def usable_dtypes() -> list[str]:
@@ -265,9 +256,3 @@ def is_good_at(device: str, dtype: tts_infer.DTypeName) -> bool:
     except tts_infer.PlacementError:
         return False
     return True
-
-
-def choices(name: str, values: Sequence[str], chosen: Sequence[str]) -> gr.Dropdown:
-    """A labelled choice of one or more."""
-    elem_id = f"compare-{name.lower().replace(' ', '-')}"
-    return gr.Dropdown(list(values), value=list(chosen), multiselect=True, label=label(name), elem_id=elem_id)

@@ -1,15 +1,15 @@
-// Plays pieces of audio as they arrive: scheduled to the sample, so that their borders cannot be heard.
+// Plays pieces of audio as they arrive. Each starts at the sample after the one before, so no border can be heard.
 // Gradio calls this once per component, with `element`, `props`, `watch` and `trigger`; a value is the newest piece,
 // or {} while the first one is waited for.
 let context = null;
-let run = 0; // counts the signals; what still arrives for an earlier one is dropped
+let run = 0; // counts the signals; pieces that still arrive for an earlier one are dropped
 let expected = 0; // index of the next piece
 let due = 0; // samples scheduled so far
-let began = 0; // when the first sample sounds, on the context's clock; later by every gap
-let pieces = Promise.resolve(); // fetched while others are, scheduled in order
+let began = 0; // when the first sample sounds, on the context's clock; every gap adds to it
+let pieces = Promise.resolve(); // fetched at the same time, scheduled in order
 
 const find = (name) => element.querySelector(`[data-${name}]`);
-const word = (text) => (navigator.language.startsWith("zh") && props.chinese[text]) || text;
+const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];
 const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
 const scheduled = () => (context ? due / context.sampleRate : 0); // seconds
 const played = () => (context ? Math.max(0, Math.min(context.currentTime - began, scheduled())) : 0);
@@ -29,11 +29,11 @@ function show() {
   find("player").toggleAttribute("data-working", Boolean(piece) && !piece.last);
   if (!piece) return;
   find("toggle").disabled = !context;
-  find("toggle").textContent = context && context.state !== "running" ? word("Play") : word("Pause");
-  find("cancel").textContent = piece.last ? word("Stop") : word("Cancel");
+  find("toggle").textContent = context && context.state !== "running" ? say("play") : say("pause");
+  find("cancel").textContent = piece.last ? say("stop") : say("cancel");
   find("clock").textContent = clock(played());
   find("bar").style.width = `${(100 * (piece.end_s ?? 0)) / (piece.of_s || 1)}%`;
-  const text = piece.text ?? word("Preparing the first piece");
+  const text = piece.text ?? say("waiting");
   if (find("text").textContent !== text) find("text").textContent = text;
 }
 
@@ -41,14 +41,14 @@ async function schedule(bytes, piece, mine) {
   const data = await bytes;
   if (mine !== run) return;
   if (!context) {
-    context = new AudioContext({ sampleRate: piece.sample_rate }); // so that pieces are not resampled one by one
+    context = new AudioContext({ sampleRate: piece.sample_rate }); // or each piece would be resampled by itself
     context.onstatechange = show;
     began = context.currentTime + 0.05;
   }
   const buffer = await context.decodeAudioData(data);
   if (mine !== run) return;
   const late = context.currentTime - began - scheduled();
-  if (late > 0) began += late + 0.05; // decoding fell behind: a pause, and no sample lost
+  if (late > 0) began += late + 0.05; // decoding fell behind: pause, and lose no sample
   const source = new AudioBufferSourceNode(context, { buffer });
   source.connect(context.destination);
   source.start(began + scheduled());

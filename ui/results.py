@@ -10,8 +10,8 @@ import gradio as gr
 from gradio.i18n import I18nData
 
 from tts_infer import pictures
-from ui.engine import Report, View, shown_errors
-from ui.texts import Words, words_of
+from ui.session import Report, View, shown_errors
+from ui.texts import Translator
 
 table = pictures.table
 ZOOM = Path(__file__).parent / "zoom.js"
@@ -50,62 +50,63 @@ def result_view(placeholder: I18nData, elem_id: str) -> gr.HTML:
 
 
 def draw(view: View | None, request: gr.Request) -> tuple[str | dict[str, object], None]:
-    """Draw a result, and let go of it; without one, leave what is there."""
+    """Draw a result, and drop it. Without a result, leave the page as it is."""
     if view is None:
         return gr.skip(), None
-    words = words_of(request)
-    with shown_errors(words):
+    with shown_errors(request) as say:
         report = view.report
-        panels = [("Input mel", view.input_mel), ("Output mel", view.output_mel)]
+        panels = [(say("input-mel"), view.input_mel), (say("output-mel"), view.output_mel)]
         drawn = "".join(
             (
-                f"<p>{html.escape(in_words(report, words))}</p>",
-                tiles(report, words),
-                pictures.mel_pictures(panels, view.mel_config, difference=True, words=words),
-                zoom_buttons(words),
-                f"<h3>{words('Where the time went')}</h3>",
-                pictures.stage_waterfall(report["stages"], report["total_ms"], words=words),
-                pictures.stage_table(report["stages"], report["total_ms"], words=words),
+                f"<p>{html.escape(in_words(report, say))}</p>",
+                tiles(report, say),
+                pictures.mel_pictures(panels, view.mel_config, difference=True, words=say.phrase),
+                zoom_buttons(say),
+                f"<h3>{say('where-time-went')}</h3>",
+                pictures.stage_waterfall(report["stages"], report["total_ms"], words=say.phrase),
+                pictures.stage_table(report["stages"], report["total_ms"], words=say.phrase),
             )
         )
         return drawn, None
 
 
-def zoom_buttons(words: Words) -> str:
-    """What `zoom.js` listens to, for those who cannot or will not drag."""
-    names = (("+", "Zoom in"), ("-", "Zoom out"), ("0", "Reset zoom"))
-    buttons = "".join(f'<button type="button" data-zoom="{key}">{words(name)}</button>' for key, name in names)
-    return f'<div class="tts-zoom">{buttons} {words("Drag a box to zoom; double-click to see all.")}</div>'
+def zoom_buttons(say: Translator) -> str:
+    """The buttons of `zoom.js`, for those who cannot or do not want to drag."""
+    names = (("+", "zoom-in"), ("-", "zoom-out"), ("0", "zoom-reset"))
+    buttons = "".join(f'<button type="button" data-zoom="{key}">{say(name)}</button>' for key, name in names)
+    return f'<div class="tts-zoom">{buttons} {say("zoom-hint")}</div>'
 
 
-def in_words(report: Report, words: Words) -> str:
+def in_words(report: Report, say: Translator) -> str:
     """The result in one sentence."""
     longest = max(report["stages"], key=lambda stage: stage["ms"])
-    sentences = (
-        words("{seconds:.2f} s of audio in {time}, {rtfx:.0f} x real time;").format(time=duration(report), **report),
-        words("{share:.0f} % {stage} on {device};").format(share=100 * longest["ms"] / report["total_ms"], **longest),
-        clipping(report, words),
-    )
-    return " ".join(sentences)
+    share = 100 * longest["ms"] / report["total_ms"]
+    most = say("result-share", share=share, stage=longest["stage"], device=longest["device"])
+    return f"{speed(report, say)} {most} {clipping(report, say)}"
 
 
-def clipping(report: Report, words: Words) -> str:
+def speed(report: Report, say: Translator) -> str:
+    """How much audio was made, and how fast, as the beginning of a sentence."""
+    return say("result-speed", seconds=report["seconds"], time=duration(report), rtfx=report["rtfx"])
+
+
+def clipping(report: Report, say: Translator) -> str:
     """Whether samples were clipped, as the end of a sentence."""
     count = report["clipped_samples"]
-    return words("{count} samples clipped.").format(count=count) if count else words("nothing clipped.")
+    return say("result-clipped", count=count) if count else say("result-unclipped")
 
 
-def tiles(report: Report, words: Words) -> str:
+def tiles(report: Report, say: Translator) -> str:
     """The main figures as a list of terms and values."""
     values = (
-        ("Time", duration(report)),
-        ("× real time", f"{report['rtfx']:.1f}"),
-        ("Audio", f"{report['seconds']:.2f} s"),
-        ("Log-mel error", f"{report['log_mel_error_db']:.2f} dB"),
-        ("Peak (dBFS)", decibels(report["peak"])),
-        ("Clipped", str(report["clipped_samples"])),
+        ("time", duration(report)),
+        ("times-real-time", f"{report['rtfx']:.1f}"),
+        ("audio", f"{report['seconds']:.2f} s"),
+        ("log-mel-error", f"{report['log_mel_error_db']:.2f} dB"),
+        ("peak-dbfs", decibels(report["peak"])),
+        ("clipped", str(report["clipped_samples"])),
     )
-    items = "".join(f"<div><dt>{words(name)}</dt><dd>{value}</dd></div>" for name, value in values)
+    items = "".join(f"<div><dt>{say(name)}</dt><dd>{value}</dd></div>" for name, value in values)
     return f'<dl class="tts-tiles">{items}</dl>'
 
 

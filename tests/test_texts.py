@@ -1,0 +1,81 @@
+"""The page's texts: every one is there in both languages, is used, and has the same values in it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import gradio as gr
+import pytest
+
+import tts_infer
+from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors
+from ui.texts import Translator, table, translations, translator
+
+ENGLISH, CHINESE = table("en"), table("zh")
+
+
+def test_both_languages_have_the_same_texts() -> None:
+    assert list(ENGLISH["texts"]) == list(CHINESE["texts"])
+    for key, text in ENGLISH["texts"].items():
+        assert fields_of(text) == fields_of(CHINESE["texts"][key]), key
+
+
+def strings(where: Path) -> set[str]:
+    """Every string constant of a Python file, or of those in a folder."""
+    paths = [where] if where.is_file() else where.rglob("*.py")
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def test_every_text_is_used() -> None:
+    assert set(ENGLISH["texts"]) <= strings(ROOT / "ui") | strings(ROOT / "app.py")
+
+
+def test_every_label_has_a_text(demo: gr.Blocks) -> None:
+    shown = ("label", "value", "info", "placeholder", "props")
+    written = " ".join(str(getattr(block, field, "")) for block in demo.blocks.values() for field in shown)
+    used = {json.loads(marker)["key"] for marker in re.findall(r"__i18n__(\{.*?\})", written)}
+    assert len(used) > 30
+    assert used <= set(translations().translations_dict["en"])
+
+
+def test_every_phrase_is_one_of_the_package() -> None:
+    assert set(CHINESE["phrases"]) <= strings(Path(tts_infer.__file__).parent)
+
+
+def test_translated_errors_exist_and_have_the_same_values() -> None:
+    known = known_errors()
+    for code, template in CHINESE["errors"].items():
+        assert code in known, code
+        assert fields_of(template) == known[code].fields, code
+
+
+def test_errors_of_the_page_are_translated() -> None:
+    assert set(errors_by_code(ROOT / "ui")) <= set(CHINESE["errors"])
+
+
+def test_errors_are_translated_by_code() -> None:
+    error = tts_infer.InputError(
+        "refine is {refine!r}; allowed: {allowed}", code="page-refine", refine="3", allowed="0"
+    )
+    within = error.within("a.npy")
+    assert Translator("en").error(within) == str(within) == "a.npy: refine is '3'; allowed: 0"
+    assert Translator("zh").error(within) == "a.npy: refine 为 '3'；可选：0"
+
+
+def test_errors_without_a_translation_stay_english() -> None:
+    for error in (tts_infer.InputError("by no code"), tts_infer.InputError("{n} of it", code="never-heard-of", n=3)):
+        assert Translator("zh").error(error) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [("zh-CN,zh;q=0.9", "设备"), ("zh", "设备"), ("de-DE,zh;q=0.5", "Device"), ("en", "Device"), ("", "Device")],
+)
+def test_the_first_language_of_the_browser_counts(accepted: str, expected: str) -> None:
+    assert translator(gr.Request(headers={"accept-language": accepted}))("device") == expected
+    assert translator(None)("device") == "Device"
