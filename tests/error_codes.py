@@ -6,6 +6,7 @@ python -m tests.error_codes
 from __future__ import annotations
 
 import ast
+import fnmatch
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -64,13 +65,20 @@ def _text(node: ast.expr, texts: dict[str, str]) -> str:
 def _coded(call: ast.Call, texts: dict[str, str]) -> dict[str, Coded]:
     """The code of a call and its error, if it has a code."""
     given = {keyword.arg: keyword.value for keyword in call.keywords}
-    code = given.pop("code", None)
-    if not isinstance(code, ast.Constant) or not call.args:
+    code = _code(given.pop("code", None))
+    if not code or not call.args:
         return {}
     template = _text(call.args[0], texts)
     # of `**fields`, the template says the names
     names = fields_of(template) if None in given else {name for name in given if name} - {"where"}
-    return {str(code.value): Coded(template or ast.unparse(call.args[0]), frozenset(names))}
+    return {code: Coded(template or ast.unparse(call.args[0]), frozenset(names))}
+
+
+def _code(node: ast.expr | None) -> str:
+    """A code as it is written; * stands for the values in it."""
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part, {}) or "*" for part in node.values)
+    return _text(node, {}) if node else ""
 
 
 def known_errors() -> dict[str, Coded]:
@@ -87,7 +95,8 @@ def untranslated() -> dict[str, str]:
     """English templates without a Chinese one, of the page and of those rooms that it uses."""
     written = json.loads((ROOT / "ui" / "i18n" / "zh.json").read_text(encoding="utf-8"))["errors"]
     others = {code for room in UNUSED_ROOMS for code in errors_by_code(ROOT / "tts_infer" / room)}
-    return {code: error.template for code, error in known_errors().items() if code not in {*written, *others}}
+    known = known_errors()
+    return {code: known[code].template for code in known if not fnmatch.filter(written, code) and code not in others}
 
 
 if __name__ == "__main__":
