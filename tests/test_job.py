@@ -23,10 +23,9 @@ import soundfile
 import torch
 
 import tts_infer
-from tts_infer.batch import buckets
+from tts_infer.batch import buckets, local
 from tts_infer.batch import job as batch
-from tts_infer.batch import local as local_engine
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 from tts_infer.io.writer import SampleFormat, part_stem
 
 ROOT = Path(__file__).parent.parent
@@ -130,6 +129,17 @@ def test_broken_inputs_are_recorded(
     assert "failed           4 files" in text and "text.wav: cannot read" in text
 
 
+def test_the_old_option_works_and_says_so(mels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["batch", "in", "--out", "out", "--device", "cpu", "--json", "--engine", "local"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert len(report["outputs"]) == 4 and report["xrt"] == report["rtfx"] > 0
+    assert captured.err == "tts-infer: --engine is now --executor; the old name goes with the next release\n"
+    with pytest.raises(SystemExit):
+        main(["batch", "--help"])
+    assert "--executor" in (text := capsys.readouterr().out) and "--engine" not in text
+
+
 def command(inputs: Path, out: Path) -> list[str]:
     return [sys.executable, "-m", "tts_infer", "batch", str(inputs), "--out", str(out), "--json"]
 
@@ -217,8 +227,8 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     seen: list[list[str]] = []
 
     def run(vocoder: tts_infer.Vocoder, given: Sequence[buckets.Bucket], sample_format: SampleFormat) -> buckets.Work:
-        seen.extend([task.name for task in bucket] for bucket in given)
-        return local_engine.run(vocoder, given, sample_format)
+        seen.extend([item.name for item in bucket] for bucket in given)
+        return local.run(vocoder, given, sample_format)
 
     monkeypatch.setattr(batch, "run_here", run)
     return seen
@@ -339,7 +349,7 @@ def test_a_shared_folder_may_show_files_late(
     """Their size is not known then; that they are there is enough."""
 
     def run(vocoder: tts_infer.Vocoder, given: Sequence[buckets.Bucket], sample_format: SampleFormat) -> buckets.Work:
-        for outcomes in local_engine.run(vocoder, given, sample_format):
+        for outcomes in local.run(vocoder, given, sample_format):
             Path("out").rename("elsewhere")
             yield outcomes
             Path("elsewhere").rename("out")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import tts_infer
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,11 +151,27 @@ def test_pieces_make_the_file_of_the_whole(name: str, sample_format: SampleForma
         assert (tmp_path / "theirs.wav").read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_float_files_hold_no_time_of_day(tmp_path: Path) -> None:
-    """libsndfile puts one into a PEAK chunk: the same batch would give other bytes a second later."""
-    write_audio(tmp_path / "a.wav", np.ones(9, dtype=np.float32), 24000, "float32")
-    content = (tmp_path / "a.wav").read_bytes()
-    assert b"PEAK" not in content and soundfile.info(tmp_path / "a.wav").subtype == "FLOAT"
+@pytest.mark.parametrize(("name", "sample_format"), [("a.wav", "pcm16"), ("a.wav", "float32"), ("a.flac", "pcm16")])
+def test_files_hold_no_time_of_day(tmp_path: Path, name: str, sample_format: SampleFormat) -> None:
+    """libsndfile stores it in a PEAK chunk of float files, in seconds: the same batch would make other bytes later."""
+    made = []
+    for _ in range(2):
+        write_audio(tmp_path / name, np.ones(9, dtype=np.float32) / 4, 24000, sample_format)
+        made.append((tmp_path / name).read_bytes())
+        time.sleep(1.01)
+    assert made[0] == made[1]
+
+
+def test_a_float_file_byte_by_byte(tmp_path: Path) -> None:
+    """A batch that an older release began must go on with the same bytes."""
+    write_audio(tmp_path / "a.wav", np.array([0.5, -1], dtype=np.float32), 24000, "float32")
+    expected = (
+        *(b"RIFF", 56, b"WAVE", b"fmt ", 16, b"\x03\0\x01\0", 24000, 96000, b"\x04\0\x20\0"),
+        *(b"fact", 4, 2, b"data", 8, b"\0\0\0\x3f", b"\0\0\x80\xbf"),
+    )
+    words = b"".join(word if isinstance(word, bytes) else word.to_bytes(4, "little") for word in expected)
+    assert (tmp_path / "a.wav").read_bytes() == words
+    assert soundfile.info(tmp_path / "a.wav").subtype == "FLOAT"
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])

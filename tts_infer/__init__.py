@@ -6,10 +6,9 @@ audio = vocoder.decode(mel)
 
 from typing import Any
 
-import tts_infer.cli.evaluate as evaluate_command
 import tts_infer.diagnose.doctor as doctor
 import tts_infer.report.pictures as pictures
-from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
+from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
 from tts_infer.deprecated import warn_renamed
@@ -31,8 +30,9 @@ from tts_infer.evaluation.evaluate import Evaluation, evaluate
 from tts_infer.evaluation.systems import Candidate, candidates_of
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
-from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
-from tts_infer.io.writer import SampleFormat, check_writable, write_audio
+from tts_infer.io.features import read_features, read_mel
+from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
+from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
 from tts_infer.report.page import write_report
 from tts_infer.runtime.placement import (
     MethodChoice,
@@ -60,8 +60,8 @@ __all__ = [
     "ConfigError",
     "Container",
     "DTypeName",
-    "EngineName",
     "Evaluation",
+    "ExecutorName",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -89,7 +89,7 @@ __all__ = [
     "device_lock",
     "doctor",
     "evaluate",
-    "evaluate_command",
+    "holds_features",
     "known_vocoders",
     "load_vocoder",
     "log_mel_error_db",
@@ -99,15 +99,22 @@ __all__ = [
     "read_audio",
     "read_features",
     "read_mel",
+    "require_file",
     "resample",
     "synthesize_batch",
     "synthesize_file",
     "to_int16",
+    "wav_header",
     "write_audio",
     "write_report",
 ]
 
-_RENAMED = {"KnownVocoder": "VocoderPreset", "exclusive": "device_lock", "forget_checks": "clear_checks"}
+_RENAMED = {
+    "EngineName": "ExecutorName",
+    "KnownVocoder": "VocoderPreset",
+    "exclusive": "device_lock",
+    "forget_checks": "clear_checks",
+}
 
 
 def __getattr__(name: str) -> Any:

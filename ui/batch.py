@@ -161,7 +161,7 @@ def row_of(model: tts_infer.Vocoder, name: str, source: Path, output: Path, prob
     """What became of one file."""
     if problem is not None:
         return {"file": name, "error": problem.replace(str(source), name)}
-    if source.suffix.lower() in tts_infer.FEATURE_SUFFIXES:
+    if tts_infer.holds_features(source):
         mel = tts_infer.read_mel(source, model.n_mels)[0]
     else:
         mel = model.mel(read_samples(source, model.sample_rate))[0].cpu()

@@ -1,27 +1,28 @@
-"""`python -m tts_infer evaluate`: its options, its run, its table."""
+"""`tts-infer evaluate`: its options, its run, its table."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from tqdm import tqdm
 
+import tts_infer
+from tts_infer import Vocoder
+from tts_infer.cli.arguments import add_json_argument, add_vocoder_arguments, load_from
 from tts_infer.evaluation.evaluate import Evaluation, evaluate, find_audio
 from tts_infer.evaluation.measures import MEASURES
 from tts_infer.evaluation.pitch import PitchTracker
 from tts_infer.evaluation.systems import MAX_SECONDS, candidates_of
 from tts_infer.report.figures import in_digits
 from tts_infer.report.page import check_report_path, write_report
-from tts_infer.vocoder import Vocoder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `evaluate`, without those of its vocoders."""
+    """The options of `evaluate`."""
     parser.add_argument("inputs", metavar="FILE", nargs="+", help="audio files, and folders that are searched for them")
     parser.add_argument(
         "--limit", type=int, metavar="N", help="at most N files of each folder, in order of their names"
@@ -34,23 +35,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of periodicity and voicing (default: crepe, as in the Vocos paper; crepe-tiny takes a fifth of the time)",
     )
     parser.add_argument("--report", metavar="FILE", help="write an HTML report with players and spectrograms")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    add_json_argument(parser)
+    add_vocoder_arguments(parser, several=True)
 
 
-def run(args: argparse.Namespace, load: Callable[[], list[Vocoder]]) -> int:
+def run(args: argparse.Namespace) -> int:
     """Evaluate, and print what was found.
-
-    Args:
-        args: parsed by the options of `add_arguments`.
-        load: gives the vocoders, once everything else has been checked.
 
     Returns:
         0; 1 if a file could not be copied.
     """
+    names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
+    if args.revision is not None and len(names) > 1:
+        text = "--revision goes with one --vocoder; there are {count}"
+        raise tts_infer.InputError(text, code="cli-revision-of-several", count=len(names))
     paths = find_audio(args.inputs, args.limit)
     if args.report is not None:
         check_report_path(args.report)
-    candidates, missing = candidates_of(load(), args.refine or (None,), not args.no_baseline)
+    candidates, missing = candidates_of(_load(args, names), args.refine or (None,), not args.no_baseline)
     with tqdm(total=len(paths), unit=" files", disable=args.json or None, leave=False) as bar:
 
         def progress(done: int, _: int) -> None:
@@ -68,6 +70,10 @@ def run(args: argparse.Namespace, load: Callable[[], list[Vocoder]]) -> int:
     if args.report is not None:  # last: what was measured is there even if this is refused
         write_report(args.report, evaluation, candidates)
     return 1 if evaluation.failed else 0
+
+
+def _load(args: argparse.Namespace, names: list[str]) -> list[Vocoder]:
+    return [load_from(args, name) for name in names]
 
 
 def as_text(evaluation: Evaluation) -> str:

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tts_infer.batch.manifest import AUDIO_SUFFIXES, Names, as_names, mode_of, walk
 from tts_infer.deprecated import renamed
 from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import FileError, InputError, TTSInferError
@@ -17,6 +16,7 @@ from tts_infer.evaluation.intervals import CONFIDENCE, Interval, mean_interval
 from tts_infer.evaluation.measures import MEASURES, Signal, measure
 from tts_infer.evaluation.pitch import TRACKER_NAMES, PitchTracker
 from tts_infer.evaluation.systems import MAX_SECONDS, Candidate, candidates_of, copies
+from tts_infer.io.sources import AUDIO_SUFFIXES, Names, as_names, mode_of, select, walk
 from tts_infer.vocoder import Vocoder
 
 __all__ = ["Candidate", "Evaluation", "Row", "evaluate", "find_audio", "log_mel_error_db"]
@@ -91,7 +91,7 @@ def find_audio(inputs: Names, limit: int | None = None) -> list[Path]:
     for given in map(Path, as_names(inputs)):
         mode = mode_of(given)
         if stat.S_ISDIR(mode):
-            below = [p for p in sorted(walk(given)) if p.suffix.lower() in AUDIO_SUFFIXES and stat.S_ISREG(mode_of(p))]
+            below = select(walk(given), AUDIO_SUFFIXES)
             if not below:
                 raise FileError(f"{given} holds no audio; wanted: {', '.join(AUDIO_SUFFIXES)}")
             taken: Counter[Path] = Counter()
