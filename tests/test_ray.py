@@ -130,6 +130,7 @@ def require_same(report: tts_infer.BatchReport, calm: tts_infer.BatchReport, tmp
         journal.close()
 
 
+@pytest.mark.slow
 def test_an_actor_dies(
     two_nodes: TwoNodes, inputs: Path, calm: tts_infer.BatchReport, tmp_path: Path, vocoder: tts_infer.Vocoder
 ) -> None:
@@ -153,6 +154,7 @@ def test_an_actor_dies(
         tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "new", executor="ray", ray_address="127.0.0.1:1")
 
 
+@pytest.mark.slow
 def test_a_machine_dies(
     two_nodes: TwoNodes, inputs: Path, calm: tts_infer.BatchReport, tmp_path: Path, vocoder: tts_infer.Vocoder
 ) -> None:
