@@ -135,6 +135,8 @@ def test_the_old_option_works_and_says_so(mels: Path, capsys: pytest.CaptureFixt
     report = json.loads(captured.out)
     assert len(report["outputs"]) == 4 and report["xrt"] == report["rtfx"] > 0
     assert captured.err == "tts-infer: --engine is now --executor; the old name goes with the next release\n"
+    assert main(["batch", "in", "--out", "new", "--engine", "ray", "--ray-address", "127.0.0.1:1"]) == 2
+    assert "ray" in (said := capsys.readouterr().err.lower()) and "executor is 'local'" not in said
     with pytest.raises(SystemExit):
         main(["batch", "--help"])
     assert "--executor" in (text := capsys.readouterr().out) and "--engine" not in text

@@ -9,7 +9,8 @@ when it is closed.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -37,10 +38,10 @@ class Outcome:
 
     name: str
     seconds: float | None = None  # of audio
-    size: int | None = None  # of the file, in bytes
+    size: int | None = None  # of the file, in bytes; None if that is not known
     clipped_samples: int = 0
     error: str | None = None  # of the input: the others go on
-    unwritten: str | None = None  # why the system refused to write: the batch stops
+    unwritten: FileError | None = None  # the system refused to write: the batch stops
 
 
 Work = Generator[list[Outcome], None, None]  # it stops when it is closed
@@ -113,9 +114,11 @@ def write(item: Item, audio: Content, sample_rate: int, sample_format: SampleFor
         return Outcome(item.name, error=audio)
     try:
         clipped = write_audio(item.target, audio, sample_rate, sample_format)
-        size = item.target.stat().st_size
     except InputError as error:
         return Outcome(item.name, error=str(error.within(item.source)))
-    except OSError as error:
-        return Outcome(item.name, unwritten=str(error))
-    return Outcome(item.name, audio.shape[0] / sample_rate, size, clipped)
+    except FileError as error:
+        return Outcome(item.name, unwritten=error)
+    outcome = Outcome(item.name, audio.shape[0] / sample_rate, clipped_samples=clipped)
+    with suppress(OSError):  # someone else took the file away
+        outcome = replace(outcome, size=item.target.stat().st_size)
+    return outcome

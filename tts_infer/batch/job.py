@@ -178,7 +178,7 @@ class _Job:
         _remove_parts(targets)
         waiting = _waiting(items, entries)
         to_make = sum(map(len, waiting))
-        refusals: list[str] = []
+        refusals: list[FileError] = []
         try:
             with closing(executor(self.vocoder, waiting, self.sample_format)) as work:  # ends it after a break
                 for outcomes in work:
@@ -188,7 +188,7 @@ class _Job:
         finally:
             _remove_parts(targets)  # left by machines that died
         if refusals:
-            raise FileError(refusals[0])
+            raise refusals[0]
         for entry in (entries[item.name] for item in items):
             if entry.error is not None:
                 report.failed[entry.output] = entry.error
@@ -213,7 +213,7 @@ class _Job:
         self.journal.record(planned)
         return known | {entry.output: entry for entry in planned}
 
-    def _finish(self, outcomes: list[Outcome], entries: dict[str, Entry], report: BatchReport) -> list[str]:
+    def _finish(self, outcomes: list[Outcome], entries: dict[str, Entry], report: BatchReport) -> list[FileError]:
         """Record what is there, and return why the rest could not be written."""
         done = [outcome for outcome in outcomes if outcome.unwritten is None]
         for o in done:
