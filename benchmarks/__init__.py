@@ -1,1 +1,1 @@
-"""Measurements against peers: one command each, all contestants in one interleaved run."""
+"""Measurements against other software: one command each. All systems take turns in one run."""

@@ -1,4 +1,4 @@
-"""Many short clips, from files to files, against decoding in memory and a loop over the official package.
+"""Many short clips, from files to files, against our decode in memory and a loop over the official package.
 
 `python -m benchmarks.batch` makes its clips with espeak-ng, which must be installed.
 """
@@ -25,7 +25,7 @@ from benchmarks.vocoders import SIZES, make
 from tts_infer import Vocoder, read_audio, synthesize_batch
 from tts_infer.engines.reference import OfficialVocos
 
-EXACT_CLIPS = 300  # decoded in float64, too, which takes long
+EXACT_CLIPS = 300  # also decoded in float64, which is slow
 WORDS = ["the", "one", "two", "three", "green", "house", "river", "morning", "paper", "engine", "quickly", "light"]
 
 
@@ -52,11 +52,11 @@ def official_loop(vocoder: Vocoder, clips: list[Path], out: Path) -> None:
 
 
 def same_mel_differences(vocoder: Vocoder, clips: list[Path], root: Path) -> dict[str, float]:
-    """How a batch differs from the official decode of the same mels, as stored, relative to full scale, per clip.
+    """Largest difference of each clip from the official decode of the same stored mel, relative to full scale.
 
-    Of the same mels, because copies of the same audio differ: bins 130 dB below the loudest hold nothing but the
-    rounding of whichever STFT made them, and a trained network turns that into other phases. For a few clips the
-    network does so with the rounding of its own sums, too: how far the official decode is from float64 is given beside.
+    Copies of the same audio would differ more: bins 130 dB below the loudest hold only the rounding of the STFT that
+    made them, and a trained network turns that into other phases. In a few clips the network does the same with the
+    rounding of its own sums. So the distance of the official decode from float64 is given, too.
     """
     model = vocoder.model
     official = OfficialVocos(model.config).eval()
@@ -85,10 +85,10 @@ def same_mel_differences(vocoder: Vocoder, clips: list[Path], root: Path) -> dic
 
 
 def measure(vocoder: Vocoder, clips: list[Path], root: Path) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Seconds and rates of the three, and how a batch differs from the official decode."""
+    """Seconds and rates of the three ways, and how a batch differs from the official decode."""
     waves = [read_audio(clip, vocoder.sample_rate).samples for clip in clips]
     start = time.perf_counter()
-    for wave in waves:  # the same work, one by one, without files
+    for wave in waves:  # the same work without files, one clip after the other
         vocoder(wave)
     memory_s = time.perf_counter() - start
     report = synthesize_batch(vocoder, clips, root / "out")

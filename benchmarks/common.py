@@ -1,35 +1,40 @@
-"""What every benchmark does: take turns, drop the warm-up, report medians and ratios, say what ran where."""
+"""What every benchmark does: take turns, drop the warm-up, report medians and ratios, name the machine."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 
-# Before a contestant's turn the others' threads, which spin for a while in case of more work, are given time to rest;
-# then it runs once untimed, and so many times timed.
+# Threads of the system before spin for a while, waiting for more work. So each turn begins with a rest.
+# Then the system runs once untimed, and RUNS_A_TURN times timed.
 REST_S = 0.01
 RUNS_A_TURN = 3
 
 
 def measure(
-    contestants: Mapping[str, Callable[[], object]], budget_s: float = 6.0, least: int = 2, most: int = 20
+    systems: Mapping[str, Callable[[], object]], budget_s: float = 6.0, least: int = 2, most: int = 20
 ) -> dict[str, float]:
-    """Median milliseconds of each contestant, all taking turns, so that drift of the machine hits them alike."""
-    for run in contestants.values():
+    """Median milliseconds of each system. They take turns, so that a slow moment of the machine hits all of them."""
+    for run in systems.values():
         run()
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[str, list[float]] = {name: [] for name in systems}
     end = time.perf_counter() + budget_s
     rounds = 0
     while rounds < least or (time.perf_counter() < end and rounds < most):
-        for name, run in contestants.items():
+        for name, run in systems.items():
             time.sleep(REST_S)
             run()
             for _ in range(RUNS_A_TURN):
@@ -41,19 +46,33 @@ def measure(
 
 
 def environment(*packages: str) -> dict[str, Any]:
-    """Versions, processor and threads."""
+    """Versions, processor and threads. Packages are those beside torch whose versions matter."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
     for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = "not installed"
-    return {"versions": versions, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    return {"versions": versions, "processor": processor(), "threads": torch.get_num_threads()}
+
+
+@cache
+def processor() -> str:
+    """The processor's name as the system tells it (lscpu on Linux, sysctl on macOS), else its architecture."""
+    for command, label in (("lscpu", "Model name"), ("sysctl machdep.cpu.brand_string", "machdep.cpu.brand_string")):
+        program, *arguments = command.split()
+        if shutil.which(program) is not None:
+            told = subprocess.run(
+                [program, *arguments], capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
+            )
+            if found := re.search(rf"^{label}: *(\S.*)$", told.stdout, flags=re.MULTILINE):
+                return found[1]
+    return platform.machine()
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of equal keys, numbers with three digits that count."""
-    print(f"\n{title}")
+    """Print rows of equal keys under a title that names the processor. Numbers have three significant digits."""
+    print(f"\n{title} ({processor()}, {torch.get_num_threads()} threads)")
     if not rows:
         return
     cells = [list(rows[0])] + [[_text(value) for value in row.values()] for row in rows]
@@ -68,7 +87,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def finish(name: str, setting: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
-    """The last line: everything as JSON."""
+    """Print the last line: everything as JSON."""
     print()
     print(json.dumps({"benchmark": name, **setting, "results": list(results)}))
 

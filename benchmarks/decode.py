@@ -1,9 +1,9 @@
-"""Decoding against peers: `python -m benchmarks.decode`.
+"""Decoding against other software: `python -m benchmarks.decode`.
 
-All contestants hold the same weights and decode the same mel in turn. Ratios are to the official vocos 0.1.0, eager,
-float32. ONNX Runtime and OpenVINO run our modules with the matmul inverse STFT inside the graph, since neither
-expresses the official one; they run on the CPU alone. With `--device cuda` the mel is there already, each decode is
-waited for, and the products' rate is that of torch's own.
+All systems hold the same weights and decode the same mel in turn. Ratios are to the official vocos 0.1.0, eager,
+float32. ONNX Runtime and OpenVINO run our modules with the matmul inverse STFT inside the graph, since neither can
+express the official one. They run on CPUs only. With `--device cuda`, the mel is on the GPU before the clock starts,
+each decode is waited for, and the rate of the products is that of torch's own.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from torch import Tensor
 from benchmarks.common import environment, finish, measure, table
 from benchmarks.vocoders import SIZES, make
 from tts_infer import make_placement
-from tts_infer.config import DTypeName, VocoderConfig
+from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
-from tts_infer.engines.onednn import PackedLinear, problem
+from tts_infer.engines.onednn import PackedLinear, probe_failure
 from tts_infer.engines.reference import OfficialVocos
-from tts_infer.engines.relative_error import relative_error
+from tts_infer.stages import relative_error
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders.vocos import VocoderConfig, Vocos
 
 Decoder = Callable[[Tensor], Any]
 OFFICIAL = "official eager"
@@ -74,14 +74,14 @@ def openvino(model: Vocos, precision: str) -> Decoder:
     import openvino as ov
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of tracing: lengths were checked, errors are in the table
+        warnings.simplefilter("ignore")  # about tracing: we checked the lengths, and the table has the errors
         graph = ov.convert_model(model, example_input=torch.zeros(1, 100, 50))
     settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     compiled = ov.Core().compile_model(graph, "CPU", settings)
     return lambda mel: compiled(mel.numpy())[0]
 
 
-def contestants(
+def systems(
     config: VocoderConfig, weights: dict[str, Tensor], device: torch.device, with_compile: bool
 ) -> dict[str, Decoder]:
     found: dict[str, Decoder] = {OFFICIAL: official(config, weights).to(device)}
@@ -92,7 +92,7 @@ def contestants(
             found[f"ours {dtype}, {istft}"] = ours(config, weights, device, dtype, istft=istft)
     if device != CPU:
         for dtype in half_and_float(device):
-            graphs = dict.fromkeys(("backbone", "head"), f"{device}/graph")
+            graphs = dict.fromkeys(("backbone", "head", "istft"), f"{device}/cuda_graphs")
             found[f"ours {dtype}, fft, graphs"] = ours(config, weights, device, dtype, istft="fft", spec=graphs)
     else:
         reference = dict.fromkeys(("backbone", "head"), "cpu/torch")
@@ -106,7 +106,7 @@ def contestants(
 
 
 def half_and_float(device: torch.device) -> list[DTypeName]:
-    """The dtypes to compare: those that the device is good at, of the two that every contestant has."""
+    """The dtypes to compare: of the two that every system has, those that the device computes well."""
     return [dtype for dtype in ("float32", "bfloat16") if dtype_refusal(device, dtype) is None]
 
 
@@ -118,11 +118,11 @@ def flop_per_frame(config: VocoderConfig) -> float:
 
 
 def gemm_runs(config: VocoderConfig, frames: int, device: torch.device) -> dict[str, Callable[[], object]]:
-    """The blocks' two products, packed on a CPU, and nothing else: the rate that the whole is held against."""
+    """The two products of a block alone (packed on a CPU): their rate is what the whole is compared with."""
     dim, inner = config.backbone.dim, config.backbone.intermediate_dim
     runs: dict[str, Callable[[], object]] = {}
     for dtype in half_and_float(device):
-        if device == CPU and problem(dtype) is not None:
+        if device == CPU and probe_failure(dtype) is not None:
             continue
         layers: list[Callable[[Tensor], Tensor]] = []
         for rows, columns in ((inner, dim), (dim, inner)):
@@ -137,7 +137,7 @@ def gemm_runs(config: VocoderConfig, frames: int, device: torch.device) -> dict[
 
 
 def waited(run: Callable[[], object], device: torch.device) -> Callable[[], object]:
-    """The run, and the end of what it queued."""
+    """Run, then wait for everything that the run queued on the device."""
 
     def both() -> None:
         run()
@@ -153,7 +153,7 @@ def difference(audio: Any, expected: Tensor) -> float:
 
 def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argparse.Namespace) -> list[dict[str, Any]]:
     device = resolve_device(args.device)
-    decoders = contestants(config, weights, device, args.compile)
+    decoders = systems(config, weights, device, args.compile)
     results = []
     for batch in args.batch:
         for frames in args.frames:
@@ -162,7 +162,7 @@ def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argp
             expected = decoders[OFFICIAL](mel).cpu().double()
             errors = {key: difference(decode(mel), expected) for key, decode in decoders.items()}
             if wrong := [key for key, error in errors.items() if not error < _WRONG]:
-                raise SystemExit(f"no audio of this mel: {', '.join(wrong)}; nothing is measured of what is wrong")
+                raise SystemExit(f"wrong audio from: {', '.join(wrong)}; a wrong system is not measured")
             runs: dict[str, Callable[[], object]] = {key: partial(decode, mel) for key, decode in decoders.items()}
             runs |= gemm_runs(config, batch * frames, device)
             ms = measure({key: waited(run, device) for key, run in runs.items()}, args.seconds)
@@ -174,7 +174,7 @@ def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argp
                 peak = ms.get("gemm bfloat16" if "bfloat16" in key else "gemm float32", math.nan)
                 rows.append(
                     {
-                        "contestant": key,
+                        "system": key,
                         "ms": ms[key],
                         "x real time": batch * frames * config.mel.hop_length / config.mel.sample_rate / ms[key] * 1e3,
                         "ratio": ms[OFFICIAL] / ms[key],

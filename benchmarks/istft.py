@@ -37,7 +37,7 @@ class ConvTransposeISTFT(torch.nn.Module):
         return (audio / envelope.clamp_min(1e-11))[:, N_FFT // 2 : -(N_FFT // 2)]
 
 
-def contestants() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+def systems() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     import_vocos()
     from vocos import spectral_ops
 
@@ -58,7 +58,7 @@ def main() -> None:
     args = parser.parse_args()
     setting, results = environment("vocos"), []
     print(setting)
-    functions = contestants()
+    functions = systems()
     with torch.inference_mode():
         for frames in args.frames:
             # as a head gives them: frames last in shape, bins last in memory
@@ -70,7 +70,7 @@ def main() -> None:
             ms = measure(runs, args.seconds, most=60)
             rows: list[dict[str, Any]] = [
                 {
-                    "contestant": name,
+                    "system": name,
                     "ms": ms[name],
                     "ratio": ms["official"] / ms[name],
                     "error": float((f(real, imag) - exact).abs().max() / exact.abs().max()),

@@ -1,4 +1,4 @@
-"""An hour of mel in bounded memory, against the rate of 938 frames. `python -m benchmarks.long`."""
+"""An hour of mel in bounded memory, and its speed against that of 938 frames. `python -m benchmarks.long`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.common import environment, finish, table
 from benchmarks.vocoders import SIZES
 
-# In a process of its own, because peak memory cannot be reset. Input and output are counted by their size.
+# Runs in a process of its own, because peak memory cannot be reset. The sizes of input and output are taken off.
 RUN = """
 import json, sys, time, torch
 from benchmarks.memory import peak_mb

@@ -36,7 +36,7 @@ def librosa_mel(config: MelConfig, audio: Tensor) -> np.ndarray:
     return np.log(np.maximum(mel, config.log_floor))
 
 
-def contestants(config: MelConfig) -> dict[str, Callable[[Tensor], Any]]:
+def systems(config: MelConfig) -> dict[str, Callable[[Tensor], Any]]:
     found: dict[str, Callable[[Tensor], Any]] = {
         "ours, fft": LogMel(config, "fft"),
         "ours, matmul": LogMel(config, "matmul"),
@@ -68,7 +68,7 @@ def main() -> None:
     print(setting)
     with torch.inference_mode():
         for name, config in CONVENTIONS.items():
-            functions = contestants(config)
+            functions = systems(config)
             for seconds in args.audio_seconds:
                 audio = (
                     torch.randn(1, int(seconds * config.sample_rate), generator=torch.Generator().manual_seed(0)) / 10
@@ -81,7 +81,7 @@ def main() -> None:
                     got = np.exp(np.asarray(f(audio), dtype=np.float64).reshape(exact.shape))
                     error = float(np.abs(got - exact).max() / exact.max())
                     rows.append(
-                        {"contestant": key, "ms": ms[key], "ratio to librosa": ms["librosa"] / ms[key], "error": error}
+                        {"system": key, "ms": ms[key], "ratio to librosa": ms["librosa"] / ms[key], "error": error}
                     )
                 table(f"{name}, {seconds:g} s", rows)
                 results += [{"convention": name, "audio_s": seconds, **row} for row in rows]

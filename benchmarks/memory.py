@@ -1,7 +1,7 @@
-"""Memory of this process, as Linux tells it; nan elsewhere.
+"""Memory of this process, from Linux; nan on other systems.
 
-Not by `getrusage`, whose peak is at least that of whoever began the process. Imports next to nothing, so that what
-other imports cost can be measured.
+The peak of `getrusage` is no use here: it is at least the peak of the parent process. This module imports next to
+nothing, so that the cost of other imports can be measured.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ _STATUS = Path("/proc/self/status")
 
 
 def resident_mb() -> float:
-    """Now."""
+    """Megabytes in memory now."""
     return _read("VmRSS")
 
 
 def peak_mb() -> float:
-    """The most so far."""
+    """The most megabytes in memory so far."""
     return _read("VmHWM")
 
 

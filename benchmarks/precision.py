@@ -1,4 +1,4 @@
-"""What bfloat16 costs in accuracy: log-mel error against float32. `python -m benchmarks.precision CLIPS`."""
+"""The accuracy that bfloat16 costs: log-mel error against float32. `python -m benchmarks.precision CLIPS`."""
 
 from __future__ import annotations
 

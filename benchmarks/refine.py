@@ -1,6 +1,6 @@
-"""What refinement costs: decodes with more and more passes, by either method. `python -m benchmarks.refine`.
+"""The time that refinement costs: decodes with more and more passes, by both methods. `python -m benchmarks.refine`.
 
-What it brings is measured by `python -m tts_infer evaluate FILES --refine 0 --refine 4`.
+Its gain is measured by `python -m tts_infer evaluate FILES --refine 0 --refine 4`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a fresh process pays before its first audio, step by step. `python -m benchmarks.start`."""
+"""The time and memory of a fresh process before its first audio, step by step. `python -m benchmarks.start`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Streaming: cost of a push, against decoding each push anew with its context, and what less lookahead costs.
+"""Streaming: the time of a push, against decoding each push again with its context; the error of less lookahead.
 
-`python -m benchmarks.stream [CLIPS...]`; the clips (the examples, if none are given) are copied with less and less
-lookahead, and the log-mel error against the exact decode is printed.
+`python -m benchmarks.stream [CLIPS...]` copies the clips (the examples, if none are given) with less and less
+lookahead, and prints the log-mel error against the exact decode.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def costs(name: str, vocoder: Vocoder, seconds: float) -> dict[str, Any]:
-    reach = vocoder.backbone.reach
+    reach = vocoder.backbone.receptive_field
     stream, mel = vocoder.stream(), torch.randn(1, 100, PUSH) * 2 - 5
     stream.push(torch.zeros(1, 100, 100))  # past the beginning
     with_context = torch.randn(1, 100, PUSH + 2 * (reach + 2)) * 2 - 5  # and the frames whose windows overlap
@@ -70,7 +70,7 @@ def lookahead(vocoder: Vocoder, clips: list[Path]) -> list[dict[str, Any]]:
 
 
 def sustained(vocoder: Vocoder, hours: float) -> dict[str, Any]:
-    """Audio in pushes, without growth. Memory is read after a tenth and at the end."""
+    """Decode hours of audio in pushes. Memory, which must not grow, is read after a tenth and at the end."""
     stream, mel = vocoder.stream(), torch.randn(1, 100, PUSH) * 2 - 5
     pushes = int(hours * 3600 * 24000 / 256 / PUSH)
     sizes, times, start = [], [], time.perf_counter()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -9,9 +12,22 @@ import pytest
 import torch
 
 import tts_infer
+from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
 from tts_infer.engines.reference import import_vocos
+from tts_infer.evaluation import MEASURES, Evaluation, Interval, Row, System
+from tts_infer.evaluation.intervals import mean_interval
 
 ROOT = Path(__file__).parent.parent
+
+# What the product keeps in the user's cache folder, the tests keep in one of their own. Processes inherit it.
+_CACHE = tempfile.TemporaryDirectory(prefix="tts-infer-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _chosen_engines_do_not_depend_on_the_machine() -> None:
+    """Where ONNX Runtime is faster is the machine's affair; `test_onnxruntime` has it chosen."""
+    OnnxRuntimeEngine.automatic = False
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +46,32 @@ def speech() -> torch.Tensor:
 def vocoder() -> tts_infer.Vocoder:
     """The embedded vocoder on the CPU: its network alone, which can be compared with others."""
     return tts_infer.load_vocoder(device="cpu", refine=0)
+
+
+@pytest.fixture(scope="session")
+def echo() -> Callable[..., System]:
+    """Makes a system that copies samples without a mel and multiplies them by a gain."""
+
+    def make(rate: int = 24000, label: str = "echo", gain: float = 1.0) -> System:
+        config = tts_infer.MelConfig(rate, n_fft=512, hop_length=128, n_mels=20)
+        return System(label, config, lambda audio: audio[:, None], lambda mel: gain * mel[:, 0])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def made_up() -> Callable[..., Evaluation]:
+    """Makes an evaluation from PESQ values per system, one for each file. All other measures are undefined."""
+
+    def make(**values: Sequence[float | None]) -> Evaluation:
+        rows, means = [], {}
+        empty: dict[str, float | None] = dict.fromkeys((one.key for one in MEASURES), None)
+        for label, pesqs in values.items():
+            rows += [Row(f"dir/<{i}>.wav", label, 1.0, 10.0, empty | {"pesq_wb": v}) for i, v in enumerate(pesqs)]
+            means[label] = dict.fromkeys(empty, None) | {"pesq_wb": mean_interval(pesqs)}
+        _, *others = means
+        difference = dict.fromkeys(empty, None) | {"pesq_wb": Interval(-0.5, -0.7, -0.3, 2)}
+        differences = dict.fromkeys(others, difference)
+        return Evaluation(tuple(means), tuple(rows), means, differences, {}, {}, (), "nobody")
+
+    return make

@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from tts_infer.diagnose.audit import composite_key, operator_name, shipped_tables
-from tts_infer.engines.cuda_graphs import _broken, problem
+from tts_infer.engines.cuda_graphs import _broken, unsupported_reason
 
 # Composed of nothing but a new view of the same memory, made below the dispatcher: run as they stand.
 _VIEWS = ("detach", "alias", "_unsafe_view")
@@ -347,11 +347,11 @@ def emulated(
     device.corrupt, device.refuse, device.graphs = corrupt, refuse, graphs
     device.transfers.clear()
     device.waits = device.synchronised = device.emptied = device.launched = 0
-    problem.cache_clear()
+    unsupported_reason.cache_clear()
     _broken.clear()
     try:
         yield device
     finally:
         device.linger_s, device.corrupt, device.refuse, device.graphs = 0.0, None, None, False
-        problem.cache_clear()
+        unsupported_reason.cache_clear()
         torch.set_num_threads(threads)

@@ -13,10 +13,10 @@ import tts_infer
 from tts_infer.batch import buckets
 from tts_infer.batch.buckets import Outcome
 from tts_infer.batch.manifest import Item
-from tts_infer.config import MelConfig, VocoderConfig
+from tts_infer.config import MelConfig
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders.vocos import VocoderConfig, Vocos
 
 CLIP = Path(__file__).parent.parent / "examples" / "english.wav"
 

@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 
 import tts_infer
 from tts_infer.errors import CheckpointError, ConfigError, VocoderNotFoundError
-from tts_infer.vocoders.checkpoint import ASSETS, constants_of, load_model, read_weights, resolve
+from tts_infer.vocoders import family_of
+from tts_infer.vocoders.checkpoint import ASSETS, load_model, read_weights, resolve
 
 EMBEDDED = ASSETS / "vocos-mini-24khz"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -269,7 +270,7 @@ def test_what_is_no_state_dict(directory: Path, content: dict[object, object]) -
 )
 def test_stored_constants_that_say_nothing(directory: Path, change: Any) -> None:
     model = load_model(resolve(directory))
-    stored = constants_of(model)
+    stored = family_of(model).constants(model)
     save_file(
         {**model.state_dict(), **{k: change(t).contiguous() for k, t in stored.items()}},
         directory / "model.safetensors",

@@ -62,7 +62,7 @@ def test_placements_methods_and_formats(tmp_path: Path, capsys: pytest.CaptureFi
     arguments = ["--placement", "istft=cpu/matmul,head=cpu/torch", "--mel", "fft", "--json"]
     assert main(["decode", str(CLIP), "-o", str(out), "--sample-format", "float32", *arguments]) == 0
     rows = {row["stage"]: row["method"] for row in json.loads(capsys.readouterr().out)["stages"]}
-    assert rows == {"mel": "fft", "backbone": "packed", "head": "torch", "refine": "matmul", "istft": "matmul"}
+    assert rows == {"mel": "fft", "backbone": "onednn", "head": "torch", "refine": "matmul", "istft": "matmul"}
     assert soundfile.info(out).subtype == "FLOAT"
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders, load_yaml, read_vocoder_config
+from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders, load_yaml
 from tts_infer.errors import ConfigError
+from tts_infer.vocoders import FAMILIES
+from tts_infer.vocoders.family import read_config
 
 OFFICIAL: dict[str, Any] = {
     "feature_extractor": {
@@ -39,8 +41,12 @@ def changed(section: str, key: str, value: Any) -> dict[str, Any]:
     return document
 
 
+def read(path: Path, preset: VocoderPreset | None = None) -> Any:
+    return read_config(path, FAMILIES.values(), preset)[1]
+
+
 def test_official_layout(tmp_path: Path) -> None:
-    config = read_vocoder_config(write(tmp_path / "config.yaml", OFFICIAL))
+    config = read(write(tmp_path / "config.yaml", OFFICIAL))
     assert config.mel == MelConfig()
     assert (config.backbone.dim, config.backbone.num_layers, config.head.padding) == (512, 8, "center")
 
@@ -48,7 +54,7 @@ def test_official_layout(tmp_path: Path) -> None:
 def test_keys_of_third_party_forks(tmp_path: Path) -> None:
     document = changed("feature_extractor", "mel_scale", "slaney")
     document["feature_extractor"]["init_args"].update(f_min=0, f_max=8000, norm="slaney")
-    mel = read_vocoder_config(write(tmp_path / "config.yaml", document)).mel
+    mel = read(write(tmp_path / "config.yaml", document)).mel
     assert (mel.mel_scale, mel.norm, mel.f_min, mel.f_max) == ("slaney", "slaney", 0.0, 8000.0)
 
 
@@ -71,7 +77,7 @@ def test_keys_of_third_party_forks(tmp_path: Path) -> None:
 )
 def test_anything_else_is_refused(tmp_path: Path, section: str, key: str, value: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        read_vocoder_config(write(tmp_path / "config.yaml", changed(section, key, value)))
+        read(write(tmp_path / "config.yaml", changed(section, key, value)))
     assert "\n" not in str(caught.value) and "config.yaml" in str(caught.value)
 
 
@@ -93,25 +99,25 @@ def test_broken_files(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
-        read_vocoder_config(path)
+        read(path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        read_vocoder_config(tmp_path / "config.yaml")
+        read(tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not UTF-8 text"):
-        read_vocoder_config(tmp_path / "config.yaml")
+        read(tmp_path / "config.yaml")
 
 
 def test_known_convention_completes_the_file_and_must_agree(tmp_path: Path) -> None:
     known = VocoderPreset("a", "hub", "", "MIT", MelConfig(log_floor=1e-5), repo_id="o/a")
     path = write(tmp_path / "config.yaml", OFFICIAL)
-    assert read_vocoder_config(path, known).mel.log_floor == 1e-5
+    assert read(path, known).mel.log_floor == 1e-5
     other = VocoderPreset("b", "hub", "", "MIT", MelConfig(padding="same"), repo_id="o/b")
     with pytest.raises(ConfigError, match="padding is 'center', but vocoder 'b' is known with 'same'"):
-        read_vocoder_config(path, other)
+        read(path, other)
 
 
 def test_known_vocoders() -> None:

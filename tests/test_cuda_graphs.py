@@ -14,9 +14,11 @@ from torch import Tensor
 import tts_infer
 from tests.emulated_device import EmulatedDevice, Graph, Stream, emulated
 from tts_infer.engines import cuda_graphs as graphs
-from tts_infer.engines.cuda_graphs import LONGEST, Replayed, padded_length, problem
+from tts_infer.engines.cuda_graphs import LONGEST, Replayed, padded_length, unsupported_reason
 from tts_infer.runtime.selftest import StageTrial
+from tts_infer.stages import Stage
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import usual_stages
 
 EMU = torch.device("emu", 0)
 
@@ -36,8 +38,12 @@ def same_methods() -> Vocoder:
 
 
 def there(**placement: str) -> Vocoder:
-    placement = {"backbone": "emu/graph", "head": "emu/graph"} | placement
+    placement = dict.fromkeys(("backbone", "head", "istft"), "emu/cuda_graphs") | placement
     return tts_infer.load_vocoder(device="emu", placement=placement, refine=0, check=False)
+
+
+def stage(name: str) -> Stage:
+    return next(stage for stage in usual_stages() if stage.name == name)
 
 
 def mels(batch: int, frames: int, count: int) -> Iterator[Tensor]:
@@ -110,30 +116,29 @@ def test_the_mask_goes_with_the_signal(device: EmulatedDevice, same_methods: Voc
     for mel in mels(1, 20, 3):
         result = vocoder.synthesize(mel, refine=1)
         assert_equal(result.audio, same_methods.decode(mel, refine=1))
-    places = ["cpu", *(str(vocoder.placement[stage].device) for stage in tts_infer.STAGES[1:])]
-    crossings = sum(a != b for a, b in zip(places, places[1:], strict=False))  # noqa: RUF007
-    wanted = places[1] != places[3]  # the mel that refinement asks for
-    assert sum(row["stage"] == "transfer" for row in result.stages) == crossings + wanted
+    ways = ["cpu", *(str(vocoder.placement[name].device) for name in ("backbone", "head", "istft"))]
+    crossings = sum(a != b for a, b in zip(ways, ways[1:], strict=False))  # noqa: RUF007
+    # refinement asks for the mel, which is where the backbone was; it comes with the spectrum if that is there, too
+    alone = ways[1] != ways[3] and ways[2] != ways[1]
+    assert sum(row["stage"] == "transfer" for row in result.stages) == crossings + alone
 
 
 def test_only_who_asks_has_graphs(device: EmulatedDevice) -> None:
     plain = tts_infer.load_vocoder(device="emu", check=False, refine=0)
-    assert plain.placement.backbone.method == "torch"
+    assert plain.placement["backbone"].engine == "torch"
     for mel in mels(1, 20, 3):
         before = device.launched
         plain.decode(mel)
         assert device.launched - before > 90
-    with pytest.raises(tts_infer.PlacementError, match="method of 'head' is 'graph', but that of 'backbone' is not"):
-        there(backbone="emu/torch")
 
 
 def test_what_is_proved_is_the_replay(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    check = StageTrial("backbone", EMU, "graph").check()
-    assert check.right and not check.failure
+    check = StageTrial(stage("backbone"), EMU, "cuda_graphs").check()
+    assert check.passed and not check.failure
     monkeypatch.setattr(Graph, "replay", lambda graph: None)
     with pytest.warns(UserWarning, match="no more graphs on emu:0, short inputs will be slower: it is wrong by"):
-        wrong = StageTrial("head", EMU, "graph").check()
-    assert not wrong.right and wrong.failure.startswith("it is wrong by")
+        wrong = StageTrial(stage("head"), EMU, "cuda_graphs").check()
+    assert not wrong.passed and wrong.failure.startswith("it is wrong by")
 
 
 def test_what_is_long_runs_as_it_is(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,26 +238,27 @@ def test_silence_is_no_mistake(device: EmulatedDevice) -> None:
 
 
 def test_problems_are_told(device: EmulatedDevice, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert problem(EMU) is None
-    assert problem(torch.device("cpu")) == "torch has no graphs for cpu"
+    assert unsupported_reason(EMU) is None
+    assert unsupported_reason(torch.device("cpu")) == "torch has no graphs for cpu"
     monkeypatch.setattr(Graph, "replay", lambda graph: None)
-    problem.cache_clear()
-    assert "graphs are wrong on emu:0" in str(problem(EMU))
+    unsupported_reason.cache_clear()
+    assert "graphs are wrong on emu:0" in str(unsupported_reason(EMU))
 
     def refuse(graph: Graph) -> None:
         raise RuntimeError("no such thing. And more")
 
     monkeypatch.setattr(Graph, "replay", refuse)
-    problem.cache_clear()
-    assert problem(EMU) == "graphs do not run on emu:0: no such thing"
-    with pytest.raises(tts_infer.PlacementError, match="'graph', but graphs do not run on emu:0: no such thing; use"):
+    unsupported_reason.cache_clear()
+    assert unsupported_reason(EMU) == "graphs do not run on emu:0: no such thing"
+    with pytest.raises(tts_infer.PlacementError, match="'cuda_graphs', but graphs do not run .*: no such thing; use"):
         there()
 
 
-def test_weights_stay_where_graphs_read_them() -> None:
+def test_weights_stay_where_graphs_read_them(device: EmulatedDevice) -> None:
     """Moved modules get new memory; what graphs read must not be given to anyone else meanwhile."""
-    vocoder = tts_infer.load_vocoder(device="cpu")
-    kept = {tensor.data_ptr() for tensor in vocoder._pipeline._weights}
+    vocoder = there()
+    stages = [stage for stage in vocoder.stages if isinstance(stage, graphs.ReplayedStage)]
+    kept = {tensor.data_ptr() for stage in stages for tensor in stage.weights}
     before = {p.data_ptr() for p in vocoder.model.parameters()}
     vocoder.model.to(torch.float64)
     assert before <= kept and before.isdisjoint(p.data_ptr() for p in vocoder.model.parameters())

@@ -11,7 +11,7 @@ import torch
 import tts_infer
 
 
-@pytest.mark.parametrize("old", ["EngineName", "KnownVocoder", "exclusive", "forget_checks"])
+@pytest.mark.parametrize("old", sorted(tts_infer._RENAMED))
 def test_old_names_of_the_package(old: str) -> None:
     new = tts_infer._RENAMED[old]
     with pytest.warns(DeprecationWarning, match=f"tts_infer.{old} is now {new}"):

@@ -14,7 +14,6 @@ from torch import Tensor
 
 import tts_infer
 from tests.emulated_device import emulated
-from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
 from tts_infer.devices import device_lock
 from tts_infer.diagnose.audit import shipped_tables
 from tts_infer.dsp.dft import dft_basis
@@ -23,7 +22,7 @@ from tts_infer.engines.reference import OfficialVocos
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import load_model, resolve
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 RELEASES = list(shipped_tables())
 FRAMES = 21
@@ -58,7 +57,7 @@ def assert_equal(got: Tensor, want: Tensor, tolerance: float = 1e-5) -> None:
 def test_everything_equals_the_cpu(release: str, same_methods: Vocoder, mel: Tensor, speech: Tensor) -> None:
     with emulated(release) as device:
         there = tts_infer.load_vocoder(device="emu", refine=0, check=False)
-        assert {str(there.placement[stage].device) for stage in tts_infer.STAGES} == {"emu:0"}
+        assert {str(there.placement[stage].device) for stage in there.placement} == {"emu:0"}
         audio = there.decode(mel)
         assert device.waits == 0  # nothing made the host wait
         assert str(audio.device) == "emu:0"
@@ -89,7 +88,7 @@ def test_every_transfer_is_reported(stages: dict[str, str], vocoder: Vocoder, me
         device.transfers.clear()
         result = there.synthesize(mel)
         moved = [row for row in result.stages if row["stage"] == "transfer"]
-        places = [torch.device("cpu"), *(there.placement[s].device for s in tts_infer.STAGES[1:])]
+        places = [torch.device("cpu"), *(there.placement[s].device for s in ("backbone", "head", "istft"))]
         borders = [f"{a}->{b}" for a, b in pairwise(places) if a != b]
         assert [row["device"] for row in moved] == borders
         spectrum = [row["bytes"] for row in moved if row["bytes"] == 2 * 513 * FRAMES * 2 * 4]
@@ -197,7 +196,7 @@ def test_official_vocos_fails_on_2_4_1_as_users_saw_it(mel: Tensor) -> None:
 def test_long_ragged_and_streamed_equal_the_cpu(
     release: str, stages: dict[str, str], vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 16)
+    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 16)
     lengths = [9, FRAMES]
     with emulated(release) as device:
         there = tts_infer.load_vocoder(device="emu", placement=stages, refine=0, check=False)
@@ -224,7 +223,7 @@ def test_threads_never_meet_whatever_they_decode(
     vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long, ragged, streamed and copied, from the CPU and from the device, all at once."""
-    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 100)
+    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 100)
     long = mel.repeat(1, 1, 3)
     with emulated(linger_s=1e-4), ThreadPoolExecutor(8) as pool:
         there = tts_infer.load_vocoder(device="emu", refine=0, check=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,41 +14,35 @@ import soundfile
 import torch
 
 import tts_infer
-from tests.test_systems import echo
-from tts_infer.evaluation.evaluate import find_audio
-from tts_infer.evaluation.systems import Candidate
+from tts_infer.evaluation import Row, System, find_audio
 
 GAIN_DB = 6.0206
 
 
-def twice(label: str = "twice") -> Candidate:
-    return replace(echo(label=label), decode=lambda mel: 2 * mel[:, 0])
-
-
 @pytest.fixture
 def folder(tmp_path: Path, speech: torch.Tensor) -> Path:
-    """Two recordings of a second in folders of their own, and a file that is no audio."""
+    """Two recordings of 0.75 s, each in its own folder, and a file that is no audio."""
     for number, name in enumerate(("one/b.wav", "two/a.flac")):
         (tmp_path / name).parent.mkdir()
-        piece = speech[0, 24000 * number + 12000 : 24000 * number + 36000]
+        piece = speech[0, 24000 * number + 12000 : 24000 * number + 30000]
         tts_infer.write_audio(tmp_path / name, piece, 24000)
     (tmp_path / "two" / "notes.txt").write_text("no audio")
     return tmp_path
 
 
-def test_known_faults(folder: Path) -> None:
+def test_known_faults(folder: Path, echo: Callable[..., System]) -> None:
     seen: list[tuple[int, int]] = []
     found = tts_infer.evaluate(
         [folder],
-        [echo(), twice()],
+        [echo(), echo(label="twice", gain=2)],
         baseline=False,
         pitch_tracker="crepe-tiny",
         progress=lambda *counts: seen.append(counts),
     )
-    assert found.candidates == ("echo", "twice") and not found.failed and not found.missing
+    assert found.systems == ("echo", "twice") and not found.failed and not found.missing
     files = [str(folder / "one/b.wav"), str(folder / "two/a.flac")]
-    assert [(row.file, row.candidate) for row in found.rows] == [(f, c) for f in files for c in found.candidates]
-    assert all(row.seconds == 1.0 and row.rtfx > 0 for row in found.rows)
+    assert [(row.file, row.system) for row in found.rows] == [(f, c) for f in files for c in found.systems]
+    assert all(row.seconds == 0.75 and row.rtfx > 0 for row in found.rows)
     same, loud = found.means["echo"], found.means["twice"]
     for key, best in (("level_db", 0), ("mcd_db", 0), ("vuv_f1", 1), ("periodicity_error", 0), ("pesq_wb", 4.644)):
         interval = same[key]
@@ -58,7 +54,7 @@ def test_known_faults(folder: Path) -> None:
     assert found.pitch_tracker == "CREPE tiny (torchcrepe), Viterbi"
 
 
-def test_it_is_strict_json(folder: Path) -> None:
+def test_it_is_strict_json(folder: Path, echo: Callable[..., System]) -> None:
     silence = folder / "silence.wav"
     tts_infer.write_audio(silence, np.zeros(24000, np.float32), 24000)
     found = tts_infer.evaluate([folder], [echo()], baseline=False, pitch_tracker="none")
@@ -68,6 +64,28 @@ def test_it_is_strict_json(folder: Path) -> None:
     assert document["means"]["echo"]["pesq_wb"]["count"] == 2  # of three files
     assert document["means"]["echo"]["vuv_f1"] is None and document["missing"]["vuv_f1"]
     assert document["confidence"] == 0.95 and document["measures"]["stoi"]["best"] == "high"
+    assert document["systems"] == document["candidates"] == ["echo"]  # the second under its old name
+    assert {row["system"] for row in document["rows"]} == {row["candidate"] for row in document["rows"]} == {"echo"}
+
+
+def test_without_scipy_there_are_means_and_no_intervals(
+    folder: Path, echo: Callable[..., System], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    found = tts_infer.evaluate([folder], [echo(), echo(label="twice", gain=2)], baseline=False, pitch_tracker="none")
+    assert "needs scipy" in found.missing["confidence interval"]
+    for interval in (found.means["twice"]["level_db"], found.differences["twice"]["level_db"]):
+        assert interval is not None and (interval.low, interval.high, interval.count) == (None, None, 2)
+        assert interval.mean == pytest.approx(GAIN_DB, abs=1e-4)
+
+
+def test_old_names_warn() -> None:
+    row = Row("a.wav", "echo", 1.0, 2.0, {})
+    found = tts_infer.Evaluation(("echo",), (row,), {}, {}, {}, {}, (), "none")
+    with pytest.warns(DeprecationWarning, match=r"Row\.candidate is now system"):
+        assert row.candidate == "echo"
+    with pytest.warns(DeprecationWarning, match=r"Evaluation\.candidates is now systems"):
+        assert found.candidates == ("echo",)
 
 
 def test_broken_files_are_recorded_and_the_others_go_on(folder: Path, vocoder: tts_infer.Vocoder) -> None:
@@ -80,18 +98,20 @@ def test_broken_files_are_recorded_and_the_others_go_on(folder: Path, vocoder: t
     assert len(found.rows) == 2
 
 
-def test_a_file_that_one_candidate_cannot_copy_counts_for_none(folder: Path) -> None:
+def test_a_file_that_one_candidate_cannot_copy_counts_for_none(folder: Path, echo: Callable[..., System]) -> None:
     def refuse(mel: torch.Tensor) -> torch.Tensor:
         raise tts_infer.InputError("not this one")
 
     found = tts_infer.evaluate(
-        [folder / "one"], [echo(), replace(twice(), decode=refuse)], baseline=False, pitch_tracker="none"
+        [folder / "one"], [echo(), replace(echo(label="twice"), decode=refuse)], baseline=False, pitch_tracker="none"
     )
     assert not found.rows and list(found.failed.values()) == ["not this one"]
     assert set(found.means["echo"].values()) == {None} and found.rtfx("echo") is None
 
 
-def test_what_is_long_and_what_is_short(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+def test_what_is_long_and_what_is_short(
+    tmp_path: Path, vocoder: tts_infer.Vocoder, echo: Callable[..., System]
+) -> None:
     tts_infer.write_audio(tmp_path / "long.wav", np.zeros(8000 * 31, np.float32), 8000)
     tts_infer.write_audio(tmp_path / "short.wav", np.full(100, 0.1, np.float32), 24000)
     found = tts_infer.evaluate([tmp_path], [echo()], baseline=False, pitch_tracker="none")
@@ -113,7 +133,7 @@ def test_finding_audio(folder: Path) -> None:
     ]
 
 
-def test_mistakes(folder: Path, tmp_path: Path) -> None:
+def test_mistakes(folder: Path, tmp_path: Path, echo: Callable[..., System]) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(tts_infer.FileError, match=r"no such file: nowhere"):
         tts_infer.evaluate(["nowhere"], [echo()])

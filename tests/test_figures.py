@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tts_infer.evaluation.evaluate import Evaluation, Row
+from tts_infer.evaluation import Evaluation
 from tts_infer.evaluation.intervals import Interval, mean_interval
 from tts_infer.evaluation.measures import MEASURES
-from tts_infer.report.figures import colour_key, dot_pictures, file_table, in_digits, summary_table
+from tts_infer.report.figures import dot_pictures, file_table, summary_table
 
+MadeUp = Callable[..., Evaluation]
 PESQ, LEVEL = MEASURES[0], MEASURES[-1]
 
 
-def made_up(**values: Sequence[float | None]) -> Evaluation:
-    """An evaluation of as many files as there are PESQ values for each candidate; all else is undefined."""
-    rows, means = [], {}
-    empty: dict[str, float | None] = dict.fromkeys((one.key for one in MEASURES), None)
-    for label, pesqs in values.items():
-        rows += [Row(f"dir/<{i}>.wav", label, 1.0, 10.0, empty | {"pesq_wb": v}) for i, v in enumerate(pesqs)]
-        means[label] = dict.fromkeys(empty, None) | {"pesq_wb": mean_interval(pesqs)}
-    _, *others = means
-    differences = {label: dict.fromkeys(empty, None) | {"pesq_wb": Interval(-0.5, -0.7, -0.3, 2)} for label in others}
-    return Evaluation(tuple(means), tuple(rows), means, differences, {}, {}, (), "nobody")
-
-
 def test_text_of_a_mean() -> None:
-    assert in_digits(Interval(3.1234, 3.0, 3.2468, 4), PESQ) == "3.12 ± 0.12"
-    assert in_digits(Interval(3.1234, None, None, 1), PESQ) == "3.12"
-    assert in_digits(Interval(-0.25, -0.5, 0.0, 4), LEVEL) == "−0.25 ± 0.25"
-    assert in_digits(Interval(0.25, 0.0, 0.5, 4), LEVEL) == "+0.25 ± 0.25"
-    assert in_digits(Interval(0.5, 0.0, 1.0, 4), PESQ, signed=True) == "+0.50 ± 0.50"
-    assert in_digits(None, PESQ) == "-"
+    assert PESQ.interval_text(Interval(3.1234, 3.0, 3.2468, 4)) == "3.12 ± 0.12"
+    assert PESQ.interval_text(Interval(3.1234, None, None, 1)) == "3.12"
+    assert LEVEL.interval_text(Interval(-0.25, -0.5, 0.0, 4)) == "−0.25 ± 0.25"
+    assert LEVEL.interval_text(Interval(0.25, 0.0, 0.5, 4)) == "+0.25 ± 0.25"
+    assert PESQ.interval_text(Interval(0.5, 0.0, 1.0, 4), difference=True) == "+0.50 ± 0.50"
+    assert PESQ.interval_text(None) == "-"
 
 
-def test_the_table_of_means() -> None:
+def test_the_table_of_means(made_up: MadeUp) -> None:
     table = summary_table(made_up(**{"a&b": [3.0, 4.0], "other": [2.0, 2.0]}))
     row = re.search(r"PESQ \(MOS\).*?</tr>", table)
     assert row is not None
@@ -50,16 +39,29 @@ def test_the_table_of_means() -> None:
     assert '<td class="number">10</td>' in table  # x real time
 
 
-@pytest.mark.parametrize(("better", "worse"), [((0.1, -0.2), (0.4, 0.3)), ((-0.1, -0.1), (-0.3, -0.3))])
-def test_what_is_best_of_levels_is_nearest_to_zero(better: tuple[float, float], worse: tuple[float, float]) -> None:
-    found = made_up(worse=[1.0], better=[1.0])
-    found.means["worse"]["level_db"] = mean_interval(worse)
-    found.means["better"]["level_db"] = mean_interval(better)
-    row = re.search(r"Level \(dB\).*?</tr>", summary_table(found))
-    assert row is not None and [i for i, cell in enumerate(row[0].split("<td")) if "best" in cell] == [0, 2]  # 0: head
+@pytest.mark.parametrize(
+    ("key", "better", "worse"),
+    [
+        ("pesq_wb", (3.5, 3.7), (3.4, 3.7)),
+        ("mcd_db", (0.5, 0.7), (0.5, 0.8)),
+        ("level_db", (0.1, -0.2), (0.4, 0.3)),
+        ("level_db", (-0.1, -0.1), (-0.3, -0.3)),
+        ("pulse_ratio", (0.8, 1.1), (1.2, 1.2)),
+    ],
+)
+def test_the_best_mean_is_bold(
+    key: str, better: tuple[float, float], worse: tuple[float, float], made_up: MadeUp
+) -> None:
+    """High, low, and near to 0 or 1, as each measure says."""
+    found = made_up(worse=[None], better=[None])
+    found.means["worse"][key] = mean_interval(worse)
+    found.means["better"][key] = mean_interval(better)
+    bold = [row for row in summary_table(found).split("<tr>") if 'class="best"' in row]
+    assert len(bold) == 1  # the other measures have no means
+    assert ['class="best"' in cell for cell in bold[0].split("<td")[1:]] == [False, True, False]
 
 
-def test_dots_are_where_the_values_are() -> None:
+def test_dots_are_where_the_values_are(made_up: MadeUp) -> None:
     picture = dot_pictures(made_up(one=[1.0, 2.0, 3.0]))
     assert picture.count("<figure>") == 1  # of undefined measures there is none
     at = {tag: [float(x) for x in re.findall(rf'<{tag} style="left:(-?[\d.]+)%', picture)] for tag in "iub"}
@@ -76,19 +78,19 @@ def test_dots_are_where_the_values_are() -> None:
     assert at["u"][0] + float(width[1]) == place(2.0 + half)
 
 
-def test_intervals_of_two_files_do_not_squeeze_the_dots() -> None:
+def test_intervals_of_two_files_do_not_squeeze_the_dots(made_up: MadeUp) -> None:
     picture = dot_pictures(made_up(one=[1.0, 2.0]))
     first, second = (float(x) for x in re.findall(r'<i style="left:([\d.]+)%', picture))
     assert second - first > 40
 
 
-def test_one_value_and_many() -> None:
+def test_one_value_and_many(made_up: MadeUp) -> None:
     assert "<u" not in dot_pictures(made_up(one=[2.0])) and "<b" in dot_pictures(made_up(one=[0.0]))
     many = dot_pictures(made_up(one=[i / 1000 for i in range(1000)]))
-    assert many.count("<i ") == 200
+    assert many.count('<i style="left') == 200
 
 
-def test_the_table_of_files() -> None:
+def test_the_table_of_files(made_up: MadeUp) -> None:
     table = file_table(made_up(one=[3.5, None], two=[2.25, -1.0]))
     assert [re.sub("<.*?>", "", x) for x in re.findall(r'<th scope="row">(.*?)</th>', table)] == [
         "&lt;0&gt;.wav",
@@ -100,6 +102,6 @@ def test_the_table_of_files() -> None:
     assert [cell.partition(">")[2].removesuffix("</td>") for cell in cells] == ["3.50", "2.25", "-", "−1.00"]
 
 
-def test_candidates_have_colours_of_their_own() -> None:
-    key = colour_key([f"<{i}>" for i in range(6)])
-    assert len(set(re.findall("background:(#[0-9a-f]{6})", key))) == 6 and "&lt;5&gt;" in key
+def test_systems_have_colours_of_their_own(made_up: MadeUp) -> None:
+    legend = dot_pictures(made_up(**{f"<{i}>": [1.0] for i in range(7)})).partition("</div>")[0]
+    assert len(set(re.findall("background:(#[0-9a-f]{6})", legend))) == 7 and "&lt;5&gt;" in legend

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 import tts_infer
 from tests.emulated_device import emulated
 from tts_infer import files
+from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.runtime import timing
-from tts_infer.vocoder import PIECE_FRAMES
+from tts_infer.stages import PIECE_FRAMES
 
 ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "examples" / "english.wav"
@@ -88,7 +89,7 @@ def test_the_report_counts_every_piece(
     seconds = itertools.count()  # one passes whenever a stage looks at the clock: as it begins, and as it ends
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: next(seconds)))
     made = tts_infer.synthesize_file(vocoder, tmp_path / "mel.npy", tmp_path / "out.wav")
-    pieces = -(-LONG // files._BLOCK_FRAMES)
+    pieces = -(-LONG // READ_FRAMES)
     assert {row["ms"] for row in made.stages} == {1e3 * (pieces + 1)}  # and the end
 
 
@@ -105,7 +106,7 @@ def test_audio_as_from_memory(rate: int, seconds: float, tmp_path: Path, vocoder
     assert np.abs(samples - whole.audio[0].numpy()).max() <= 5e-5 * np.abs(samples).max()
     error = tts_infer.log_mel_error_db(whole.features, vocoder.mel(whole.audio), vocoder.mel_config)
     assert made.log_mel_error_db == pytest.approx(error, rel=1e-4)
-    assert [row["stage"] for row in made.stages] == list(tts_infer.STAGES)
+    assert [row["stage"] for row in made.stages] == ["mel", "backbone", "head", "istft"]
 
 
 @pytest.mark.parametrize("elsewhere", [{}, {"istft": "cpu"}, {"mel": "cpu", "istft": "cpu"}, {"head": "cpu"}])
@@ -114,8 +115,8 @@ def test_the_report_has_every_transfer(
     kind: str, elsewhere: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many pieces on a device of their own, one of whose threads at a time may be inside."""
-    monkeypatch.setattr(files, "PIECE_FRAMES", 100)
-    monkeypatch.setattr(files, "_BLOCK_FRAMES", 60)
+    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 100)
+    monkeypatch.setattr(files, "READ_FRAMES", 60)
     samples = tts_infer.read_audio(CLIP).samples[:70_000]
     soundfile.write(tmp_path / "speech.wav", samples, 24000, subtype="FLOAT")
     with emulated("2.13.0"):

@@ -12,21 +12,19 @@ from torch import Tensor
 import tts_infer
 from tts_infer.config import DTypeName
 from tts_infer.devices import dtype_refusal
-from tts_infer.engines.cuda_graphs import problem
-from tts_infer.runtime.selftest import Method, Stage, StageTrial
+from tts_infer.engines.cuda_graphs import unsupported_reason
+from tts_infer.runtime.selftest import StageTrial
+from tts_infer.stages import Stage
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import usual_stages
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 GPU = torch.device("cuda", 0)
-EVERY: list[tuple[Stage, Method]] = [
-    ("mel", "matmul"),
-    ("mel", "fft"),
-    ("backbone", "torch"),
-    ("backbone", "graph"),
-    ("head", "torch"),
-    ("head", "graph"),
-    ("istft", "matmul"),
-    ("istft", "fft"),
+EVERY = [
+    pytest.param(stage, engine, method, id=f"{stage.name}-{engine}-{method}")
+    for stage in usual_stages()
+    for engine in ("torch", "cuda_graphs")
+    for method in stage.methods or ("",)
 ]
 PLACEMENTS = {
     "accelerator": {},
@@ -45,20 +43,21 @@ def error_db(vocoder: Vocoder, got: Tensor, want: Tensor) -> float:
     return tts_infer.log_mel_error_db(vocoder.mel(want), vocoder.mel(got.cpu()), vocoder.mel_config)
 
 
-@pytest.mark.parametrize(("stage", "method"), EVERY)
-def test_every_stage_is_right(stage: Stage, method: Method) -> None:
-    check = StageTrial(stage, GPU, method, home=GPU).check()
+@pytest.mark.parametrize(("stage", "engine", "method"), EVERY)
+def test_every_stage_is_right(stage: Stage, engine: str, method: str) -> None:
+    check = StageTrial(stage, GPU, engine, method, home=GPU).check()
     print(f"{check}; {check.ms:.2f} ms")  # pytest -rP shows the figures
-    assert check.right, str(check)
+    assert check.passed, str(check)
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_right(dtype: DTypeName, vocoder: Vocoder, mel: Tensor) -> None:
     if dtype_refusal(GPU, dtype):
         pytest.skip(str(dtype_refusal(GPU, dtype)))
-    for stage in ("backbone", "head"):
-        check = StageTrial(stage, GPU, "torch", dtype, GPU).check()
-        assert check.right, str(check)
+    for stage in usual_stages():
+        method = stage.methods[-1] if stage.methods else ""
+        check = StageTrial(stage, GPU, "torch", method, dtype, GPU).check()
+        assert check.passed, str(check)
     half = tts_infer.load_vocoder(device="cuda", dtype=dtype, refine=0).decode(mel)
     assert error_db(vocoder, half, vocoder.decode(mel)) < 1.0  # the copy itself is several dB from its original
 
@@ -71,7 +70,7 @@ def test_decoding_equals_the_cpu(placement: dict[str, str], vocoder: Vocoder, me
     want = vocoder.decode(mel)
     # float32 sums in another order, which a phase of many turns magnifies
     torch.testing.assert_close(result.audio.cpu(), want, rtol=0, atol=1e-3 * float(want.abs().max()))
-    places = ["cpu", *(str(there.placement[stage].device) for stage in tts_infer.STAGES[1:])]
+    places = ["cpu", *(str(there.placement[name].device) for name in ("backbone", "head", "istft"))]
     borders = [f"{a}->{b}" for a, b in zip(places, places[1:], strict=False) if a != b]  # noqa: RUF007
     assert [row["device"] for row in result.stages if row["stage"] == "transfer"] == borders
     assert error_db(vocoder, there.decode(mel), want) < 0.1  # with TF32, cuDNN's default
@@ -79,7 +78,7 @@ def test_decoding_equals_the_cpu(placement: dict[str, str], vocoder: Vocoder, me
 
 def test_auto_uses_the_gpu_where_it_is_right() -> None:
     placement = tts_infer.Placement.auto()
-    assert placement.backbone.device == GPU and placement.backbone.check is not None and placement.backbone.check.right
+    assert placement["backbone"].device == GPU and placement["backbone"].check.passed  # type: ignore[union-attr]
 
 
 def test_threads_share_the_gpu(vocoder: Vocoder, mel: Tensor) -> None:
@@ -92,7 +91,7 @@ def test_threads_share_the_gpu(vocoder: Vocoder, mel: Tensor) -> None:
 
 @pytest.mark.parametrize("refine", [0, 2])
 def test_graphs_are_replayed_and_right(refine: int, vocoder: Vocoder, mel: Tensor) -> None:
-    assert problem(GPU) is None
+    assert unsupported_reason(GPU) is None
     there, plain = (tts_infer.load_vocoder(device="cuda", placement=p, refine=refine) for p in ("graphs", None))
     pieces = [mel[..., start : start + 90].to(GPU) for start in range(0, 225, 45)]
     with warnings.catch_warnings():

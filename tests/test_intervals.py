@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from tts_infer.evaluation.intervals import mean_interval, student_t
+from tts_infer.evaluation.intervals import Interval, mean_interval, missing_interval, student_t
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,12 @@ def test_a_mean() -> None:
     assert found is not None and (found.mean, found.count) == (2.0, 3)
     assert found.half_width == pytest.approx(4.3027 * 1.0 / 3**0.5, abs=1e-4)
     assert found.low == pytest.approx(2.0 - 2.4841, abs=1e-4) and found.high == pytest.approx(2.0 + 2.4841, abs=1e-4)
+
+
+def test_without_scipy_there_is_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    assert mean_interval([1.0, 2.0, 3.0]) == Interval(2.0, None, None, 3)
+    assert "needs scipy" in str(missing_interval()) and "pip install 'tts-infer[evaluate]'" in str(missing_interval())
 
 
 def test_zero_is_a_value() -> None:

@@ -142,14 +142,19 @@ def test_the_old_option_works_and_says_so(mels: Path, capsys: pytest.CaptureFixt
     assert "--executor" in (text := capsys.readouterr().out) and "--engine" not in text
 
 
+# Stated, so that every process computes by the same means.
+PLACEMENT = "backbone=cpu/torch,head=cpu/torch"
+
+
 def command(inputs: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "tts_infer", "batch", str(inputs), "--out", str(out), "--json"]
+    arguments = ["batch", str(inputs), "--out", str(out), "--placement", PLACEMENT, "--json"]
+    return [sys.executable, "-m", "tts_infer", *arguments]
 
 
 def test_killed_at_any_moment_it_continues(inputs: Path, tmp_path: Path) -> None:
     for i in range(2):  # enough work to be killed in
         shutil.copytree(inputs, inputs / f"more{i}")
-    vocoder = tts_infer.load_vocoder()
+    vocoder = tts_infer.load_vocoder(placement=PLACEMENT)
     tts_infer.synthesize_batch(vocoder, inputs, tmp_path / "calm")
     calm = contents(tmp_path / "calm")
     for made in (0, 30):  # while it plans, and in the middle
@@ -167,7 +172,7 @@ def test_killed_at_any_moment_it_continues(inputs: Path, tmp_path: Path) -> None
 
 def test_a_full_disk_stops_it_and_keeps_what_is_done(inputs: Path, tmp_path: Path) -> None:
     """A limit on the size of files stands in for the disk: the longest outputs do not fit."""
-    vocoder = tts_infer.load_vocoder()
+    vocoder = tts_infer.load_vocoder(placement=PLACEMENT)
     tts_infer.synthesize_batch(vocoder, inputs, tmp_path / "calm")
     calm, out = contents(tmp_path / "calm"), tmp_path / "out"
     limit = sorted(map(len, calm.values()))[len(calm) // 2]

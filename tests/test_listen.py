@@ -18,7 +18,7 @@ from gradio_client.exceptions import AppError
 
 import app
 import tts_infer
-from tests.test_vocoder import small_vocoder
+from tests.helpers import small_vocoder
 from ui.pieces import FIRST, in_pieces, join, spans
 
 CLIP = Path(app.__file__).parent / "examples" / "english.wav"

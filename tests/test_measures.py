@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,7 +48,7 @@ def test_powers_have_half_the_decibels() -> None:
 
 
 def test_nothing_and_silence_have_no_measures() -> None:
-    empty, silence = (Signal(np.zeros(n, np.float32), 24000, "crepe-tiny") for n in (0, 24000))
+    empty, silence = (Signal(np.zeros(n, np.float32), 24000, "crepe-tiny") for n in (0, 12000))
     values, missing = measure(silence, empty, None, MelConfig())
     assert set(values.values()) == {None} and not missing
     values, missing = measure(silence, silence, None, MelConfig())
@@ -66,9 +65,3 @@ def test_missing_packages_are_not_fatal(monkeypatch: pytest.MonkeyPatch) -> None
     assert set(missing) == {"pesq_wb", "stoi", "periodicity_error", "vuv_f1"}
     assert all("pip install 'tts-infer[evaluate]'" in reason for reason in missing.values())
     assert values["level_db"] == 0.0 and values["pesq_wb"] is None
-
-
-def test_the_extra_holds_what_is_imported() -> None:
-    text = (Path(__file__).parent.parent / "requirements-evaluate.txt").read_text()
-    for package in ("pesq", "pystoi", "torchcrepe", "librosa", "scipy"):
-        assert f"\n{package}>=" in f"\n{text}"

@@ -49,12 +49,6 @@ def test_what_cannot_be_compared() -> None:
         log_mel_error_db(torch.zeros(1, 100, 9), torch.zeros(1, 100, 0))
 
 
-def test_the_old_name_of_the_log_mel_error() -> None:
-    from tts_infer.evaluation.evaluate import log_mel_error_db as old
-
-    assert old is log_mel_error_db
-
-
 def test_a_copy_that_is_the_original(clip: Samples, clip_16k: Samples) -> None:
     assert metrics.mr_stft_db(clip, clip) == 0.0
     assert metrics.short_stft_db(clip, clip, 24000) == 0.0

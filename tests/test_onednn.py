@@ -11,16 +11,15 @@ import torch
 import torch.nn.functional as F
 
 import tts_infer
-from tests.test_vocoder import small_vocoder
-from tts_infer.config import BackboneConfig, HeadConfig, VocoderConfig
+from tests.helpers import small_vocoder
 from tts_infer.engines import onednn as packed
-from tts_infer.engines.onednn import PackedBackbone, PackedHead, PackedLinear, problem
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.engines.onednn import PackedBackbone, PackedHead, PackedLinear, probe_failure
+from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-pytestmark = pytest.mark.skipif(problem("float32") is not None, reason=str(problem("float32")))
-needs_bfloat16 = pytest.mark.skipif(problem("bfloat16") is not None, reason=str(problem("bfloat16")))
+pytestmark = pytest.mark.skipif(probe_failure("float32") is not None, reason=str(probe_failure("float32")))
+needs_bfloat16 = pytest.mark.skipif(probe_failure("bfloat16") is not None, reason=str(probe_failure("bfloat16")))
 
 
 def random_model(dim: int) -> Vocos:
@@ -89,17 +88,17 @@ def test_fused_operations() -> None:
 @needs_bfloat16
 def test_bfloat16_stays_close_on_speech(speech: torch.Tensor, vocoder: tts_infer.Vocoder) -> None:
     half = tts_infer.load_vocoder(device="cpu", dtype="bfloat16", refine=0)
-    assert half.placement.backbone.method == "packed"
+    assert half.placement["backbone"].engine == "onednn"
     mel = vocoder.mel(speech)
     error_db = tts_infer.log_mel_error_db(vocoder.mel(vocoder.decode(mel)), vocoder.mel(half.decode(mel)))
     assert 0 < error_db <= 0.08  # measured 0.035 dB on recordings
 
 
 def test_placed_by_default_and_on_request() -> None:
-    assert tts_infer.load_vocoder(device="cpu").placement.backbone.method == "packed"
+    assert tts_infer.load_vocoder(device="cpu").placement["backbone"].engine == "onednn"
     reference = tts_infer.load_vocoder(placement="backbone=cpu/torch,head=cpu/torch", device="cpu", refine=0)
-    assert (reference.placement.backbone.method, reference.placement.head.method) == ("torch", "torch")
-    with pytest.raises(tts_infer.PlacementError, match="'conv'; allowed on cpu: auto, packed, torch"):
+    assert [reference.placement[stage].engine for stage in ("backbone", "head")] == ["torch", "torch"]
+    with pytest.raises(tts_infer.PlacementError, match="'conv'; allowed: auto, onednn, torch"):
         tts_infer.load_vocoder(placement="backbone=cpu/conv")
 
 
@@ -110,15 +109,15 @@ def test_where_it_does_not_run_the_reference_does(monkeypatch: pytest.MonkeyPatc
     broken: list[Any] = [None, lambda layer, x, *how: torch.zeros(*x.shape[:-1], 96)]
     for product, message in zip(broken, ("do not run here", "are wrong here, by 1.0e"), strict=True):
         monkeypatch.setattr(PackedLinear, "_product", product)
-        problem.cache_clear()
+        probe_failure.cache_clear()
         try:
-            assert message in str(problem("float32"))
+            assert message in str(probe_failure("float32"))
             other = small_vocoder()
-            assert other.placement.backbone.method == "torch"
-            with pytest.raises(tts_infer.PlacementError, match="is 'packed', but oneDNN's packed products"):
-                tts_infer.make_placement("backbone=cpu/packed")
+            assert other.placement["backbone"].engine == "torch"
+            with pytest.raises(tts_infer.PlacementError, match="is 'onednn', but oneDNN's packed products"):
+                tts_infer.make_placement("backbone=cpu/onednn")
         finally:
             monkeypatch.undo()
-            problem.cache_clear()
+            probe_failure.cache_clear()
         assert (other.decode(mel) - expected).abs().max() <= 1e-5 * expected.abs().max()  # float32, as above
-    assert packed.problem("float16") == "no packed products in float16"
+    assert packed.probe_failure("float16") == "no packed products in float16"

@@ -1,37 +1,159 @@
-"""What `pip install .` installs works from elsewhere, with its configs and the embedded vocoder."""
+"""What `pip install tts-infer` brings: everything that decodes, and nothing that only an extra needs."""
 
 from __future__ import annotations
 
-import os
+import importlib.metadata
+import json
+import re
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
-ROOT = Path(__file__).parent.parent
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from setuptools.config.pyprojecttoml import read_configuration
+
+from tests.conftest import ROOT
+
+PROJECT: dict[str, Any] = read_configuration(ROOT / "pyproject.toml")["project"]
+CORE, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
+CLIP = str(ROOT / "examples" / "english.wav")
 
 
-def test_the_wheel_works_from_elsewhere(tmp_path: Path) -> None:
-    source = tmp_path / "source"  # built from a copy, so that the tree stays clean
+def package(requirement: str) -> str:
+    """The name in front of the bounds."""
+    return re.split("[<>=]", requirement)[0]
+
+
+def test_the_core_is_light() -> None:
+    names = {package(requirement) for requirement in CORE}
+    assert names == {"torch", "numpy", "safetensors", "soundfile", "soxr", "pyyaml", "huggingface_hub", "tqdm"}
+
+
+def test_the_space_installs_core_app_and_vocos() -> None:
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == [*CORE, *EXTRAS["app"], *EXTRAS["vocos"]]
+
+
+def test_a_bound_stands_once() -> None:
+    bounded = {package(line) for lines in (CORE, *EXTRAS.values()) for line in lines}
+    for file in ("requirements-test.txt", "requirements-bench.txt", "training/requirements.txt"):
+        named = {package(line) for line in (ROOT / file).read_text().splitlines() if re.match(r"\w", line)}
+        assert not named & bounded, f"{file} repeats bounds of pyproject.toml"
+
+
+def test_all_is_every_extra() -> None:
+    (everything,) = EXTRAS["all"]
+    assert Requirement(everything).extras == set(EXTRAS) - {"all"}
+
+
+@pytest.mark.parametrize(("folder", "extras"), [("tts_infer", set(EXTRAS) - {"app"}), ("ui", {"app"})])
+def test_what_is_imported_is_declared(folder: str, extras: set[str]) -> None:
+    sources = "\n".join(file.read_text() for file in (ROOT / folder).rglob("*.py"))
+    modules = set(re.findall(r"^ *(?:import|from) (\w+)", sources, flags=re.MULTILINE))
+    modules |= set(re.findall(r"\b(?:require|require_package|without_native_torchaudio)\(\"(\w+)", sources))
+    found = importlib.metadata.packages_distributions()  # itself is one of them, and gradio brings its client
+    imported = {canonicalize_name(name) for module in modules for name in found.get(module, ())} - {
+        "tts-infer",
+        "gradio-client",
+    }
+    declared = [*CORE, *(requirement for extra in extras for requirement in EXTRAS[extra])]
+    assert imported and imported <= {canonicalize_name(Requirement(requirement).name) for requirement in declared}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, so that the tree stays clean."""
+    folder = tmp_path_factory.mktemp("wheel")
     files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
     for name in files.stdout.splitlines():
-        target = source / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((ROOT / name).read_bytes())
-    pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
-    subprocess.run([*map(str, pip)], check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+        if (ROOT / name).is_file():
+            target = folder / "source" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((ROOT / name).read_bytes())
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*build, str(folder / "source")], check=True, capture_output=True)
+    (built,) = folder.glob("*.whl")
+    return built
+
+
+def test_the_wheel_holds_code_configs_and_the_embedded_vocoder(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path / "site")
-        entry_points = next(n for n in archive.namelist() if n.endswith("entry_points.txt"))
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "tts-infer = tts_infer.__main__:main" in archive.read(entry_points).decode()
-    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    command = [sys.executable, "-m", "tts_infer", "decode", str(ROOT / "examples" / "english.wav"), "-o", "out.wav"]
-    subprocess.run(
-        [*command, "--placement", "cpu"], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
-    )
-    code = "import tts_infer; print(tts_infer.__file__, len(tts_infer.known_vocoders()))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    where, count = done.stdout.split()
-    assert where.startswith(str(tmp_path)) and int(count) == len(list((ROOT / "configs" / "vocoders").glob("*.yaml")))
-    assert (tmp_path / "out.wav").stat().st_size > 100_000  # 3 seconds of 16-bit samples
+    package_files = [*(ROOT / "tts_infer").rglob("*.py"), *(ROOT / "tts_infer" / "assets").glob("*/*")]
+    configs = {f"tts_infer/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
+    assert held == {str(file.relative_to(ROOT)) for file in package_files} | configs
+
+
+@pytest.fixture(scope="module")
+def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of a fresh virtual environment with the wheel and what pip brings along.
+
+    torch and what it needs are those that run this test: a fresh download could be of gigabytes, for CUDA.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+    venv.create(folder, with_pip=True)
+    (site,) = folder.glob("lib/python*/site-packages")
+    for name in needed_by("torch"):
+        for entry in {Path(file).parts[0] for file in importlib.metadata.files(name) or ()} - {"..", "__pycache__"}:
+            if not (site / entry).exists():
+                (site / entry).symlink_to(Path(str(importlib.metadata.distribution(name).locate_file(entry))))
+    subprocess.run([folder / "bin" / "pip", "install", "-q", str(wheel)], check=True, capture_output=True, timeout=250)
+    return folder / "bin"
+
+
+def needed_by(name: str) -> set[str]:
+    """An installed distribution, and everything that it requires here."""
+    found, open_ = set[str](), [name]
+    while open_:
+        found.add(name := canonicalize_name(open_.pop()))
+        requirements = map(Requirement, importlib.metadata.requires(name) or ())
+        here = [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+        open_ += {canonicalize_name(required) for required in here} - found
+    return found
+
+
+def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_alone_it_decodes_and_brings_no_extra(alone: Path, tmp_path: Path) -> None:
+    code = "import tts_infer, numpy; print(tts_infer.load_vocoder().decode(numpy.zeros((100, 94), 'float32')).shape)"
+    done = run(alone / "python", "-c", code, cwd=tmp_path)
+    assert done.stdout == "torch.Size([1, 23808])\n", done.stderr
+    listed = run(alone / "python", "-m", "pip", "list", "--format", "json", cwd=tmp_path)
+    brought = {canonicalize_name(entry["name"]) for entry in json.loads(listed.stdout)}
+    assert {canonicalize_name(package(requirement)) for requirement in CORE} <= brought
+    extras = {canonicalize_name(Requirement(r).name) for extra in set(EXTRAS) - {"all"} for r in EXTRAS[extra]}
+    assert not brought & (extras | {"torchaudio", "encodec", "matplotlib"})
+
+
+@pytest.mark.slow
+def test_alone_the_command_finds_its_configs(alone: Path, tmp_path: Path) -> None:
+    done = run(alone / "tts-infer", "decode", CLIP, "-o", "out.wav", "--placement", "cpu", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["seconds"] == pytest.approx(3, abs=1) and (tmp_path / "out.wav").is_file()
+    listed = run(alone / "tts-infer", "vocoders", "--json", cwd=tmp_path)
+    assert len(json.loads(listed.stdout)) == len(list((ROOT / "configs" / "vocoders").glob("*.yaml")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["batch", CLIP, "--out", "out", "--executor", "ray"], "ray"),
+        (["evaluate", CLIP], "evaluate"),
+    ],
+    ids=["ray", "evaluate"],
+)
+def test_alone_what_an_extra_brings_is_named(alone: Path, tmp_path: Path, arguments: list[str], extra: str) -> None:
+    done = run(alone / "tts-infer", *arguments, cwd=tmp_path)
+    assert f"pip install 'tts-infer[{extra}]'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,13 +15,11 @@ import soundfile
 import torch
 
 import tts_infer
-from tests.test_evaluate import twice
-from tests.test_figures import made_up
-from tests.test_systems import echo
-from tts_infer.evaluation.evaluate import Evaluation
-from tts_infer.evaluation.systems import candidates_of
-from tts_infer.report.page import check_report_path, choose_examples, draw, write_report
+from tts_infer.evaluation import Evaluation, System
+from tts_infer.evaluation.systems import systems_of
+from tts_infer.report.page import check_report, choose_examples, draw, write_report
 
+MadeUp = Callable[..., Evaluation]
 VOID = {"meta", "img", "br", "link"}
 
 
@@ -48,15 +47,21 @@ def recording(tmp_path: Path, speech: torch.Tensor) -> Path:
     return path
 
 
-def evaluation(path: Path) -> Evaluation:
-    return tts_infer.evaluate([path], [echo(), twice()], baseline=False, pitch_tracker="none")
+@pytest.fixture
+def systems(echo: Callable[..., System]) -> list[System]:
+    """A perfect copy, and one that is twice as loud."""
+    return [echo(), echo(label="twice", gain=2)]
+
+
+def evaluation(path: Path, systems: list[System]) -> Evaluation:
+    return tts_infer.evaluate([path], systems, baseline=False, pitch_tracker="none")
 
 
 def test_a_whole_page_of_its_own(recording: Path, vocoder: tts_infer.Vocoder) -> None:
-    candidates, _ = candidates_of([vocoder], baseline=False)
-    found = tts_infer.evaluate([recording], candidates, baseline=False, pitch_tracker="none")
+    systems, _ = systems_of([vocoder], baseline=False)
+    found = tts_infer.evaluate([recording], systems, baseline=False, pitch_tracker="none")
     found.failed["broken<1>.wav"] = "is no audio"
-    page = draw(found, candidates)
+    page = draw(found, systems)
     structure = Structure()
     structure.feed(page)
     assert not structure.open
@@ -69,8 +74,8 @@ def test_a_whole_page_of_its_own(recording: Path, vocoder: tts_infer.Vocoder) ->
     assert "periodicity_error" in page or "vuv_f1: no pitch tracker was asked for" in page
 
 
-def test_what_is_heard(recording: Path) -> None:
-    page = draw(evaluation(recording), [echo(), twice()])
+def test_what_is_heard(recording: Path, systems: list[System]) -> None:
+    page = draw(evaluation(recording, systems), systems)
     stored = re.findall(r'src="data:audio/flac;base64,([^"]+)"', page)
     original, same, loud = (soundfile.read(io.BytesIO(base64.b64decode(data)), dtype="int16") for data in stored)
     expected = soundfile.read(recording, dtype="int16")[0]
@@ -80,13 +85,13 @@ def test_what_is_heard(recording: Path) -> None:
     assert np.array_equal(loud[0], doubled)
 
 
-def test_ten_seconds_are_enough_to_hear(tmp_path: Path) -> None:
-    tts_infer.write_audio(tmp_path / "a.wav", np.full(24000 * 12, 0.1, np.float32), 24000)
-    (data, *_) = re.findall(r'base64,([^"]+)"></audio>', draw(evaluation(tmp_path / "a.wav"), [echo()]))
+def test_ten_seconds_are_enough_to_hear(tmp_path: Path, systems: list[System]) -> None:
+    tts_infer.write_audio(tmp_path / "a.wav", np.full(24000 * 11, 0.1, np.float32), 24000)
+    (data, *_) = re.findall(r'base64,([^"]+)"></audio>', draw(evaluation(tmp_path / "a.wav", systems[:1]), systems[:1]))
     assert soundfile.info(io.BytesIO(base64.b64decode(data))).duration == 10.0
 
 
-def test_which_files_are_chosen() -> None:
+def test_which_files_are_chosen(made_up: MadeUp) -> None:
     found = made_up(one=[3.0, 1.0, 2.0, 5.0, 4.0, None], two=[1.0, 2.0, 3.0, 4.0, 0.5, 2.0])
     chosen = {file.removeprefix("dir/"): reason for file, reason in choose_examples(found).items()}
     assert chosen == {
@@ -97,7 +102,7 @@ def test_which_files_are_chosen() -> None:
     }
 
 
-def test_without_pesq_the_log_mel_decides() -> None:
+def test_without_pesq_the_log_mel_decides(made_up: MadeUp) -> None:
     found = made_up(one=[None] * 5)
     found.missing["pesq_wb"] = "needs pesq"
     for row, error in zip(found.rows, (1.0, 3.0, 2.0, 0.5, 0.1), strict=True):
@@ -105,25 +110,25 @@ def test_without_pesq_the_log_mel_decides() -> None:
     assert list(choose_examples(found)) == ["dir/<1>.wav", "dir/<2>.wav", "dir/<0>.wav"]
 
 
-def test_nothing_was_copied() -> None:
+def test_nothing_was_copied(made_up: MadeUp) -> None:
     found = made_up(one=[])
     found.failed["a.wav"] = "is no audio"
-    page = draw(found, [echo()])
+    page = draw(found, [])
     assert "a.wav: is no audio" in page and "To hear and see" not in page
 
 
 def test_short_and_silent_files(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
     tts_infer.write_audio(tmp_path / "short.wav", np.full(100, 0.1, np.float32), 24000)
-    tts_infer.write_audio(tmp_path / "silent.wav", np.zeros(24000, np.float32), 24000)
-    candidates, _ = candidates_of([vocoder])
-    found = tts_infer.evaluate([tmp_path], candidates, baseline=False, pitch_tracker="none")
-    page = draw(found, candidates)
+    tts_infer.write_audio(tmp_path / "silent.wav", np.zeros(6000, np.float32), 24000)
+    systems, _ = systems_of([vocoder])
+    found = tts_infer.evaluate([tmp_path], systems, baseline=False, pitch_tracker="none")
+    page = draw(found, systems)
     assert page.count("<audio") == 6 and "nan" not in re.sub(r'base64,[^"]+', "", page).lower()
 
 
-def test_written_whole_or_not_at_all(recording: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found, target = evaluation(recording), recording.with_name("report.html")
-    write_report(target, found, [echo(), twice()], "A & B")
+def test_written_whole_or_not_at_all(recording: Path, systems: list[System], monkeypatch: pytest.MonkeyPatch) -> None:
+    found, target = evaluation(recording, systems), recording.with_name("report.html")
+    write_report(target, found, systems, "A & B")
     first = target.read_text(encoding="utf-8")
     assert first.startswith("<!doctype html>") and first.endswith("</html>\n") and "<h1>A &amp; B</h1>" in first
 
@@ -133,16 +138,16 @@ def test_written_whole_or_not_at_all(recording: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Path, "write_text", fail)
     with pytest.raises(tts_infer.FileError, match=r"cannot write .*report.html: No space left on device"):
-        write_report(target, found, [echo(), twice()], "other")
+        write_report(target, found, systems, "other")
     assert target.read_text(encoding="utf-8") == first
     assert sorted(path.name for path in target.parent.iterdir()) == ["a<b>.wav", "report.html"]
 
 
 def test_names_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(tts_infer.FileError, match=r"extension '.pdf'; allowed: .html"):
-        check_report_path(tmp_path / "report.pdf")
+        check_report(tmp_path / "report.pdf")
     with pytest.raises(tts_infer.FileError, match="no such folder"):
-        check_report_path(tmp_path / "no" / "report.html")
+        check_report(tmp_path / "no" / "report.html")
     (tmp_path / "folder.html").mkdir()
     with pytest.raises(tts_infer.FileError, match="it is a folder"):
-        check_report_path(tmp_path / "folder.html")
+        check_report(tmp_path / "folder.html")

@@ -17,9 +17,9 @@ from tts_infer.runtime.timing import StageRecord
 
 CONFIG = MelConfig()
 STAGES: list[StageRecord] = [
-    {"stage": "mel", "device": "cpu", "method": "matmul", "ms": 2.0, "bytes": 0},
-    {"stage": "transfer", "device": "cpu->cuda:0", "method": "copy", "ms": 1.0, "bytes": 40000},
-    {"stage": "backbone", "device": "cuda:0", "method": "eager", "ms": 5.0, "bytes": 0},
+    {"stage": "mel", "device": "cpu", "engine": "torch", "method": "matmul", "ms": 2.0, "bytes": 0},
+    {"stage": "transfer", "device": "cpu->cuda:0", "engine": "torch", "method": "copy", "ms": 1.0, "bytes": 40000},
+    {"stage": "backbone", "device": "cuda:0", "engine": "torch", "method": "eager", "ms": 5.0, "bytes": 0},
 ]
 
 
@@ -152,7 +152,7 @@ def test_table_states_shares_bytes_and_the_wall_time() -> None:
 
 def test_text_is_escaped_and_nothing_is_fetched() -> None:
     bad = "<script>alert(1)</script>"
-    stage: StageRecord = {"stage": bad, "device": bad, "method": bad, "ms": 1.0, "bytes": 0}
+    stage: StageRecord = {"stage": bad, "device": bad, "engine": "torch", "method": bad, "ms": 1.0, "bytes": 0}
     markup = (
         mel_pictures([(bad, torch.zeros(100, 3))], CONFIG) + stage_waterfall([stage], 1.0) + stage_table([stage], 1.0)
     )

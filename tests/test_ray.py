@@ -196,9 +196,11 @@ def test_actors_count_accelerators_from_zero(vocoder: tts_infer.Vocoder) -> None
     from tts_infer.batch.ray import _as_seen_there
 
     here, second, fourth = vocoder.placement, torch.device("cuda", 1), torch.device("cuda", 3)
-    here = replace(here, backbone=replace(here.backbone, device=fourth), head=replace(here.head, device=second))
-    there = _as_seen_there(here)
-    devices = [str(there[stage].device) for stage in tts_infer.STAGES]
+    places = dict(here)
+    places["backbone"] = replace(here["backbone"], device=fourth)
+    places["head"] = replace(here["head"], device=second)
+    there = _as_seen_there(tts_infer.Placement(places))
+    devices = [str(there[stage].device) for stage in ("mel", "backbone", "head", "istft")]
     assert devices == ["cpu", "cuda:1", "cuda:0", "cpu"]
 
 

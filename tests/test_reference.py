@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.config import MelConfig, VocoderConfig
+from tts_infer.config import MelConfig
 from tts_infer.engines.reference import OfficialVocos
 from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.vocos import VocoderConfig
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import tts_infer
-from tests.test_streaming import SPLITS, cut
-from tests.test_vocoder import small_vocoder
+from tests.helpers import SPLITS, cut, small_vocoder
 from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import LogMel, mel_filterbank
 from tts_infer.dsp.refine import Refinement, Spectrum
@@ -126,7 +125,7 @@ def test_ragged_batches_and_pieces_equal_single_decodes(
         assert item.shape == single.shape
         if single.numel():  # the same sums in matrices of other sizes
             assert (item - single).abs().max() <= 1e-5 * single.abs().max()
-    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 64)
+    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 64)
     in_pieces = vocoder.decode(mel, refine=PASSES)[0]
     assert (in_pieces - singles[-1]).abs().max() <= 1e-5 * singles[-1].abs().max()
     for item, single in zip(vocoder.decode(items[3:], refine=PASSES), singles[3:], strict=True):  # too long for a batch

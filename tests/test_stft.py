@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
-from tts_infer.dsp.stft import ISTFT, STFT, frame, overlap_add, reflect_pad
+from tts_infer.dsp.frames import frame, overlap_add, reflect_pad
+from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import ConfigError, InputError
 
 METHODS = get_args(SpectralMethod)
@@ -80,7 +81,7 @@ def test_blocks_do_not_show(
     lengths = torch.tensor([[7], [11]])
     valid = (torch.arange(11) < lengths).float().unsqueeze(2)
     whole = istft(real, imag), istft(real, imag, valid)
-    monkeypatch.setattr("tts_infer.dsp.tiles.BLOCK_FRAMES", block)
+    monkeypatch.setattr("tts_infer.dsp.tiles.TILE_FRAMES", block)
     for got, want in zip((istft(real, imag), istft(real, imag, valid)), whole, strict=True):
         if method == "fft":
             assert torch.equal(got, want)

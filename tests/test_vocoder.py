@@ -15,31 +15,21 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.config import BackboneConfig, HeadConfig, MelConfig, VocoderConfig
+from tests.helpers import small_vocoder
 from tts_infer.devices import CPU, dtype_refusal
 from tts_infer.errors import InputError, InputTypeError, PlacementError
-from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import Vocos
 
 ROOT = Path(__file__).parent.parent
 
 
-def small_vocoder(padding: Any = "center", method: Any = "auto") -> Vocoder:
-    """Random weights, another mel convention than the embedded one."""
-    torch.manual_seed(0)
-    mel = MelConfig(sample_rate=16000, n_fft=512, hop_length=128, n_mels=40, padding=padding)
-    config = VocoderConfig(mel, BackboneConfig(40, 32, 64, 2), HeadConfig(32, 512, 128, padding))
-    return Vocoder(Vocos(config).eval(), make_placement(device="cpu", istft=method), "small")
-
-
 def test_the_stages_in_order(vocoder: Vocoder, speech: torch.Tensor) -> None:
     result = vocoder.synthesize(audio=speech)
-    assert [row["stage"] for row in result.stages] == list(tts_infer.STAGES)
+    assert [row["stage"] for row in result.stages] == ["mel", "backbone", "head", "istft"]
     assert all(row["device"] == "cpu" and row["bytes"] == 0 and row["ms"] > 0 for row in result.stages)
     assert result.seconds == pytest.approx(result.audio.shape[1] / 24000)
     assert result.rtfx == pytest.approx(result.seconds / result.total_ms * 1000)
-    assert [row["stage"] for row in vocoder.synthesize(result.features).stages] == list(tts_infer.STAGES[1:])
+    assert [row["stage"] for row in vocoder.synthesize(result.features).stages] == ["backbone", "head", "istft"]
 
 
 def test_the_report_adds_up_to_the_call(vocoder: Vocoder) -> None:
@@ -84,12 +74,12 @@ def test_pieces_join_to_the_whole(monkeypatch: pytest.MonkeyPatch, padding: Any,
     small = small_vocoder(padding, method)
     mel = torch.randn(2, 40, 61, generator=torch.Generator().manual_seed(0))
     whole = small.decode(mel)
-    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 2 * piece)
+    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 2 * piece)
     pieces = small.synthesize(mel)
     assert pieces.audio.shape == whole.shape
     # the same products, but matrices of other sizes may sum in another order
     assert (pieces.audio - whole).abs().max() <= 1e-5 * whole.abs().max()
-    assert [row["stage"] for row in pieces.stages] == list(tts_infer.STAGES[1:])
+    assert [row["stage"] for row in pieces.stages] == ["backbone", "head", "istft"]
 
 
 @pytest.mark.parametrize("method", ["matmul", "fft"])
@@ -113,7 +103,7 @@ def test_ragged_batches_equal_singles(padding: Any, method: Any) -> None:
 def test_ragged_batches_that_are_long(monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder, speech: torch.Tensor) -> None:
     mel = vocoder.mel(speech)[0]
     together = vocoder.decode([mel, mel[:, :50]])
-    monkeypatch.setattr("tts_infer.vocoder.PIECE_FRAMES", 64)
+    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 64)
     for audio, other in zip(vocoder.decode([mel, mel[:, :50]]), together, strict=True):
         assert audio.shape == other.shape and (audio - other).abs().max() <= 1e-5 * other.abs().max()
 
@@ -139,7 +129,7 @@ def test_ragged_mistakes(features: Any, lengths: Any, message: str) -> None:
 
 def test_methods_agree(vocoder: Vocoder, speech: torch.Tensor) -> None:
     other = tts_infer.load_vocoder(device="cpu", mel="matmul", istft="matmul", refine=0)
-    assert (other.placement.mel.method, other.placement.istft.method) == ("matmul", "matmul")
+    assert (other.placement["mel"].method, other.placement["istft"].method) == ("matmul", "matmul")
     mel = vocoder.mel(speech)
     audio = vocoder.decode(mel)
     assert (other.decode(mel) - audio).abs().max() <= 1e-5 * audio.abs().max()  # float32 against float32
@@ -181,7 +171,7 @@ import torch, tts_infer
 from tts_infer import vocoder as long
 torch.set_default_device("meta")
 torch.set_default_dtype(torch.float64)
-long.PIECE_FRAMES = 40
+long.Vocoder.max_frames = 40
 vocoder = tts_infer.load_vocoder(device="cpu", refine=1)
 mel = torch.zeros(1, 100, 50, device="cpu") - 5
 stream = vocoder.stream()
@@ -203,7 +193,7 @@ def test_drop_in_for_f5_tts(vocoder: Vocoder) -> None:
     assert vocoder.head.out.weight.shape == (1026, 256)
     assert (vocoder.head.istft.n_fft, vocoder.head.istft.hop_length) == (1024, 256)
     same = tts_infer.load_vocoder(device="cpu", istft="matmul", refine=0).eval().to("cpu")
-    assert same.placement.istft.method == vocoder.placement.istft.method
+    assert same.placement["istft"].method == vocoder.placement["istft"].method
 
 
 @pytest.mark.parametrize(

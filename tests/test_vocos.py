@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ import torch
 from safetensors.torch import load_file
 
 import tts_infer
-from tts_infer.config import BackboneConfig, HeadConfig, MelConfig, Padding, VocoderConfig
+from tts_infer.config import MelConfig, Padding
 from tts_infer.engines.reference import OfficialVocos
-from tts_infer.vocoders.checkpoint import STORED_CONSTANTS, load_model, resolve
-from tts_infer.vocoders.vocos import MAX_MAGNITUDE, Vocos
+from tts_infer.stages import relative_error
+from tts_infer.vocoders import FAMILIES
+from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.vocos import MAX_MAGNITUDE, BackboneConfig, HeadConfig, VocoderConfig, Vocos
+
+# What official checkpoints store beside the weights.
+STORED_CONSTANTS = {
+    "feature_extractor.mel_spec.spectrogram.window",
+    "feature_extractor.mel_spec.mel_scale.fb",
+    "head.istft.window",
+}
 
 
 def official_model(config: VocoderConfig) -> OfficialVocos:
@@ -61,8 +71,9 @@ def test_decode_parity_with_random_weights(dim: int, padding: Padding, method: A
 @pytest.mark.parametrize("method", ["matmul", "fft"])
 def test_decode_parity_of_the_embedded_checkpoint(official: Any, speech: torch.Tensor, method: Any) -> None:
     files = resolve("vocos-mini-24khz")
-    model = load_model(files)
-    model.use_methods(method, method)
+    loaded = load_model(files)
+    model = Vocos(loaded.config, method).eval()
+    model.load_state_dict(loaded.state_dict())
     expected_model = official.pretrained.Vocos.from_hparams(str(files.config))
     expected_model.load_state_dict(load_file(files.weights))  # strict: the official package loads the file as it is
     with torch.inference_mode():
@@ -85,15 +96,19 @@ def test_parameter_names_are_the_official_ones() -> None:
     assert set(Vocos(config).state_dict()) == set(official_model(config).state_dict()) - set(STORED_CONSTANTS)
 
 
-def test_methods_can_be_changed() -> None:
+def test_spectral_stages_have_two_methods() -> None:
     model = Vocos(sizes(64, "center"), "fft").eval()
-    mel = torch.randn(1, 100, 12, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        before = model(mel)
-        model.use_methods("matmul", "matmul")
-        after = model(mel)
-    assert (model.feature_extractor.stft.method, model.head.istft.method) == ("matmul", "matmul")
-    assert (before - after).abs().max() <= 1e-5 * before.abs().max()  # two float32 transforms of one spectrum
+    for stage in FAMILIES["vocos"].stages(model):
+        if not stage.methods:
+            continue
+        stage = stage if stage.passes is None else replace(stage, passes=1)
+        results = [stage.by(method)(stage.probe())[0] for method in stage.methods]
+        assert [stage.by(method).method for method in stage.methods] == ["matmul", "fft"]
+        assert relative_error(*results) <= 1e-5  # two float32 transforms of one signal
+
+
+def test_the_constants_of_checkpoints_are_known() -> None:
+    assert set(FAMILIES["vocos"].constants(Vocos(sizes(64, "center")))) == STORED_CONSTANTS
 
 
 def test_shared_speech_is_copied_well(vocoder: Any) -> None:

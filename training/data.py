@@ -1,7 +1,7 @@
 """Training segments out of pools.
 
-Which ones, how loud, and what is done to them depends on the seed and the step alone. So a run that was killed goes
-on with the very batches that it would have seen.
+A batch depends on the seed and the step alone: which segments, how loud, and how changed. So a run that was killed
+continues with the same batches.
 """
 
 from __future__ import annotations
@@ -42,18 +42,22 @@ class Pool:
             index = np.load(path.with_suffix(".npy"))
             samples = np.memmap(path.with_suffix(".i16"), dtype=np.int16, mode="r")
         except OSError:
-            raise InputError(f"no pool {path}; make it with `python -m training.prepare FOLDER --out {path}`") from None
+            raise InputError(
+                "no pool {path}; make it with `python -m training.prepare FOLDER --out {path}`",
+                code="pool-missing",
+                path=path,
+            ) from None
         return cls(samples, index[:, 0], index[:, 0] + index[:, 1])
 
     def segment(self, length: int, rng: np.random.Generator) -> Signal:
-        """A piece of a clip, each sample of the pool being as likely as the other to be in it. Not a silent one."""
+        """A piece of a clip that is not silent. Every sample of the pool is equally likely to be in it."""
         for _ in range(100):
             clip = np.searchsorted(self.ends, rng.integers(len(self.samples)), side="right")
             start = int(rng.integers(self.starts[clip], self.ends[clip] - length + 1))
             piece = self.samples[start : start + length].astype(np.float32) / np.float32(32768)
             if np.abs(piece).max() > 0.02:
                 return piece
-        raise InputError("the pool is silent")
+        raise InputError("the pool is silent; give it recordings that are louder than -34 dBFS", code="pool-silent")
 
 
 class Segments:
@@ -61,10 +65,10 @@ class Segments:
 
     Args:
         pools: by name.
-        shares: how often each is drawn from, by name, relative to the others.
+        shares: by name, how often segments come from each pool, relative to the others.
         length: samples per segment.
         sample_rate: in Hz.
-        seed: of everything that is random.
+        seed: for everything random.
     """
 
     def __init__(
@@ -81,7 +85,7 @@ class Segments:
         return torch.from_numpy(np.stack([self._one(rng) for _ in range(size)]))
 
     def part(self, step: int, length: int) -> slice:
-        """Where in the segments of a step the `length` samples lie that the discriminators see."""
+        """The `length` samples of a step's segments that the discriminators see."""
         start = np.random.default_rng([self.seed, step, 1]).integers(self.length - length + 1)
         return slice(int(start), int(start) + length)
 
@@ -117,9 +121,9 @@ def tones(length: int, sample_rate: int, rng: np.random.Generator) -> Signal:
 
 
 def _low_pass(signal: Signal, sample_rate: int, rng: np.random.Generator) -> Signal:
-    """Nothing above a corner, with a soft or a hard edge, and sometimes a faint noise floor.
+    """Remove everything above a corner, with a soft or a hard edge; sometimes add a faint noise floor.
 
-    Half of them end where 16 kHz recordings end.
+    Half of the corners are where 16 kHz recordings end.
     """
     spectrum = np.fft.rfft(signal)
     frequencies = np.linspace(0, sample_rate / 2, len(spectrum))

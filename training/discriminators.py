@@ -1,6 +1,6 @@
 """Networks that tell recordings from generated speech: one per STFT resolution, one per period of samples.
 
-Small enough for a CPU at the default sizes; `width` makes them those of the papers for a GPU.
+The default sizes suit a CPU. For a GPU, `width` gives the sizes of the papers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ResolutionDiscriminator(nn.Module):
     After the multi-resolution discriminator of UnivNet, with strides in frequency. Channels:
     real and imaginary part scaled to |S|^0.3, and a log magnitude.
 
-    Shape: (B, T) -> scores (B, 1, L, N'), features of the layers but the first
+    Shape: (B, T) -> scores (B, 1, L, N'), features of all layers except the first
     """
 
     def __init__(self, n_fft: int, width: int) -> None:
@@ -57,7 +57,7 @@ class ResolutionDiscriminator(nn.Module):
 class PeriodDiscriminator(nn.Module):
     """Looks at every p-th sample. After the multi-period discriminator of HiFi-GAN.
 
-    Shape: (B, T) -> scores (B, 1, L', p), features of the layers but the first
+    Shape: (B, T) -> scores (B, 1, L', p), features of all layers except the first
     """
 
     def __init__(self, period: int, width: int) -> None:

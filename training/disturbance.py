@@ -1,7 +1,7 @@
-"""What PESQ counts, as a loss: the disturbance of loudness in Bark bands, and that of what was added.
+"""PESQ's disturbance as a loss: differences of loudness in Bark bands, and of energy that was added.
 
-PESQ itself also aligns the two signals in time, and forgives a frequency response that stays the same throughout. A
-vocoder's output does not need the one, and should not be granted the other.
+PESQ itself also aligns the two signals in time, and forgives a constant frequency response. A vocoder's output needs no
+alignment, and a wrong frequency response should count.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _BANDS = """
 20 79.546974 0.537032 0.585232
 """
 _POWER, _LOUDNESS = 6.910853e-6, 0.1866055  # PESQ's calibration of both
-_LEVEL = 1e7  # mean square from 350 to 3250 Hz that PESQ brings signals to
-_FAINT = 0.1  # what is below -54 dBFS is left below that level
-_OF_SYMMETRIC, _OF_ASYMMETRIC = 0.1, 0.0309  # a point of disturbance costs so much of the raw score
+_LEVEL = 1e7  # PESQ scales signals to this mean square from 350 to 3250 Hz
+_FAINT = 0.1  # signals below -54 dBFS stay below that level
+_OF_SYMMETRIC, _OF_ASYMMETRIC = 0.1, 0.0309  # points of raw score that one point of each disturbance costs
 
 
 class DisturbanceLoss(nn.Module):

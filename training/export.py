@@ -9,10 +9,9 @@ from safetensors.torch import save
 
 from training.discriminators import Discriminators
 from training.generator import Generator
-from tts_infer.config import VocoderConfig
 from tts_infer.io.writer import whole_file
-from tts_infer.vocoders.checkpoint import CONFIG_FILE, WEIGHT_FILES, constants_of
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders.checkpoint import CONFIG_FILE, WEIGHT_FILES
+from tts_infer.vocoders.vocos import VocoderConfig, Vocos, VocosFamily
 
 
 def export(generator: Generator, config: VocoderConfig, directory: Path) -> None:
@@ -25,7 +24,7 @@ def export(generator: Generator, config: VocoderConfig, directory: Path) -> None
     vocos.backbone.load_state_dict(generator.backbone.state_dict())
     vocos.head.out.load_state_dict(generator.head.out.state_dict())
     weights = {name: value.half().contiguous() for name, value in vocos.state_dict().items()}
-    weights |= {name: constant.float().contiguous() for name, constant in constants_of(vocos).items()}
+    weights |= {name: constant.float().contiguous() for name, constant in VocosFamily().constants(vocos).items()}
     with whole_file(directory / WEIGHT_FILES[0]) as part:
         part.write_bytes(save(weights, metadata={"format": "pt"}))
     with whole_file(directory / CONFIG_FILE) as part:

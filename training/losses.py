@@ -1,4 +1,4 @@
-"""What a generated waveform is judged by: its spectra at four resolutions, its phases, and by discriminators."""
+"""Losses of a generated waveform: spectra at four resolutions, phases, and the discriminators' judgement."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tts_infer.dsp.mel import mel_filterbank
 RESOLUTIONS = ((2048, 512, 128), (1024, 256, 100), (512, 128, 64), (256, 64, 32))
 OWN = 1024
 LOW = 31  # mel bins of the own resolution below 1 kHz
-LOG_FLOOR = 1e-4  # of bins; mels have the convention's floor at the vocoder's own resolution, and 1e-5 elsewhere
+LOG_FLOOR = 1e-4  # for bins; log-mels have the convention's floor at the vocoder's own resolution, else 1e-5
 
 
 class _STFT(torch.autograd.Function):
@@ -73,7 +73,7 @@ class Spectra:
 
 
 class Analysis(nn.Module):
-    """A waveform's spectra at all resolutions; `OWN` is the vocoder's convention, so its log-mel is the input, too."""
+    """A waveform's spectra at all resolutions. `OWN` is the vocoder's convention, so its log-mel is the input."""
 
     def __init__(self, mel: MelConfig) -> None:
         super().__init__()
@@ -116,9 +116,9 @@ def spectral_losses(generated: dict[int, Spectra], wanted: dict[int, Spectra]) -
 
 
 def phase_loss(phase: Tensor, wanted: Spectra) -> Tensor:
-    """How far the predicted phase's steps over time and over frequency are from the true ones, without wrapping.
+    """Distance of the predicted phase from the true one, in steps over time and over frequency, unwrapped.
 
-    Weighted by the square root of the magnitude, at most five times its mean: nobody hears the phase of a silent bin.
+    The weight is the square root of the magnitude, at most five times its mean: nobody hears the phase of a silent bin.
 
     Shape: phase (B, L, N) -> a scalar
     Source: anti-wrapped group delay and instantaneous frequency as in APNet (arXiv 2305.07952), weighted differently.
@@ -140,7 +140,7 @@ Judgement = list[tuple[Tensor, list[Tensor]]]  # of each discriminator: its scor
 
 
 def discriminator_loss(real: Judgement, generated: Judgement) -> Tensor:
-    """Hinge loss: real above 1, generated below -1. The mean over the discriminators, as with the other two."""
+    """Hinge loss: real above 1, generated below -1. All three losses are means over the discriminators."""
     return torch.stack(
         [F.relu(1 - r).mean() + F.relu(1 + g).mean() for (r, _), (g, _) in zip(real, generated, strict=True)]
     ).mean()

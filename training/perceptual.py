@@ -1,7 +1,7 @@
-"""Losses that stand for what is heard: loudness, glottal pulses, and a spectrum that audio can have.
+"""Losses for what is heard: loudness, glottal pulses, and whether a spectrum is that of audio.
 
-The spectral losses count every bin of a logarithm alike; silent ones are half of them. And nothing in a mel says when
-a pulse comes, so errors of samples or of bins can only blur it. These look at what has an answer.
+The spectral losses give every bin of a logarithm the same weight, and half of the bins are silent. A mel does not say
+when a pulse comes, so errors of samples or bins can only blur pulses. The losses here ask only what a mel can answer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tts_infer.dsp.stft import ISTFT
 class LoudnessLoss(nn.Module):
     """Distance of the loudness of bands, over their mean: power ** 0.23 in bands up to 8 kHz, 32 and 21 ms at a time.
 
-    Frames count by the square of their error, as a few bad ones are what is noticed.
+    Frames count by the square of their error, because listeners notice the few bad ones.
 
     Shape: generated and real (B, T) -> a scalar
     Source: the exponent is Zwicker's, as in PESQ (ITU-T P.862); bands, frames and means are simpler, and its asymmetry
@@ -53,7 +53,7 @@ class LoudnessLoss(nn.Module):
 
 
 class PulseLoss(nn.Module):
-    """Difference of the peakiness of envelopes, wherever their peaks are.
+    """Difference of the peakiness of envelopes; the positions of the peaks do not matter.
 
     Peakiness is the deviation of an envelope over its mean, within 20 ms, in three bands. Envelopes are those of an
     STFT of 64 samples, shorter than a pitch period. Only frames of at least 1/8 of the loudest count.
@@ -99,8 +99,8 @@ class PulseLoss(nn.Module):
 class ConsistencyLoss(nn.Module):
     """Distance of a spectrum from what refinement makes of it: the same phases, with the mel that was asked for.
 
-    A recording's phases cannot be told from its mel, but this target is near what the network predicts anyway. So it
-    learns to predict what needs less refinement.
+    A mel does not determine the phases of its recording, but this target is near the network's own prediction. So the
+    network learns predictions that need less refinement.
 
     Shape: spectrum (B, L, N) complex, log_mel (B, L, n_mels) -> a scalar
     """

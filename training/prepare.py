@@ -1,8 +1,8 @@
 """Folders of recordings -> a pool: one file of 16-bit samples at the vocoder's rate, and where each clip begins.
 
-Every recording goes in as it is, and once more per speed band: played slower or faster, which shifts pitch and formants
-together and so makes other speakers of it, and now and then in a room, through an equaliser, band-limited or noisy.
-What is cheap and should differ every time (levels, silences, tones) is left to `training.data`.
+Every recording goes in unchanged, and once more per speed band: played slower or faster, which shifts pitch and
+formants together, as if by another speaker. Some are also put in a room, equalised, band-limited or made noisy.
+Changes that are cheap and should differ every time (levels, silences, tones) are made in `training.data`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve
 
-from tts_infer.evaluation.evaluate import find_audio
+from tts_infer.evaluation import find_audio
 
 Signal = NDArray[np.float32]
 
@@ -33,7 +33,7 @@ def variants(path: Path, sample_rate: int, shortest: int) -> list[NDArray[np.int
     Args:
         path: an audio file; of several channels, the first is taken.
         sample_rate: of the result, in Hz.
-        shortest: samples that each must have at least; shorter ones end in silence.
+        shortest: least number of samples; shorter clips are padded with silence.
     """
     rng = np.random.default_rng(zlib.crc32(f"{path.parent.name}/{path.name}".encode()))
     samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -80,7 +80,7 @@ def _finish(clip: Signal, shortest: int) -> NDArray[np.int16]:
 def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes: int = 2) -> int:
     """Write the pool of a folder: `out`.i16 with the samples, and `out`.npy with (start, length) of each clip.
 
-    The index is written last, and each file whole or not at all, so a pool that has an index is complete.
+    Each file is written whole or not at all, and the index last. So a pool that has an index is complete.
 
     Returns:
         The number of clips.

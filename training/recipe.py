@@ -1,4 +1,4 @@
-"""A recipe: everything that decides what training makes, read strictly from YAML."""
+"""A recipe: everything that decides the result of a training, read strictly from YAML."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-from tts_infer.config import VocoderConfig, build, load_yaml
+from tts_infer.config import build, load_yaml
 from tts_infer.errors import ConfigError
+from tts_infer.vocoders.vocos import VocoderConfig
 
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of audio files, how often segments come from it, relative to the other sources, and what makes it."""
+    """A folder of audio files.
+
+    Args:
+        folder: searched with everything below it.
+        share: how often segments come from it, relative to the other sources.
+        made_by: the command that makes it, for the message that it is missing.
+    """
 
     folder: str
     share: float
@@ -22,7 +29,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Weights:
-    """What each loss counts."""
+    """The weight of each loss."""
 
     mel: float = 90.0
     low_mel: float = 0.0
@@ -40,10 +47,10 @@ class Weights:
 
 @dataclass(frozen=True)
 class Phase:
-    """So many steps of some losses, at a learning rate that falls from one value to another along half a cosine.
+    """A number of steps with some losses. The learning rate falls along half a cosine from one value to another.
 
-    What is exported is a mean of networks: `share` of it are the averaged weights at the end of this phase. Those at
-    the end of training are the rest, but for the share of those that training began with.
+    The export is a mean of networks: the averaged weights at the end of each phase have the weight `share`, the weights
+    that training began with have `start_share`, and the averaged weights at the end of training have the rest.
     """
 
     steps: int
@@ -57,14 +64,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is trained, on what, for how long.
+    """The vocoder to train, the audio, and the steps.
 
     Args:
         vocoder: sizes and mel convention, as in an official config.yaml.
-        start: a directory in the official layout to go on from; None: from nothing.
-        start_share: of it in the mean that is exported, as with phases.
-        start_discriminators: a file that an earlier run exported; None: from nothing. Young ones smear the pulses until
-            they have caught up with the vocoder, which takes some 10,000 steps.
+        start: a directory in the official layout to continue from; None: random weights.
+        start_share: weight of `start` in the mean that is exported, like the share of a phase.
+        start_discriminators: a file that an earlier run exported; None: random weights. Untrained discriminators smear
+            the pulses until they have caught up with the vocoder, which takes about 10,000 steps.
         sources: by name.
         phases: in order, by name.
         segment: samples.
@@ -72,11 +79,11 @@ class Recipe:
         discriminator_width: channels; 32 suits a CPU, 64 and more a GPU.
         discriminator_rate: the discriminators' learning rate, relative to the generator's.
         warm_up: steps over which the learning rate of each phase rises.
-        ema: decay per step of the averaged weights, which are what is exported.
-        consistency_passes: of refinement, towards whose result the consistency loss pulls.
+        ema: decay per step of the averaged weights, which are exported.
+        consistency_passes: passes of refinement; the consistency loss pulls towards their result.
         bfloat16: autocast of the networks; spectra are always float32.
-        save_minutes: between states; what is lost by a kill at most.
-        log_steps: between lines of the log, which hold means.
+        save_minutes: between two saved states; a kill loses at most this much.
+        log_steps: between two lines of the log, which hold means.
     """
 
     sources: dict[str, Source]
@@ -100,12 +107,20 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("sources", "phases"):
             if not getattr(self, name):
-                raise ConfigError(f"{name} is empty; name at least one")
+                raise ConfigError("{name} is empty; name at least one", code="recipe-section-empty", name=name)
         if self.start is None and self.start_share:
-            raise ConfigError(f"start_share is {self.start_share:g}, but there is no start")
+            raise ConfigError(
+                "start_share is {share:g}, but there is no start; name one, or leave start_share out",
+                code="start-share-without-start",
+                share=self.start_share,
+            )
         shares = self.start_share + sum(phase.share for phase in self.phases.values())
         if not 0 <= shares <= 1:
-            raise ConfigError(f"the shares of start and phases add up to {shares:g}; allowed: 0 to 1")
+            raise ConfigError(
+                "the shares of start and phases add up to {shares:g}; allowed: 0 to 1",
+                code="shares-out-of-range",
+                shares=shares,
+            )
 
     @property
     def steps(self) -> int:
@@ -113,11 +128,11 @@ class Recipe:
 
     @property
     def ends(self) -> dict[int, Phase]:
-        """The phases by the number of steps that were made when they end."""
+        """Each phase by the number of the step after which it ends."""
         return dict(zip(accumulate(phase.steps for phase in self.phases.values()), self.phases.values(), strict=True))
 
     def at(self, step: int) -> tuple[Phase, float]:
-        """The phase of a step (the last one for any step beyond), and the learning rate there."""
+        """The phase of a step, and its learning rate. Steps after the end belong to the last phase."""
         phase = next(iter(self.phases.values()))
         for phase in self.phases.values():
             if step < phase.steps:

@@ -1,7 +1,7 @@
 """Train a vocoder: `python -m training.train --config training/configs/mini.yaml`.
 
-The same command goes on after an interruption, kill -9 included, with the same result: the state on disk is replaced
-whole, and every batch depends on its step alone.
+The same command continues after an interruption, even kill -9, with the same result: the state on disk is replaced
+whole, and each batch depends on its step alone.
 """
 
 from __future__ import annotations
@@ -115,14 +115,14 @@ class Trainer:
         return values | {name: float(term.detach()) for name, term in terms.items()}
 
     def result(self) -> Generator:
-        """What is exported: the averaged weights, and those of the start and of the ends of phases by their shares."""
+        """The network to export: a mean of the averaged weights, the start and the ends of phases, by their shares."""
         result, recipe = copy.deepcopy(self.mixed), self.recipe
         ended = sum(phase.share for end, phase in recipe.ends.items() if end <= self.step)
         _add(result, self.average, 1 - recipe.start_share - ended)
         return result
 
     def _train_discriminators(self, real: Tensor, generated: Tensor, rate: float) -> tuple[float, Judgement]:
-        """Returns the loss, and the judgement of the real batch, which the generator is compared with."""
+        """One step of the discriminators. Returns the loss, and their judgement of the real batch."""
         both = self.discriminators(torch.cat([real, generated]), self.recipe.bfloat16)
         split = [(score.chunk(2), [f.chunk(2) for f in features]) for score, features in both]
         of_real, of_generated = ([(s[i], [f[i] for f in fs]) for s, fs in split] for i in (0, 1))
@@ -137,7 +137,7 @@ def _optimiser(network: nn.Module) -> torch.optim.Optimizer:
 
 
 def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float, limit: float) -> float:
-    """One step of an optimiser, left out if a gradient is not finite. Returns the gradient's norm."""
+    """One step of an optimiser, skipped if a gradient is not finite. Returns the gradient's norm."""
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.zero_grad(set_to_none=True)
@@ -161,7 +161,7 @@ def _add(network: nn.Module, other: nn.Module, share: float) -> None:
 
 
 def _start_from(directory: Path, generator: Generator) -> None:
-    """Take the weights of a checkpoint in the official layout. Its window and filterbank are our own anyway."""
+    """Take the weights of a checkpoint in the official layout. Window and filterbank are computed here."""
     model = load_model(resolve(directory))
     generator.backbone.load_state_dict(model.backbone.state_dict())
     generator.head.out.load_state_dict(model.head.out.state_dict())
@@ -171,9 +171,9 @@ class Run:
     """A trainer, and its folder: `state.pt`, `log.jsonl`, `loss.png`, `export/` and the pools of its sources.
 
     Args:
-        recipe: what to do.
-        folder: where it is kept; what is there already is gone on with.
-        device: of the networks.
+        recipe: what to train.
+        folder: where everything is kept; a run that is there is continued.
+        device: for the networks.
     """
 
     def __init__(self, recipe: Recipe, folder: Path, device: str) -> None:
@@ -193,9 +193,9 @@ class Run:
         return self.folder / "log.jsonl"
 
     def _segments(self) -> Segments:
-        """The pools of the recipe's sources, made where they are missing.
+        """The pools of the recipe's sources; missing pools are made.
 
-        Of several sources, those that are not there are left out, and said to be.
+        If there are several sources, one whose folder is missing is left out, and a line on stderr says so.
         """
         recipe, sample_rate, pools, shares = self.recipe, self.recipe.vocoder.mel.sample_rate, {}, {}
         for name, source in recipe.sources.items():
@@ -208,11 +208,11 @@ class Run:
                 prepare(Path(source.folder), path, sample_rate, recipe.segment)
             pools[name], shares[name] = Pool.open(path), source.share
         if not pools:
-            raise InputError("none of the recipe's sources is there")
+            raise InputError("none of the recipe's sources is there; make or change one", code="no-source")
         return Segments(pools, shares, recipe.segment, sample_rate, recipe.seed)
 
     def go(self, minutes: float) -> None:
-        """Train to the end of the recipe, or for so many minutes, and save and export at the end of either."""
+        """Train to the end of the recipe, or for this many minutes; then save and export."""
         start = saved = last = time.monotonic()
         sums: dict[str, float] = defaultdict(float)
         done = 0
@@ -250,7 +250,7 @@ class Run:
         )
 
     def _forget_after(self, step: int) -> None:
-        """Drop the lines of the log that the interrupted run wrote after its last state."""
+        """Drop log lines that the interrupted run wrote after its last saved state."""
         if self.log_file.is_file():
             lines = [line for line in self.log_file.read_text().splitlines() if json.loads(line)["step"] <= step]
             self.log_file.write_text("".join(line + "\n" for line in lines))
@@ -261,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, required=True, help="a recipe, see training/configs")
     parser.add_argument("--run", type=Path, help="folder of the run; default: training/runs/NAME OF THE RECIPE")
     parser.add_argument(
-        "--minutes", type=float, default=float("inf"), help="stop after so long; go on with the same command"
+        "--minutes", type=float, default=float("inf"), help="stop after this time; continue with the same command"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)

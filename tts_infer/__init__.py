@@ -7,6 +7,7 @@ audio = vocoder.decode(mel)
 from typing import Any
 
 import tts_infer.diagnose.doctor as doctor
+import tts_infer.evaluation as evaluation
 import tts_infer.report.pictures as pictures
 from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
@@ -26,36 +27,29 @@ from tts_infer.errors import (
     TTSInferError,
     VocoderNotFoundError,
 )
-from tts_infer.evaluation.evaluate import Evaluation, evaluate
-from tts_infer.evaluation.systems import Candidate, candidates_of
+from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import read_features, read_mel
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
-from tts_infer.report.page import write_report
-from tts_infer.runtime.placement import (
-    MethodChoice,
-    Placement,
-    StagePlacement,
-    clear_checks,
-    make_placement,
-    named_placements,
-)
-from tts_infer.runtime.selftest import STAGES, StageCheck
+from tts_infer.loading import load_vocoder
+from tts_infer.report.page import check_report, write_report
+from tts_infer.runtime.choice import Place, clear_checks
+from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
+from tts_infer.runtime.selftest import StageCheck
+from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
-from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
+from tts_infer.vocoder import Synthesis, Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [
     "DEFAULT_VOCODER",
     "FEATURE_SUFFIXES",
     "ISTFT",
-    "STAGES",
     "STFT",
     "AudioClip",
     "BatchReport",
-    "Candidate",
     "CheckpointError",
     "ConfigError",
     "Container",
@@ -70,25 +64,27 @@ __all__ = [
     "MelConfig",
     "MethodChoice",
     "MissingPackageError",
+    "Place",
     "Placement",
     "PlacementError",
     "SampleFormat",
     "StageCheck",
-    "StagePlacement",
     "StreamingDecoder",
     "StreamingMel",
     "Synthesis",
+    "System",
     "TTSInferError",
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
     "available_devices",
-    "candidates_of",
+    "check_report",
     "check_writable",
     "clear_checks",
     "device_lock",
     "doctor",
     "evaluate",
+    "evaluation",
     "holds_features",
     "known_vocoders",
     "load_vocoder",
@@ -103,6 +99,7 @@ __all__ = [
     "resample",
     "synthesize_batch",
     "synthesize_file",
+    "systems_of",
     "to_int16",
     "wav_header",
     "write_audio",
@@ -110,15 +107,22 @@ __all__ = [
 ]
 
 _RENAMED = {
+    "Candidate": "System",
     "EngineName": "ExecutorName",
     "KnownVocoder": "VocoderPreset",
+    "StagePlacement": "Place",
+    "candidates_of": "systems_of",
     "exclusive": "device_lock",
     "forget_checks": "clear_checks",
 }
+_STAGES = ("mel", "backbone", "head", "istft")
 
 
 def __getattr__(name: str) -> Any:
     """Old public names, for one release."""
+    if name == "STAGES":
+        warn_renamed("tts_infer.STAGES", "the names in `vocoder.stages`")
+        return _STAGES
     if name not in _RENAMED:
         raise AttributeError(f"module 'tts_infer' has no attribute {name!r}")
     warn_renamed(f"tts_infer.{name}", _RENAMED[name])

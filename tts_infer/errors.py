@@ -8,6 +8,8 @@ its text, so that a translation hangs on the code and not on the sentence:
 
 from __future__ import annotations
 
+import importlib
+from types import ModuleType
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="TTSInferError")
@@ -29,7 +31,7 @@ class TTSInferError(Exception):
         fields: the values in the sentence.
     """
 
-    def __init__(self, text: str, *, code: str = "", where: str = "", **fields: Any) -> None:
+    def __init__(self, text: str, /, *, code: str = "", where: str = "", **fields: Any) -> None:
         self.text, self.code, self.where, self.fields = text, code, where, fields
         said = text.format(**fields) if code else text
         super().__init__(f"{where}: {said}" if where else said)
@@ -77,3 +79,31 @@ class PlacementError(TTSInferError, ValueError):
 
 class MissingPackageError(TTSInferError, ImportError):
     """A package that only one command needs, and that is not installed."""
+
+
+def require_package(module: str, extra: str, package: str = "") -> ModuleType:
+    """Import a module that comes with an extra of this package.
+
+    Args:
+        module: its dotted name.
+        extra: what installs it.
+        package: its name on PyPI, if that is not the first part of the module's name.
+
+    Raises:
+        MissingPackageError: it is not installed, or it cannot be loaded.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a native library that does not load
+        raise missing_package(package or module.partition(".")[0], extra, error) from None
+
+
+def missing_package(package: str, extra: str, error: Exception) -> MissingPackageError:
+    """The error that names the package, why it cannot be used, and the extra that installs it."""
+    return MissingPackageError(
+        "needs {package} ({reason}); pip install 'tts-infer[{extra}]'",
+        code="package-missing",
+        package=package,
+        reason=str(error),
+        extra=extra,
+    )

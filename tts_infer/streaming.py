@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,76 +11,128 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.devices import CPU, device_lock
+from tts_infer.devices import device_lock, device_of
 from tts_infer.errors import InputError
-from tts_infer.io.features import as_audio, as_features
-from tts_infer.runtime.pipeline import DecodeState, Pipeline
+from tts_infer.io.features import as_audio
+from tts_infer.runtime.pipeline import Pipeline, Placed
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 
 Lookahead = int | Literal["full"]
+Array = Tensor | NDArray[Any]
 
 
-class StreamingDecoder:
-    """Decodes a mel that arrives in pieces; the pieces of audio join to what `Vocoder.decode` gives of the whole.
-
-    Every convolution keeps the few frames that it will need again, so no frame is computed twice. Several streams of
-    one vocoder may run at once; one stream belongs to one thread at a time.
+class _Stream:
+    """What both directions share: the state of the stages, and the report of all pushes.
 
     Args:
-        pipeline: the vocoder's stages.
-        refine: passes of refinement; each comes n_fft / hop_length - 1 frames later.
-        lookahead: frames that must have arrived after a frame before it is decoded. "full" (the network's reach) is
-            exact; less comes earlier and is approximate, and costs one more pass over the last `reach` frames a push.
+        chain: the stages, in order.
+        takes, gives: names of the tensors that are pushed and returned.
         timed: keep the stage report of all pushes.
-
-    Raises:
-        InputError: lookahead is neither "full" nor between 0 and the network's reach.
     """
 
-    def __init__(self, pipeline: Pipeline, refine: int = 0, lookahead: Lookahead = "full", timed: bool = False) -> None:
-        reach = pipeline.model.backbone.reach
-        frames = reach if lookahead == "full" else lookahead
-        if not isinstance(frames, (int, np.integer)) or not 0 <= frames <= reach:
-            raise InputError(f"lookahead is {lookahead!r}; allowed: 'full', or 0 to {reach} frames")
-        self._pipeline, self._refine, self._lookahead = pipeline, refine, int(frames)
-        self._reports = _Reports(timed)
+    def __init__(self, chain: Sequence[Placed], takes: str, gives: str, timed: bool) -> None:
+        self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
+        self._records: list[StageRecord] = []
+        self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
-
-    @property
-    def delay_frames(self) -> int:
-        """Frames by which audio is later than the mel, see `DecodeState`."""
-        return DecodeState(self._pipeline, self._refine, self._lookahead).delay_frames
 
     @property
     def stages(self) -> list[StageRecord]:
         """The stage report of everything pushed so far, resets notwithstanding; empty if it is not `timed`."""
-        return self._reports.total()
+        return [record.copy() for record in self._records]
+
+    @property
+    def delay_frames(self) -> int:
+        """Frames by which the output is later than the input: lookahead, refinement and overlapping windows."""
+        return sum(placed.stage.delay_frames for placed in self._chain)
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""
-        self._state: DecodeState | None = DecodeState(self._pipeline, self._refine, self._lookahead)
+        self._state: Any = None  # made by the first push, which says how large the batch is
         self._batch: int | None = None
+        self._ended = False
+
+    def _require_open(self) -> None:
+        if self._ended:
+            raise InputError("this stream was flushed; call reset() before the next signal", code="stream-flushed")
+
+    def _require_batch(self, batch: int) -> None:
+        if self._batch not in (None, batch):
+            raise InputError(
+                "this stream has a batch of {expected}, but {got} were pushed",
+                code="stream-batch",
+                expected=self._batch,
+                got=batch,
+            )
+
+    def _require_begun(self) -> None:
+        self._require_open()
+        if self._state is None:
+            raise InputError("nothing was pushed, so there is nothing to flush", code="stream-empty")
 
     @torch.inference_mode()
-    def push(self, mel: Tensor | NDArray[Any]) -> Tensor:
+    def _advance(self, piece: Tensor, final: bool) -> Tensor:
+        start, timer = time.perf_counter(), StageTimer(self._timed)
+        if self._state is None:
+            self._state, self._batch = Pipeline.initial_state(self._chain, piece.shape[0]), piece.shape[0]
+        values: Mapping[str, Tensor] = {self._takes: piece}
+        live, self._state = Pipeline.run(self._chain, values, timer, state=self._state, final=final)
+        if self._timed:
+            self._records = add_up([self._records, timer.records]) if self._records else timer.records
+            self.total_ms += (time.perf_counter() - start) * 1e3
+        self._ended = final
+        return live[self._gives]
+
+
+class StreamingDecoder(_Stream):
+    """Decodes features that arrive in pieces; the pieces of audio join to what `Vocoder.decode` gives of the whole.
+
+    Every stage keeps the few frames that it will need again, so no frame is computed twice. Several streams of one
+    vocoder may run at once; one stream belongs to one thread at a time.
+
+    Args:
+        pipeline: the vocoder's stages.
+        refine: passes of refinement; each comes n_fft / hop_length - 1 frames later.
+        lookahead: frames that must have arrived after a frame before it is decoded. "full" (the network's receptive
+            field) is exact; less comes earlier and is approximate, and computes the last frames of the receptive field
+            again at every push.
+        timed: keep the stage report of all pushes.
+
+    Raises:
+        InputError: lookahead is neither "full" nor between 0 and the network's receptive field.
+    """
+
+    def __init__(self, pipeline: Pipeline, refine: int = 0, lookahead: Lookahead = "full", timed: bool = False) -> None:
+        most = pipeline.receptive_field
+        frames = most if lookahead == "full" else lookahead
+        if not isinstance(frames, (int, np.integer)) or not 0 <= frames <= most:
+            raise InputError(
+                "lookahead is {got!r}; allowed: 'full', or 0 to {most} frames",
+                code="lookahead-range",
+                got=lookahead,
+                most=most,
+            )
+        self._features, self._out_device = pipeline.features, pipeline.out_device
+        chain = pipeline.decoding(refine, None if lookahead == "full" else int(frames))
+        super().__init__(chain, pipeline.features.name, "audio", timed)
+
+    def push(self, features: Array) -> Tensor:
         """Add frames, and return the samples that are due: possibly none yet.
 
-        Shape: (B, n_mels, L) or (n_mels, L) -> (B, T), L >= 0, T >= 0; B is that of the first push
+        Shape: (B, C, L) or (C, L) -> (B, T), L >= 0, T >= 0; B is that of the first push
         Raises:
-            InputError, InputTypeError: see `as_features`; another batch size than before; or a stream that was
+            InputError, InputTypeError: see `Vocoder.decode`; another batch size than before; or a stream that was
                 flushed.
         """
         self._require_open()
-        with device_lock(mel.device if isinstance(mel, Tensor) else CPU):
-            features = as_features(mel, self._pipeline.model.config.mel.n_mels, piece=True)
-        if self._batch not in (None, features.shape[0]):
-            raise InputError(f"this stream has a batch of {self._batch}, but {features.shape[0]} were pushed")
-        if features.shape[2] == 0:
-            return self._no_samples(features.shape[0])
-        self._batch, self._device = features.shape[0], features.device
-        return self._decode(features, final=False)
+        with device_lock(device_of(features)):
+            piece = self._features.check(features, piece=True)
+        self._require_batch(piece.shape[0])
+        if piece.shape[2] == 0:
+            return self._no_samples(piece.shape[0])
+        self._device = piece.device
+        return self._advance(piece, final=False)
 
-    @torch.inference_mode()
     def flush(self) -> Tensor:
         """End the signal, and return everything that is left. Then only `reset` is allowed.
 
@@ -88,17 +140,14 @@ class StreamingDecoder:
         Raises:
             InputError: nothing was pushed, or the stream was flushed already.
         """
-        self._require_open()
-        if self._batch is None:
-            raise InputError("nothing was pushed, so there is nothing to flush")
+        self._require_begun()
+        assert self._batch is not None
         with device_lock(self._device):
-            shape = self._batch, self._pipeline.model.config.mel.n_mels, 0
+            shape = self._batch, self._features.n_channels, 0
             nothing = torch.zeros(shape, dtype=torch.float32, device=self._device)
-        audio = self._decode(nothing, final=True)
-        self._state = None
-        return audio
+        return self._advance(nothing, final=True)
 
-    def decode(self, pieces: Iterable[Tensor | NDArray[Any]]) -> Iterator[Tensor]:
+    def decode(self, pieces: Iterable[Array]) -> Iterator[Tensor]:
         """Decode pieces as they come, and flush after the last: `for audio in stream.decode(mels): play(audio)`.
 
         Raises:
@@ -110,26 +159,13 @@ class StreamingDecoder:
                 yield audio
         yield self.flush()
 
-    def _require_open(self) -> None:
-        if self._state is None:
-            raise InputError("this stream was flushed; call reset() before the next signal")
-
-    def _decode(self, features: Tensor, final: bool) -> Tensor:
-        assert self._state is not None
-        with self._reports.one() as timer:
-            return self._pipeline.decode_piece(features, self._state, timer, final)
-
     def _no_samples(self, batch: int) -> Tensor:
-        device = self._pipeline.placement.istft.device
-        with device_lock(device):
-            return torch.zeros(batch, 0, dtype=torch.float32, device=device)
+        with device_lock(self._out_device):
+            return torch.zeros(batch, 0, dtype=torch.float32, device=self._out_device)
 
 
-class StreamingMel:
-    """The log-mel of audio that arrives in pieces; the pieces of mel join to what `Vocoder.mel` gives of the whole.
-
-    Frames depend on nothing but their own samples, so a piece is computed together with the samples before it that
-    its first frames, and the padding of its end, need; frames that this gives twice are dropped.
+class StreamingMel(_Stream):
+    """The features of audio that arrives in pieces; the pieces join to what `Vocoder.mel` gives of the whole.
 
     Args:
         pipeline: the vocoder's stages.
@@ -137,90 +173,41 @@ class StreamingMel:
     """
 
     def __init__(self, pipeline: Pipeline, timed: bool = False) -> None:
-        self._pipeline, self._reports = pipeline, _Reports(timed)
-        self._stft = pipeline.model.feature_extractor.stft
-        self._kept: Tensor | None = None
-        self._ended = False
-        self._first = 0  # frames before the samples that are kept
-        self._done = 0  # frames that were returned
+        super().__init__(pipeline.front(), "audio", pipeline.features.name, timed)
 
-    @property
-    def stages(self) -> list[StageRecord]:
-        """The stage report of everything pushed so far; empty if it is not `timed`."""
-        return self._reports.total()
-
-    def push(self, audio: Tensor | NDArray[Any]) -> Tensor:
+    def push(self, audio: Array) -> Tensor:
         """Add samples, and return the frames that no later sample can change: possibly none yet.
 
-        Shape: (B, T) or (T,) -> (B, n_mels, L), T >= 0, L >= 0; B is that of the first push
+        Shape: (B, T) or (T,) -> (B, C, L), T >= 0, L >= 0; B is that of the first push
         Raises:
             InputError, InputTypeError: see `as_audio`; another batch size than before; or a stream that was flushed.
         """
         self._require_open()
-        with device_lock(audio.device if isinstance(audio, Tensor) else CPU):
+        with device_lock(device_of(audio)):
             samples = as_audio(audio, piece=True)
-            if self._kept is not None and self._kept.shape[0] != samples.shape[0]:
-                raise InputError(f"this stream has a batch of {self._kept.shape[0]}, got {samples.shape[0]}")
-            # what is kept is a copy: whoever pushed may use the memory again
-            before = samples[:, :0] if self._kept is None else self._kept
-            self._kept = torch.cat([before, samples.to(before.device)], 1)
-        stft, here = self._stft, self._kept.shape[1]
-        ready = (here + stft.pad[0] - stft.n_fft) // stft.hop_length + 1  # whose windows end within the samples
-        if self._first + ready <= self._done:
-            return self._no_frames(self._kept)
-        return self._frames(self._first + ready, self._kept)
+        self._require_batch(samples.shape[0])
+        self._device = samples.device
+        return self._advance(samples, final=False)
 
     def flush(self) -> Tensor:
         """End the signal, and return the frames that are left.
 
-        Shape: (B, n_mels, L), L >= 0
+        Shape: (B, C, L), L >= 0
         Raises:
             InputError: nothing was pushed, or too little for one frame; or the stream was flushed already.
         """
-        self._require_open()
-        if self._kept is None:
-            raise InputError("nothing was pushed, so there is nothing to flush")
-        stop = self._first + self._stft.n_frames(self._kept.shape[1])
-        rest = self._no_frames(self._kept) if 0 < stop == self._done else self._frames(stop, self._kept)
-        self._ended = True
-        return rest
+        self._require_begun()
+        assert self._batch is not None
+        with device_lock(self._device):
+            nothing = torch.zeros(self._batch, 0, dtype=torch.float32, device=self._device)
+        return self._advance(nothing, final=True)
 
-    def _require_open(self) -> None:
-        if self._ended:
-            raise InputError("this stream was flushed; begin another for the next signal")
+    def compute(self, pieces: Iterable[Array]) -> Iterator[Tensor]:
+        """The features of pieces as they come, and those that are left after the last.
 
-    def _no_frames(self, kept: Tensor) -> Tensor:
-        place = self._pipeline.placement.mel
-        with device_lock(place.device):
-            shape = kept.shape[0], self._pipeline.model.config.mel.n_mels, 0
-            return torch.zeros(shape, dtype=torch.float32, device=place.device)
-
-    @torch.inference_mode()
-    def _frames(self, stop: int, kept: Tensor) -> Tensor:
-        """Frames that were not returned yet, to `stop`."""
-        with self._reports.one() as timer:
-            mel = self._pipeline.mel(kept, timer)[..., self._done - self._first : stop - self._first]
-        stft = self._stft
-        # a window, and one frame more: as many samples as padding mirrors
-        first = max(self._first, stop - -(-stft.n_fft // stft.hop_length) - 1)
-        with device_lock(kept.device):
-            self._kept = kept[:, (first - self._first) * stft.hop_length :].clone()
-        self._first, self._done = first, stop
-        return mel
-
-
-class _Reports:
-    """The stage reports of many pushes, as one."""
-
-    def __init__(self, enabled: bool) -> None:
-        self._enabled = enabled
-        self._total: list[StageRecord] = []
-
-    @contextmanager
-    def one(self) -> Iterator[StageTimer]:
-        timer = StageTimer(self._enabled)
-        yield timer
-        self._total = add_up([self._total, timer.records]) if self._total else timer.records
-
-    def total(self) -> list[StageRecord]:
-        return [record.copy() for record in self._total]
+        Raises:
+            InputError, InputTypeError: see `push` and `flush`.
+        """
+        for piece in pieces:
+            yield self.push(piece)
+        yield self.flush()

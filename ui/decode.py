@@ -238,7 +238,7 @@ def settings_panel(vocoders: Sequence[str], device: str) -> list[gr.Dropdown]:
             refine = dropdown("Refine", get_args(Refine), AUTO)
         gr.Markdown(label("Device of each stage; auto takes the device above."))
         with gr.Row():
-            dropdowns += [dropdown(f"{stage} device", devices, AUTO) for stage in tts_infer.STAGES]
+            dropdowns += [dropdown(f"{stage} device", devices, AUTO) for stage in ("mel", "backbone", "head", "istft")]
     return [*dropdowns, refine]
 
 

@@ -88,7 +88,7 @@ def kept(
 
 def placed(*devices: str) -> str | None:
     """The devices of the stages as a placement; those on "auto" are left to the device of the rest."""
-    pairs = zip(tts_infer.STAGES, devices, strict=True)
+    pairs = zip(("mel", "backbone", "head", "istft"), devices, strict=True)
     return ",".join(f"{stage}={device}" for stage, device in pairs if device != AUTO) or None
 
 

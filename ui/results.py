@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -14,6 +13,7 @@ from tts_infer import pictures
 from ui.engine import Report, View, shown_errors
 from ui.texts import Words, words_of
 
+table = pictures.table
 ZOOM = Path(__file__).parent / "zoom.js"
 STYLE = (
     pictures.STYLE
@@ -107,34 +107,6 @@ def tiles(report: Report, words: Words) -> str:
     )
     items = "".join(f"<div><dt>{words(name)}</dt><dd>{value}</dd></div>" for name, value in values)
     return f'<dl class="tts-tiles">{items}</dl>'
-
-
-def table(name: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, texts: int = 1) -> str:
-    """A table whose first columns hold text, and whose others hold numbers. A short row ends in a remark.
-
-    Args:
-        name: what the table is, for screen readers.
-        heads, rows: escaped already.
-        texts: how many columns are text.
-    """
-    head = "".join(f'<th scope="col"{_class(i, texts)}>{text}</th>' for i, text in enumerate(heads))
-    body = "".join(f"<tr>{_cells(row, len(heads), texts)}</tr>" for row in rows)
-    return (
-        f'<div class="tts-table" tabindex="0" role="region" aria-label="{name}"><table>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
-
-
-def _cells(row: Sequence[str], columns: int, texts: int) -> str:
-    if len(row) < columns:
-        *first, remark = row
-        return _cells(first, len(first), texts) + f'<td class="remark" colspan="{columns - len(first)}">{remark}</td>'
-    cells = (f"<td{_class(i, texts)}>{text}</td>" for i, text in enumerate(row) if i)
-    return f'<th scope="row">{row[0]}</th>{"".join(cells)}'
-
-
-def _class(column: int, texts: int) -> str:
-    return "" if column < texts else ' class="number"'
 
 
 def duration(report: Report) -> str:

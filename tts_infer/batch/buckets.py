@@ -23,7 +23,7 @@ from tts_infer.io.audio import read_audio, seconds_of
 from tts_infer.io.features import as_audio, as_features, open_features, prefix_errors, read_mel
 from tts_infer.io.sources import holds_features
 from tts_infer.io.writer import SampleFormat, write_audio
-from tts_infer.vocoder import PIECE_FRAMES, Vocoder
+from tts_infer.vocoder import Vocoder
 
 # Frames of a bucket on CPUs: few enough for the caches of a core, and for a few files to give work to many cores.
 CPU_FRAMES = 1024
@@ -61,7 +61,7 @@ def frames_of(source: Path, config: MelConfig) -> int:
 
 def bucket_frames(vocoder: Vocoder) -> int:
     """The frames of a bucket; on accelerators, as many as are decoded at once."""
-    return CPU_FRAMES if vocoder.placement.devices == {CPU} else PIECE_FRAMES
+    return CPU_FRAMES if vocoder.placement.devices == {CPU} else vocoder.max_frames
 
 
 def group(sizes: Mapping[str, int], first: int, limit: int) -> Iterator[tuple[str, int]]:

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from tts_infer.batch.buckets import Bucket, Content, Outcome, Work, decode, read, to_mel, write
 from tts_infer.batch.manifest import Item
@@ -30,9 +31,7 @@ from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError, first_sentence
 from tts_infer.io.writer import SampleFormat
 from tts_infer.runtime.placement import Placement
-from tts_infer.runtime.selftest import STAGES
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import Vocos
 
 try:
     import ray
@@ -157,7 +156,7 @@ def _content(row: Row) -> Any:
 class _Recipe:
     """What an actor makes its vocoder of."""
 
-    model: Vocos
+    model: nn.Module
     placement: Placement
     name: str
     dtype: DTypeName
@@ -179,8 +178,7 @@ def _accelerators(placement: Placement) -> list[torch.device]:
 def _as_seen_there(placement: Placement) -> Placement:
     """The same placement for an actor, which sees only its own accelerators, counted from 0."""
     number = {device: torch.device(device.type, i) for i, device in enumerate(_accelerators(placement))}
-    stages = {stage: placement[stage] for stage in STAGES}
-    return Placement(**{s: replace(where, device=number.get(where.device, CPU)) for s, where in stages.items()})
+    return Placement({s: replace(place, device=number.get(place.device, CPU)) for s, place in placement.items()})
 
 
 def _gpus(placement: Placement) -> int:

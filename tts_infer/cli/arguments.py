@@ -41,7 +41,7 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
     group.add_argument(
         "--placement",
         metavar="P",
-        help=f"stage=device[/method],... or a YAML file, or one of: {', '.join(tts_infer.named_placements())}",
+        help=f"stage=device[/engine][/method],... or a YAML file, or one of: {', '.join(tts_infer.named_placements())}",
     )
     for stage in ("mel", "istft"):
         group.add_argument(

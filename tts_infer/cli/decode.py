@@ -76,7 +76,7 @@ def _to_stdout(args: argparse.Namespace) -> int:
     vocoder, lookahead = load_from(args), args.lookahead
     stream = vocoder.stream(int(lookahead) if re.fullmatch("[0-9]{1,9}", lookahead) else lookahead)
     mel = _mel(args.input, vocoder)
-    samples = vocoder.head.istft.n_samples(mel.shape[-1])
+    samples = vocoder.n_samples(mel.shape[-1])
     before = b"" if args.raw else tts_infer.wav_header(vocoder.sample_rate, samples)
     for piece in stream.decode(mel.split(args.stream_frames, dim=-1)):
         sys.stdout.buffer.write(before + tts_infer.to_int16(piece[0])[0].astype("<i2").tobytes())

@@ -11,14 +11,8 @@ from typing import get_args
 from tqdm import tqdm
 
 import tts_infer
-from tts_infer import Vocoder
+from tts_infer import Evaluation, evaluation
 from tts_infer.cli.arguments import add_json_argument, add_vocoder_arguments, load_from
-from tts_infer.evaluation.evaluate import Evaluation, evaluate, find_audio
-from tts_infer.evaluation.measures import MEASURES
-from tts_infer.evaluation.pitch import PitchTracker
-from tts_infer.evaluation.systems import MAX_SECONDS, candidates_of
-from tts_infer.report.figures import in_digits
-from tts_infer.report.page import check_report_path, write_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-baseline", action="store_true", help="leave Griffin-Lim out")
     parser.add_argument(
         "--pitch-tracker",
-        choices=get_args(PitchTracker),
+        choices=get_args(evaluation.PitchTracker),
         default="crepe",
         help="of periodicity and voicing (default: crepe, as in the Vocos paper; crepe-tiny takes a fifth of the time)",
     )
@@ -40,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate, and print what was found.
+    """Evaluate, and print the results.
 
     Returns:
         0; 1 if a file could not be copied.
@@ -49,70 +43,67 @@ def run(args: argparse.Namespace) -> int:
     if args.revision is not None and len(names) > 1:
         text = "--revision goes with one --vocoder; there are {count}"
         raise tts_infer.InputError(text, code="cli-revision-of-several", count=len(names))
-    paths = find_audio(args.inputs, args.limit)
+    paths = evaluation.find_audio(args.inputs, args.limit)
     if args.report is not None:
-        check_report_path(args.report)
-    candidates, missing = candidates_of(_load(args, names), args.refine or (None,), not args.no_baseline)
+        tts_infer.check_report(args.report)
+    vocoders = [load_from(args, name) for name in names]
+    systems, missing = tts_infer.systems_of(vocoders, args.refine or (None,), not args.no_baseline)
     with tqdm(total=len(paths), unit=" files", disable=args.json or None, leave=False) as bar:
 
         def progress(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
-        evaluation = evaluate(
+        found = tts_infer.evaluate(
             paths,
-            candidates,
-            baseline=False,  # it is among them
+            systems,
+            baseline=False,  # it is one of the systems
             pitch_tracker=args.pitch_tracker,
             progress=progress,
         )
-    evaluation = replace(evaluation, missing=evaluation.missing | missing)
-    print(json.dumps(evaluation.as_dict(), allow_nan=False) if args.json else as_text(evaluation), flush=True)
-    if args.report is not None:  # last: what was measured is there even if this is refused
-        write_report(args.report, evaluation, candidates)
-    return 1 if evaluation.failed else 0
+    found = replace(found, missing=found.missing | missing)
+    print(json.dumps(found.as_dict(), allow_nan=False) if args.json else as_text(found), flush=True)
+    if args.report is not None:  # last, so that the results are shown even if the report cannot be written
+        tts_infer.write_report(args.report, found, systems)
+    return 1 if found.failed else 0
 
 
-def _load(args: argparse.Namespace, names: list[str]) -> list[Vocoder]:
-    return [load_from(args, name) for name in names]
-
-
-def as_text(evaluation: Evaluation) -> str:
-    """The evaluation as text: a line for each copy, the means, and what there is to know."""
-    lines = [*_per_file(evaluation), "", *_means(evaluation), ""]
-    lines += [f"mean and 95 % confidence interval over the files; periodicity and V/UV by {evaluation.pitch_tracker}"]
-    lines += [f"only the first {MAX_SECONDS:.0f} s were measured: {file}" for file in evaluation.shortened]
-    lines += [f"not measured: {what}: {reason}" for what, reason in evaluation.missing.items()]
-    lines += [f"failed: {file}: {reason}" for file, reason in evaluation.failed.items()]
+def as_text(found: Evaluation) -> str:
+    """The evaluation as text: a line for each copy, the means, and notes."""
+    lines = [*_per_file(found), "", *_means(found), ""]
+    lines += [f"mean and 95 % confidence interval over the files; periodicity and V/UV by {found.pitch_tracker}"]
+    lines += [f"only the first {evaluation.MAX_SECONDS:.0f} s were measured: {file}" for file in found.shortened]
+    lines += [f"not measured: {what}: {reason}" for what, reason in found.missing.items()]
+    lines += [f"failed: {file}: {reason}" for file, reason in found.failed.items()]
     return "\n".join(lines)
 
 
-def _per_file(evaluation: Evaluation) -> list[str]:
-    names = max([4, *(len(Path(row.file).name) for row in evaluation.rows)])
-    labels = max([2, *map(len, evaluation.candidates)])
-    widths = [max(8, len(measure.title) + 2) for measure in MEASURES]
-    heads = "".join(f"{measure.title:>{width}}" for measure, width in zip(MEASURES, widths, strict=True))
-    lines = [f"{'file':<{names}}  {'by':<{labels}}{heads}"]
-    for row in evaluation.rows:
-        cells = ""
-        for measure, width in zip(MEASURES, widths, strict=True):
-            value = row.measures[measure.key]
-            cells += f"{'-' if value is None else f'{value:.{measure.digits}f}':>{width}}"
-        lines.append(f"{Path(row.file).name:<{names}}  {row.candidate:<{labels}}{cells}")
-    return lines
+def _per_file(found: Evaluation) -> list[str]:
+    rows = [["file", "by", *(one.title for one in evaluation.MEASURES)]]
+    for row in found.rows:
+        values = [(row.measures[one.key], one.digits) for one in evaluation.MEASURES]
+        cells = ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
+        rows.append([Path(row.file).name, row.system, *cells])
+    return _aligned(rows, texts=2, narrowest=6)
 
 
-def _means(evaluation: Evaluation) -> list[str]:
-    first, *others = evaluation.candidates
-    heads = [*evaluation.candidates, *(f"{label} - {first}" for label in others)]
-    widths = [max(16, len(head) + 2) for head in heads]
-    names = max(len(f"{measure.title} ({measure.unit})") for measure in MEASURES)
-    lines = [f"{'mean':<{names}}" + "".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True))]
-    for measure in MEASURES:
-        cells = [in_digits(evaluation.means[label][measure.key], measure) for label in evaluation.candidates]
-        cells += [in_digits(evaluation.differences[label][measure.key], measure, signed=True) for label in others]
-        name = f"{measure.title} ({measure.unit})" if measure.unit else measure.title
-        lines.append(f"{name:<{names}}" + "".join(f"{cell:>{w}}" for cell, w in zip(cells, widths, strict=True)))
-    speeds = [evaluation.rtfx(label) for label in evaluation.candidates]
-    cells = ["-" if rtfx is None else f"{rtfx:.3g}" for rtfx in speeds]
-    lines.append(f"{'x real time':<{names}}" + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=False)))
+def _means(found: Evaluation) -> list[str]:
+    first, *others = found.systems
+    rows = [["mean", *found.systems, *(f"{system} - {first}" for system in others)]]
+    for one in evaluation.MEASURES:
+        cells = [one.interval_text(found.means[system][one.key]) for system in found.systems]
+        cells += [one.interval_text(found.differences[system][one.key], difference=True) for system in others]
+        rows.append([one.name, *cells])
+    speeds = ["-" if (rtfx := found.rtfx(system)) is None else f"{rtfx:.3g}" for system in found.systems]
+    rows.append(["x real time", *speeds, *("" for _ in others)])
+    return _aligned(rows, texts=1, narrowest=14)
+
+
+def _aligned(rows: list[list[str]], texts: int, narrowest: int) -> list[str]:
+    """Rows as lines: the first columns, of texts, start at the left, and the others end at the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:texts], widths, strict=False)]
+        cells += [cell.rjust(max(width, narrowest)) for cell, width in zip(row[texts:], widths[texts:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
     return lines

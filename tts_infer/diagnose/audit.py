@@ -7,25 +7,24 @@ taken apart, and its parts are judged; the rest is missing there.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C import DispatchKey
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tts_infer.config import SpectralMethod
-from tts_infer.dsp.mel import LogMel
-from tts_infer.dsp.refine import Refinement, Spectrum
-from tts_infer.runtime.incremental import BackboneStream, ISTFTStream, RefinementStream
-from tts_infer.vocoders.vocos import RaggedEdges, Vocos, make_istft
+from tts_infer.stages import Stage, State
+from tts_infer.vocoders import family_of
+from tts_infer.vocoders.vocos import Vocos
 
 _PASSES = 2  # of refinement: the second one has a pass before it
 
@@ -167,7 +166,8 @@ def _makes_host_wait(operator: OpOverload, args: Sequence[Any], kwargs: Mapping[
     return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operator.tags))
 
 
-Step = tuple[str, Callable[[Any], Any]]
+Around = Callable[[str], AbstractContextManager[object]]  # what a stage of that name runs in
+Way = Callable[[Tensor, Around], None]  # a way through the stages, from audio
 
 
 @dataclass(frozen=True)
@@ -188,73 +188,60 @@ class StageAudit:
         object.__setattr__(self, "clean", not (self.missing or self.complex or self.float64 or self.syncs))
 
 
-def our_paths(model: Vocos) -> dict[str, list[Step]]:
+def our_ways(model: nn.Module) -> dict[str, Way]:
     """Every way through the stages, refinement included, by name.
-
-    Each step takes what the one before it gives, the first one audio.
 
     Those that begin with "matmul" are what an accelerator runs unless told otherwise.
     """
-    istfts = {method: make_istft(model.config.head, method) for method in get_args(SpectralMethod)}
-    refinement, n_mels = Refinement(model.config.mel, istfts["matmul"]), model.config.mel.n_mels
 
-    def path(method: SpectralMethod) -> list[Step]:
-        refine = Refinement(model.config.mel, istfts[method])
-        return [
-            ("mel", LogMel(model.config.mel, method)),
-            ("backbone", model.backbone),
-            ("head", model.head),
-            ("refine", lambda spectrum: refine(spectrum, _some_mel(spectrum, n_mels), _PASSES)),
-            ("istft", lambda spectrum: istfts[method](*spectrum)),
-        ]
+    def stages(method: str) -> list[Stage]:
+        found = [stage.by(method) if stage.methods else stage for stage in family_of(model).stages(model)]
+        return [stage if stage.passes is None else replace(stage, passes=_PASSES) for stage in found]
 
-    def push_features(mel: Tensor) -> list[Tensor]:
-        stream, half = BackboneStream(model.backbone, model.backbone.reach), mel.shape[2] // 2
-        return [stream.push(mel[..., :half]), stream.push(mel[..., half:], final=True)]
-
-    def push_to_refine(spectra: list[Spectrum]) -> list[Spectrum]:
-        stream = RefinementStream(refinement, _PASSES)
-        return [stream.push(spectrum, _some_mel(spectrum, n_mels), spectrum is spectra[-1]) for spectrum in spectra]
-
-    def push_spectra(spectra: list[Spectrum]) -> list[Tensor]:
-        stream = ISTFTStream(istfts["matmul"])
-        return [stream.push(*spectrum, final=spectrum is spectra[-1]) for spectrum in spectra]
-
-    matmul, fft = path("matmul"), path("fft")
-    ragged: list[Step] = [
-        ("backbone", lambda mel: model.backbone(mel, edges=RaggedEdges(_valid(mel)))),
-        ("head", model.head),
-        ("refine", lambda s: refinement(s, _some_mel(s, n_mels), _PASSES, _valid(s[0]))),
-        ("istft", lambda spectrum: istfts["matmul"](*spectrum, valid=_valid(spectrum[0]))),
-    ]
-    pieces: list[Step] = [
-        ("backbone", push_features),
-        ("head", lambda hidden: [model.head(piece) for piece in hidden]),
-        ("refine", push_to_refine),
-        ("istft", push_spectra),
-    ]
+    matmul, fft = stages("matmul"), stages("fft")
     return {
-        "matmul": matmul,
-        "matmul, ragged batch": [matmul[0], *ragged],
-        "matmul, in pieces": [matmul[0], *pieces],
-        "fft": fft,
+        "matmul": partial(_whole, matmul),
+        "matmul, ragged batch": partial(_whole, matmul, ragged=True),
+        "matmul, in pieces": partial(_in_pieces, matmul),
+        "fft": partial(_whole, fft),
     }
 
 
-def _some_mel(spectrum: Spectrum, n_mels: int) -> Tensor:
-    """A mel to refine towards; its values do not matter to the operators. Shape: 2 x (B, N, L) -> (B, n_mels, L)"""
-    batch, _, frames = spectrum[0].shape
-    return spectrum[0].new_zeros(batch, n_mels, frames)
+def _whole(stages: Sequence[Stage], audio: Tensor, around: Around, ragged: bool = False) -> None:
+    live = _features(stages, audio, around)
+    features = live[stages[0].gives[0]]
+    valid = None
+    if ragged:  # all frames but the last of the last item
+        valid = features.new_ones(features.shape[0], features.shape[2], 1)
+        valid[-1, -1] = 0.0
+    for stage in stages[1:]:
+        with around(stage.name):
+            outputs, _ = stage(tuple(live[name] for name in stage.takes), valid=valid)
+        live.update(zip(stage.gives, outputs, strict=True))
 
 
-def _valid(frames: Tensor) -> Tensor:
-    """Marks all frames but the last of the last item. Shape: (B, _, L) -> (B, L, 1)"""
-    marks = frames.new_ones(frames.shape[0], frames.shape[2], 1)
-    marks[-1, -1] = 0.0
-    return marks
+def _in_pieces(stages: Sequence[Stage], audio: Tensor, around: Around) -> None:
+    live = _features(stages, audio, around)
+    name = stages[0].gives[0]
+    states: dict[str, State] = {stage.name: stage.initial_state(audio.shape[0]) for stage in stages}
+    halves = live[name].tensor_split(2, dim=2)
+    for i, half in enumerate(halves):
+        live[name] = half
+        for stage in stages[1:]:
+            inputs = tuple(live[one] for one in stage.takes)
+            with around(stage.name):
+                outputs, states[stage.name] = stage(inputs, states[stage.name], final=i == len(halves) - 1)
+            live.update(zip(stage.gives, outputs, strict=True))
 
 
-def official_path(model: Vocos) -> list[Step]:
+def _features(stages: Sequence[Stage], audio: Tensor, around: Around) -> dict[str, Tensor]:
+    """The tensors after the first stage, which makes features of audio."""
+    with around(stages[0].name):
+        outputs, _ = stages[0]((audio,))
+    return {"audio": audio, **dict(zip(stages[0].gives, outputs, strict=True))}
+
+
+def official_way(model: Vocos) -> Way:
     """The stages of the official package with this model's weights; its head includes the inverse STFT.
 
     Raises:
@@ -264,12 +251,19 @@ def official_path(model: Vocos) -> list[Step]:
 
     official = OfficialVocos(model.config).eval()
     official.load_state_dict(model.state_dict(), strict=False)  # strict would ask for windows, which are no weights
-    return [("mel", official.feature_extractor), ("backbone", official.backbone), ("head", official.head)]
+
+    def run(audio: Tensor, around: Around) -> None:
+        value = audio
+        for name in ("feature_extractor", "backbone", "head"):
+            with around("mel" if name == "feature_extractor" else name):
+                value = getattr(official, name)(value)
+
+    return run
 
 
 @torch.inference_mode()
-def audit(paths: Mapping[str, Sequence[Step]], audio: Tensor, tables: Iterable[OperatorTable]) -> list[StageAudit]:
-    """Run each path on `audio` and judge every stage under every table.
+def audit(ways: Mapping[str, Way], audio: Tensor, tables: Iterable[OperatorTable]) -> list[StageAudit]:
+    """Run each way through the stages on `audio` and judge every stage under every table.
 
     Inference mode, as in a decode: without it, autograd would take composite operators apart before MPS sees them.
 
@@ -277,12 +271,11 @@ def audit(paths: Mapping[str, Sequence[Step]], audio: Tensor, tables: Iterable[O
     """
     rows = []
     for table in tables:
-        for path, steps in paths.items():
-            value: Any = audio
-            for stage, run in steps:
-                with MPSRecorder(table) as seen:
-                    value = run(value)
+        for name, run in ways.items():
+            recorders: defaultdict[str, MPSRecorder] = defaultdict(partial(MPSRecorder, table))
+            run(audio, recorders.__getitem__)
+            for stage, seen in recorders.items():
                 found = (seen.operators, seen.missing, seen.complex, seen.float64, seen.syncs)
-                names = [tuple(name for name, count in counts.most_common() if count) for counts in found]
-                rows.append(StageAudit(path, stage, table.release, *names))
+                names = [tuple(operator for operator, n in counts.most_common() if n) for counts in found]
+                rows.append(StageAudit(name, stage, table.release, *names))
     return rows

@@ -10,39 +10,50 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
 from tts_infer.config import VocoderPreset, known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
-from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
-from tts_infer.engines.cuda_graphs import problem as graph_problem
-from tts_infer.engines.onednn import problem as packed_problem
-from tts_infer.runtime.placement import MethodChoice, Placement
-from tts_infer.runtime.selftest import STAGES, Method, Stage, StageCheck, StageTrial
+from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_way, our_ways, shipped_tables
+from tts_infer.engines import ENGINES, unusable_reason
+from tts_infer.engines.cuda_graphs import unsupported_reason
+from tts_infer.frontends import FRONTENDS
+from tts_infer.runtime.placement import Placement, make_placement
+from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.stages import Stage
+from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, load_model, resolve
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
-def examine(device: str = "auto") -> dict[str, Any]:
+def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, Any]:
     """Everything that `doctor` reports, as JSON takes it.
+
+    Args:
+        device: where stages should go.
+        vocoder: whose stages.
 
     Raises:
         PlacementError: no such device here.
+        VocoderNotFoundError, ConfigError, CheckpointError: see `load_vocoder`.
     """
     resolve_device(device)
+    model = load_model(resolve(vocoder))
+    stages = family_of(model).stages(model)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        placement = Placement.auto(device)
-    checks = [_as_json(trial.check()) for trial in _trials()]
+        placement = make_placement(device=device, stages=stages)
+    checks = [_as_json(trial.check()) for trial in _trials(stages)]
     report: dict[str, Any] = {
         "versions": _versions(),
         "devices": {name: _dtypes(torch.device(name)) for name in available_devices()},
-        "graphs": {name: graph_problem(resolve_device(name)) or "right" for name in available_devices()[1:]},
-        "placement": {stage: _placed(placement, stage) for stage in STAGES},
+        "graphs": {name: unsupported_reason(resolve_device(name)) or "right" for name in available_devices()[1:]},
+        "placement": {stage: _placed(placement, stage) for stage in placement},
         "checks": checks,
+        "frontends": {name: list(front_end.voices) for name, front_end in FRONTENDS.items()},
         "vocoders": {name: _where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
     }
@@ -67,29 +78,28 @@ def _dtypes(device: torch.device) -> dict[str, str]:
     return {name: dtype_refusal(device, name) or "fast" for name in DTYPES}
 
 
-def _placed(placement: Placement, stage: Stage) -> dict[str, Any]:
+def _placed(placement: Placement, stage: str) -> dict[str, Any]:
     place = placement[stage]
-    return {"device": str(place.device), "method": place.method, "reason": place.reason}
+    how = {"engine": place.engine, "method": place.method or place.engine}
+    return {"device": str(place.device), **how, "reason": place.reason}
 
 
-def _trials() -> list[StageTrial]:
-    """Every stage by every method on every device."""
-    spectral: tuple[Method, ...] = tuple(m for m in get_args(MethodChoice) if m != "auto")
-
-    def methods(stage: Stage, device: torch.device) -> tuple[Method, ...]:
-        if stage in ("mel", "istft"):
-            return spectral
-        if device == CPU:
-            return ("torch", "packed") if packed_problem("float32") is None else ("torch",)
-        return ("torch", "graph") if graph_problem(device) is None else ("torch",)
-
-    devices = [resolve_device(name) for name in available_devices()]
-    return [StageTrial(stage, d, method) for stage in STAGES for d in devices for method in methods(stage, d)]
+def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
+    """Every stage on every device by every engine that can run it there, and by every method."""
+    return [
+        StageTrial(stage, device, name, method)
+        for stage in stages
+        for device in map(resolve_device, available_devices())
+        for name in ENGINES
+        if unusable_reason(name, stage, device, "float32") is None
+        for method in stage.methods or ("",)
+    ]
 
 
 def _as_json(check: StageCheck) -> dict[str, Any]:
     finite = {name: x if math.isfinite(x) else None for name, x in (("error", check.error), ("ms", check.ms))}
-    about = {"stage": check.stage, "device": str(check.device), "method": check.method, "right": check.right}
+    about: dict[str, Any] = {"stage": check.stage, "device": str(check.device), "engine": check.engine}
+    about |= {"method": check.method or check.engine, "passed": check.passed}
     return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
 
 
@@ -134,7 +144,7 @@ def _advice(report: dict[str, Any]) -> list[str]:
         advice.append("no accelerator here: everything runs on the CPU")
     if report["devices"]["cpu"]["bfloat16"] == "fast" and len(report["devices"]) == 1:
         advice.append("this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact")
-    wrong = [c for c in report["checks"] if not c["right"]]
+    wrong = [c for c in report["checks"] if not c["passed"]]
     advice += [f"{c['stage']} by {c['method']} is wrong on {c['device']}: update torch and the system" for c in wrong]
     if FALLBACK in os.environ or "misspelt" in report["fallback"]:
         advice.append(f"nothing here needs {FALLBACK}; leave it unset, so that slow fallbacks show")
@@ -173,15 +183,15 @@ def _figures(check: dict[str, Any]) -> str:
 def audit_stages() -> list[StageAudit]:
     """Audit the embedded vocoder, and the official package with its weights where that is installed."""
     model = load_model(resolve(DEFAULT_VOCODER))
-    paths = our_paths(model)
+    ways = our_ways(model)
     try:
-        paths["official vocos"] = official_path(model)
+        ways["official vocos"] = official_way(model)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
     samples = 60 * model.config.mel.hop_length
     n = torch.arange(2 * samples, device=CPU)
     audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
-    return audit(paths, audio, [*shipped_tables().values(), installed_table()])
+    return audit(ways, audio, [*shipped_tables().values(), installed_table()])
 
 
 def audit_text(rows: Sequence[StageAudit]) -> str:

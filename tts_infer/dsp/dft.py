@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.config import SpectralMethod
-from tts_infer.dsp.buffers import keep_constant
+from tts_infer.dsp import register_constant
 
 
 def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -62,7 +62,7 @@ class _RealDFT(nn.Module):
         for name, basis, sign in zip(("cos", "sin"), dft_basis(self.n_fft), (1, -1), strict=True):
             matrix = sign * basis[:, : self.quarters[0]] * weight
             for parity, bins in (("even", matrix[0::2]), ("odd", matrix[1::2])):
-                keep_constant(self, f"{name}_{parity}", bins if inverse else bins.T)
+                register_constant(self, f"{name}_{parity}", bins if inverse else bins.T)
 
 
 class RealDFT(_RealDFT):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.config import SpectralMethod
-from tts_infer.dsp.buffers import keep_constant
+from tts_infer.dsp import register_constant
 
 # Four leave out three quarters of what 100 HTK filters of 513 bins multiply. More cost short signals more for calls.
 _BLOCKS = 4
@@ -37,7 +37,7 @@ class BandedProduct(nn.Module):
         for i, (start, stop) in enumerate(pairwise(borders)):
             columns = slice(start, stop)
             rows = slice(0, self._rows) if method == "matmul" else _used_rows(matrix[:, columns])
-            keep_constant(self, f"block{i}", matrix[rows, columns])
+            register_constant(self, f"block{i}", matrix[rows, columns])
             self._blocks.append((f"block{i}", rows, columns))
 
     @property

@@ -9,83 +9,18 @@ shifted blocks of `hop` samples: no fold, no unfold, no scatter.
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.config import Padding, SpectralMethod
-from tts_infer.dsp.buffers import keep_constant
+from tts_infer.dsp import register_constant
 from tts_infer.dsp.dft import InverseRealDFT, RealDFT
-from tts_infer.dsp.tiles import blocks
+from tts_infer.dsp.frames import frame, hann_window, overlap_add, reflect_pad
+from tts_infer.dsp.tiles import tiles
 from tts_infer.errors import ConfigError, InputError
+from tts_infer.stages import State
 
 # Below this the window envelope counts as zero: the threshold of torch.istft.
 ENVELOPE_FLOOR = 1e-11
-
-
-def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
-    """Periodic Hann window of `win_length`, centred in `n_fft` zeros.
-
-    Shape: (n_fft,)
-    Source: torch.hann_window and the centring of torch.stft, for window and win_length < n_fft.
-    """
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
-    left = (n_fft - win_length) // 2
-    return np.pad(window, (left, n_fft - win_length - left))
-
-
-def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
-    """Mirror both ends without repeating the edge sample, as often as a short signal needs.
-
-    Args:
-        x: signal with at least one sample.
-        left, right: samples to add.
-
-    Shape: (B, T) -> (B, left + T + right)
-    Source: numpy.pad(mode="reflect"); torch's own refuses to pad by more than T - 1.
-    """
-    while left or right:
-        step = x.shape[-1] - 1
-        if step == 0:
-            return F.pad(x, (left, right), mode="replicate")
-        now = min(left, step), min(right, step)
-        x = F.pad(x, now, mode="reflect")
-        left, right = left - now[0], right - now[1]
-    return x
-
-
-def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
-    """Cut a signal into overlapping frames, as shifted blocks of `hop_length`.
-
-    Shape: (B, T) -> (B, L, n_fft), L = (T - n_fft) // hop_length + 1
-    """
-    overlap = -(-n_fft // hop_length)
-    length = (x.shape[-1] - n_fft) // hop_length + 1
-    samples = (length + overlap - 1) * hop_length
-    # when hop_length does not divide n_fft, the last block reaches beyond the signal (cut off again below) or short
-    # of it (samples that no frame uses)
-    x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
-    blocks = x.reshape(x.shape[0], -1, hop_length)
-    return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
-
-
-def overlap_add(rows: Tensor, frames: Tensor, window: Tensor) -> None:
-    """Add windowed frames to a signal, in place: the adjoint of `frame`, and of a product with the window.
-
-    To every row the earliest frame comes first, so what is added in several steps has the same bits.
-
-    Shape: (B, L + R - 1, hop_length), rows of consecutive samples, to which (B, L, n_fft) times (n_fft,) are added;
-        R = ceil(n_fft / hop_length)
-    """
-    batch, length, n_fft = frames.shape
-    hop_length, overlap = rows.shape[2], rows.shape[1] - length + 1
-    if missing := overlap * hop_length - n_fft:
-        frames, window = F.pad(frames, (0, missing)), F.pad(window, (0, missing))
-    blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
-    for k in reversed(range(overlap)):
-        rows[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
 
 
 class _Spectral(nn.Module):
@@ -99,7 +34,7 @@ class _Spectral(nn.Module):
         super().__init__()
         win_length = n_fft if win_length is None else win_length
         if n_fft < 2 or n_fft % 2:
-            raise ConfigError(f"n_fft is {n_fft}; it must be even and at least 2")
+            raise ConfigError("n_fft is {n_fft}; it must be even and at least 2", code="n-fft-odd", n_fft=n_fft)
         if not 0 < win_length <= n_fft:
             raise ConfigError(f"win_length is {win_length}; it must be between 1 and n_fft = {n_fft}")
         if not 0 < hop_length <= n_fft:
@@ -110,7 +45,7 @@ class _Spectral(nn.Module):
             raise ConfigError(f"method is {method!r}; allowed: 'matmul', 'fft'")
         self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
         self.padding, self.method = padding, method
-        keep_constant(self, "window", hann_window(win_length, n_fft))
+        register_constant(self, "window", hann_window(win_length, n_fft))
 
     @property
     def pad(self) -> tuple[int, int]:
@@ -210,7 +145,7 @@ class ISTFT(_Spectral):
     ) -> None:
         super().__init__(n_fft, hop_length, win_length, padding, method)
         self.inverse_dft = InverseRealDFT(n_fft, method)
-        keep_constant(self, "envelope", self._envelope(self.overlap).numpy())
+        register_constant(self, "envelope", self._envelope(self.overlap).numpy())
         self._require_invertible()
 
     def n_samples(self, frames: int) -> int:
@@ -219,7 +154,7 @@ class ISTFT(_Spectral):
 
     @property
     def overlap(self) -> int:
-        """R: how many frames reach into a row of hop_length samples."""
+        """R: how many frames reach into a hop of hop_length samples."""
         return -(-self.n_fft // self.hop_length)
 
     def forward(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -232,63 +167,87 @@ class ISTFT(_Spectral):
 
         Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
         """
-        rows, left = self.rows(real, imag, valid), self.pad[0]
-        return rows.reshape(rows.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
+        hops, left = self.hops(real, imag, valid), self.pad[0]
+        return hops.reshape(hops.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
 
-    def rows(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
-        """The signal with the samples that padding added, in rows of hop_length: frame l begins with row l.
+    def hops(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The signal with the samples that padding added, in hops: frame l begins with hop l.
 
         Shape: as `forward` -> (B, L + R - 1, hop_length)
         """
-        rows = self.signal(real, imag, valid)
+        hops = self._overlap_added(real, imag, valid)
         if valid is None:
-            return self.normalise(rows, 0, real.shape[2])
-        rows /= self._added(self.window * valid).clamp_min(ENVELOPE_FLOOR)
-        return rows
+            return self.normalise(hops, 0, real.shape[2])
+        hops /= self._added(self.window * valid).clamp_min(ENVELOPE_FLOOR)
+        return hops
 
-    def signal(self, real: Tensor, imag: Tensor, valid: Tensor | None = None, begun: Tensor | None = None) -> Tensor:
-        """The rows, not yet normalised.
+    def advance(
+        self, real: Tensor, imag: Tensor, state: State, valid: Tensor | None = None, final: bool = False
+    ) -> tuple[Tensor, State]:
+        """Add the next frames of a signal, and give the hops that no later frame can change.
 
         Args:
-            real, imag, valid: as for `forward`.
-            begun: what earlier frames have added to the first rows.
+            real, imag, valid: the next frames, as for `forward`; possibly none.
+            state: what the call before returned; empty before the first frame.
+            final: whether these are the last frames. Then all hops that are left are given.
 
-        Shape: as `rows`, L >= 0, begun of (B, R - 1, hop_length)
+        Returns:
+            Normalised hops, and the new state: "frames" so far, and the R - 1 hops that later frames still add to.
+
+        Shape: -> (B, hops, hop_length)
         """
+        frames, first = real.shape[2], state.get("frames", 0)
+        hops = self._overlap_added(real, imag, valid, state.get("carry"))
+        stop = hops.shape[1] if final else frames
+        after = {"frames": first + frames, "carry": hops[:, stop:].clone()}
+        # of a signal that goes on, any length will do that is beyond these hops: its closing edge is not among them
+        length = first + frames + (0 if final else self.overlap)
+        hops = hops[:, :stop]
+        if valid is None:
+            return self.normalise(hops, first, length), after
+        envelope = self._added(self.window * valid, state.get("envelope"))
+        after["envelope"] = envelope[:, stop:].clone()
+        hops /= envelope[:, :stop].clamp_min(ENVELOPE_FLOOR)
+        return hops, after
+
+    def _overlap_added(self, real: Tensor, imag: Tensor, valid: Tensor | None, carry: Tensor | None = None) -> Tensor:
+        """The hops, not yet normalised. Shape: as `hops`, L >= 0, carry of (B, R - 1, hop_length)"""
         batch, _, length = real.shape
-        rows = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
-        if begun is not None:
-            rows[:, : begun.shape[1]] = begun
+        hops = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
+        if carry is not None:
+            hops[:, : carry.shape[1]] = carry
         if length == 0:  # an FFT of no frames is an error
-            return rows
-        cut = blocks(length, batch, real.device)
-        for block in cut:
-            frames = self.inverse_dft(real[..., block].transpose(1, 2), imag[..., block].transpose(1, 2))
+            return hops
+        cut = tiles(length, batch, real.device)
+        for tile in cut:
+            frames = self.inverse_dft(real[..., tile].transpose(1, 2), imag[..., tile].transpose(1, 2))
             if valid is not None:
-                frames.mul_(valid[:, block])
-            # other readers of a trace lose what is written to views of views
-            part = rows if len(cut) == 1 else rows[:, block.start : block.stop + self.overlap - 1]
+                frames.mul_(valid[:, tile])
+            # ONNX and OpenVINO traces drop in-place writes to nested views, so a single tile is written to directly
+            part = hops if len(cut) == 1 else hops[:, tile.start : tile.stop + self.overlap - 1]
             overlap_add(part, frames, self.window)
-        return rows
+        return hops
 
-    def _added(self, frames: Tensor) -> Tensor:
+    def _added(self, frames: Tensor, carry: Tensor | None = None) -> Tensor:
         """Windowed frames, added up. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
-        rows = frames.new_zeros(frames.shape[0], frames.shape[1] + self.overlap - 1, self.hop_length)
-        overlap_add(rows, frames, self.window)
-        return rows
+        hops = frames.new_zeros(frames.shape[0], frames.shape[1] + self.overlap - 1, self.hop_length)
+        if carry is not None:
+            hops[:, : carry.shape[1]] = carry
+        overlap_add(hops, frames, self.window)
+        return hops
 
-    def normalise(self, rows: Tensor, first: int, length: int) -> Tensor:
-        """Divide some rows of a signal by its window envelope, in place.
+    def normalise(self, hops: Tensor, first: int, length: int) -> Tensor:
+        """Divide some hops of a signal by its window envelope, in place.
 
-        Rows that all R overlapping windows reach have one and the same envelope; only the first and last R - 1 rows
+        Rows that all R overlapping windows reach have one and the same envelope; only the first and last R - 1 hops
         differ. So the envelope of R frames holds every row that a longer signal needs.
 
         Args:
-            rows: overlap-added frames.
+            hops: overlap-added frames.
             first: index of the first of them in the whole signal.
             length: frames of the whole signal.
 
-        Shape: (B, rows, hop_length) -> the same
+        Shape: (B, hops, hop_length) -> the same
         """
         envelope = self.envelope if length >= self.overlap else self._envelope(length)
         edge = envelope.shape[0] // 2
@@ -299,11 +258,11 @@ class ISTFT(_Spectral):
             (closing, closing + edge, envelope[envelope.shape[0] - edge :]),
         )
         for begin, end, part in parts:
-            start, stop = max(begin, first), min(end, first + rows.shape[1])
+            start, stop = max(begin, first), min(end, first + hops.shape[1])
             if start < stop:
                 divisor = part if part.shape[0] == 1 else part[start - begin : stop - begin]
-                rows[:, start - first : stop - first] /= divisor
-        return rows
+                hops[:, start - first : stop - first] /= divisor
+        return hops
 
     def _envelope(self, length: int) -> Tensor:
         """Overlap-added squared window of `length` frames. Shape: (L + R - 1, hop_length)"""

@@ -1,1 +1,43 @@
-"""The means by which a stage computes: torch, oneDNN, CUDA graphs, and the official package to compare with."""
+"""The means by which a stage computes. An engine is one file here, and one line in `ENGINES`."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import torch
+
+from tts_infer.config import DTypeName
+from tts_infer.engines.cuda_graphs import CUDAGraphsEngine
+from tts_infer.engines.engine import Engine
+from tts_infer.engines.onednn import OneDNNEngine
+from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
+from tts_infer.engines.torch import TorchEngine
+from tts_infer.stages import Stage
+
+# In the order of preference.
+ENGINES: dict[str, Engine] = {
+    "onednn": OneDNNEngine(),
+    "torch": TorchEngine(),
+    "onnxruntime": OnnxRuntimeEngine(),
+    "cuda_graphs": CUDAGraphsEngine(),
+}
+
+
+def unusable_reason(engine: str, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
+    """Why an engine cannot run a stage there, its package not installed included; None if it can."""
+    package = ENGINES[engine].package
+    if package is not None and find_spec(package) is None:
+        return f"{package} is not installed"
+    return ENGINES[engine].unsupported(stage, device, dtype)
+
+
+def usable_engines(stage: Stage, device: torch.device, dtype: DTypeName) -> tuple[str, ...]:
+    """The engines that may be chosen for a stage where nobody asked for one, in order of preference.
+
+    The first that needs no package of its own, and those whose package is installed as its rivals.
+    """
+    able = [
+        name for name, one in ENGINES.items() if one.automatic and unusable_reason(name, stage, device, dtype) is None
+    ]
+    first = next(name for name in able if ENGINES[name].package is None)
+    return (first, *(name for name in able if ENGINES[name].package is not None))

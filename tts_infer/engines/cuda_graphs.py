@@ -4,8 +4,8 @@ A stage is dozens of kernels, and for a few frames it takes longer to launch the
 launches all of them at once. But it is bound to the shapes and the memory that it was recorded with: so signals are
 padded to one of a few lengths, inputs are copied in, and results are copied out.
 
-`problem` says whether a device has graphs that are right; each recording is proved once more before it is used. They
-are for who asks for them, because CUDA allows no thread of the process to wait for the whole device
+`unsupported_reason` says whether a device has graphs that are right; each recording is proved once more before it is
+used. They are for who asks for them, because CUDA allows no thread of the process to wait for the whole device
 (`torch.cuda.synchronize()`) in the milliseconds of a recording: the recording fails then, and so does that call.
 """
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, cast
 
@@ -21,9 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, device_module, precision
-from tts_infer.engines.relative_error import relative_error
+from tts_infer.engines.torch import TorchEngine
 from tts_infer.errors import first_sentence
+from tts_infer.stages import TOLERANCE, Stage, State, Tensors, relative_error
 
 # Frames, over the whole batch, above which kernels run for so long that launching them is hidden behind it.
 LONGEST = 1024
@@ -54,7 +57,7 @@ def is_short(batch: int, frames: int) -> bool:
 
 
 @cache
-def problem(device: torch.device) -> str | None:
+def unsupported_reason(device: torch.device) -> str | None:
     """Why work on `device` is launched kernel by kernel; None if graphs run there, and are right."""
     if not hasattr(device_module(device), _graph_name(device)):
         return f"torch has no graphs for {device.type}"
@@ -88,7 +91,7 @@ class Replayed:
     Args:
         function: of tensors on `device` and of integers; it gives a tensor or a tuple of them, changes none of its
             inputs, and never waits for the device. Whatever else it reads must stay where it is in memory.
-        device: one without a `problem`, whose lock the caller holds.
+        device: one without a `unsupported_reason`, whose lock the caller holds.
         tolerance: largest difference of a replay from the function, relative to the largest value.
 
     Shape: as the function's
@@ -192,3 +195,78 @@ class _Graph:
 def _graph_name(device: torch.device) -> str:
     """The class that a device's module has where it has graphs: `torch.cuda.CUDAGraph`."""
     return f"{device.type.upper()}Graph"
+
+
+@dataclass(frozen=True)
+class ReplayedStage(Stage):
+    """A stage whose short whole signals are replayed; anything else runs as it is.
+
+    Args:
+        inner: the stage.
+        replayed: its function of a number of passes, its inputs and `valid`.
+        weights: what graphs read must stay where it is, even if someone moves the modules.
+    """
+
+    inner: Any = None
+    replayed: Any = None
+    weights: tuple[Tensor, ...] = ()
+
+    @classmethod
+    def of(cls, inner: Stage, device: torch.device, tolerance: float) -> ReplayedStage:
+        def run(passes: int | None, *tensors: Tensor) -> Tensors:
+            return replace(inner, passes=passes)(tensors[:-1], valid=tensors[-1])[0]
+
+        shared = {one.name: getattr(inner, one.name) for one in fields(Stage)}
+        module = inner.module
+        weights = tuple(tensor.detach() for tensor in (*module.parameters(), *module.buffers()))
+        return cls(**shared, inner=inner, replayed=Replayed(run, device, tolerance), weights=weights)
+
+    @property
+    def delay_frames(self) -> int:
+        return self._inner.delay_frames
+
+    @property
+    def receptive_field(self) -> int:
+        return self._inner.receptive_field
+
+    @property
+    def failure(self) -> str | None:
+        refusal: str | None = self.replayed.refusal
+        return refusal
+
+    @property
+    def _inner(self) -> Stage:
+        return replace(cast(Stage, self.inner), passes=self.passes)
+
+    def with_lookahead(self, frames: int) -> ReplayedStage:
+        return replace(self, inner=self.inner.with_lookahead(frames))
+
+    def initial_state(self, batch: int, device: torch.device = CPU) -> State:
+        return self._inner.initial_state(batch, device)
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        if state is None and valid is not None and is_short(*valid.shape[:2]):
+            return self.replayed(self.passes, *inputs, valid), {}
+        return self._inner(inputs, state, valid=valid, final=final)
+
+    def probe(self) -> Tensors:
+        return self._inner.probe()
+
+
+class CUDAGraphsEngine:
+    """Graphs of short whole signals. Entry of `ENGINES`; only for who asks for it, see the head of this file."""
+
+    automatic = False
+    package = None
+
+    def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
+        return unsupported_reason(device)
+
+    def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
+        eager = TorchEngine().prepare(stage, device, dtype)
+        return ReplayedStage.of(eager, device, TOLERANCE[dtype])
+
+    def padded_frames(self, batch: int, frames: int) -> int | None:
+        return padded_length(frames) if is_short(batch, frames) else None

@@ -1,9 +1,10 @@
-"""Backbone and head on a CPU by oneDNN: weights packed once, activation and residual sum fused into the products.
+"""Networks on a CPU by oneDNN: weights packed once, activation and residual sum fused into the products.
 
 torch's own linear calls MKL, which reaches about half of what this gives, and sums in another order for fewer rows;
 packed products give every row the same bits whatever rows are beside it, so pieces, batches and streams agree to the
-last digit. The operators are private to torch (its compiler emits them), so nothing else knows them, and `problem`
-says before anything is packed whether they exist here and are right. The modules in `model.py` remain the reference.
+last digit. The operators are private to torch (its compiler emits them), so nothing else knows them, and
+`probe_failure` says before anything is packed whether they exist here and are right. The modules in
+`tts_infer.vocoders` remain the reference.
 
 What is packed here is neither trained, moved nor stored again, so these are plain callables: for a few frames, what
 `nn.Module` does around every call costs a tenth of the decode.
@@ -20,18 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
-from tts_infer.engines.relative_error import relative_error
+from tts_infer.devices import CPU
 from tts_infer.errors import first_sentence
-from tts_infer.vocoders.vocos import (
-    KERNEL_SIZE,
-    MAX_MAGNITUDE,
-    REACH,
-    ConvNeXtBlock,
-    Edges,
-    ISTFTHead,
-    VocosBackbone,
-    answered,
-)
+from tts_infer.stages import Stage, Tensors, relative_error
+from tts_infer.vocoders.padding import KERNEL_SIZE, REACH, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.vocos import MAX_MAGNITUDE, ConvNeXtBlock, ISTFTHead, VocosBackbone
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TAPS_AT_ONCE = 2
@@ -40,7 +34,7 @@ _TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 
 @cache
-def problem(dtype: DTypeName) -> str | None:
+def probe_failure(dtype: DTypeName) -> str | None:
     """Why packed products cannot be used in this process for matrix products of `dtype`; None if they can."""
     if dtype not in _DTYPES:
         return f"no packed products in {dtype}"
@@ -179,11 +173,11 @@ class PackedBlock:
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
         inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros)))
-        return self.pwconv2.add(inner, answered(x, zeros))
+        return self.pwconv2.add(inner, crop(x, zeros))
 
 
 class PackedBackbone:
-    """`VocosBackbone` by packed products; runs wherever that one does, with the same `Edges`.
+    """`VocosBackbone` by packed products; it takes and gives what that one does.
 
     Args:
         backbone: in float32 on the CPU; its weights are copied.
@@ -193,19 +187,19 @@ class PackedBackbone:
     """
 
     def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
-        self.reach, self.hidden_size = backbone.reach, backbone.hidden_size
         assert backbone.embed.bias is not None
         self.embed = PackedConvolution(backbone.embed.weight, backbone.embed.bias)
         self.norm, self.final_layer_norm = Norm(backbone.norm), Norm(backbone.final_layer_norm)
         self.convnext = [PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext]
 
-    def __call__(self, features: Tensor, edges: Edges | None = None) -> Tensor:
-        edges = edges or Edges()
-        x = self.norm(self.embed(*edges(0, features.transpose(1, 2))))
+    def __call__(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
+        padding = conv_padding(valid, history)
+        x = self.norm(self.embed(*padding(0, features.transpose(1, 2))))
         for layer, block in enumerate(self.convnext, start=1):
-            x, zeros = edges(layer, x)  # by one name, so that nothing outlives its use
+            x, zeros = padding(layer, x)  # by one name, so that nothing outlives its use
             x = block(x, zeros)
-        return self.final_layer_norm(x)
+        hidden = self.final_layer_norm(x)
+        return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 
 
 class PackedHead:
@@ -224,3 +218,27 @@ class PackedHead:
         phase = self.phase(hidden).float()
         imag = phase.sin().mul_(magnitude)
         return phase.cos_().mul_(magnitude).transpose(1, 2), imag.transpose(1, 2)
+
+
+# What has a packed form.
+PACKED: dict[type[nn.Module], Any] = {VocosBackbone: PackedBackbone, ISTFTHead: PackedHead}
+
+
+class OneDNNEngine:
+    """oneDNN's packed products. Entry of `ENGINES`."""
+
+    automatic = True
+    package = None
+
+    def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
+        if device != CPU:
+            return f"oneDNN computes on the CPU, not on {device}"
+        if type(stage.module) not in PACKED:
+            return f"oneDNN has no packed form of {type(stage.module).__name__}"
+        return probe_failure(dtype)
+
+    def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
+        return stage.using(PACKED[type(stage.module)](stage.module, dtype))
+
+    def padded_frames(self, batch: int, frames: int) -> int | None:
+        return None

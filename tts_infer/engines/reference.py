@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tts_infer.config import VocoderConfig
 from tts_infer.errors import ConfigError
+from tts_infer.vocoders.vocos import VocoderConfig
 
 _EXTENSION = "torchaudio._extension"
 

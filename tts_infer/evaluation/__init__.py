@@ -1,1 +1,26 @@
-"""How good a vocoder is: copies of recordings, measured, side by side, with a report."""
+"""How good a vocoder is: recordings are copied, and each copy is measured against its original.
+
+evaluation = tts_infer.evaluate(["recordings"], [vocoder])
+print(evaluation.means)
+"""
+
+from tts_infer.evaluation.intervals import Interval
+from tts_infer.evaluation.measures import MEASURES, Measure
+from tts_infer.evaluation.pitch import PitchTracker
+from tts_infer.evaluation.results import Evaluation, Row
+from tts_infer.evaluation.run import evaluate, find_audio
+from tts_infer.evaluation.systems import MAX_SECONDS, System, systems_of
+
+__all__ = [
+    "MAX_SECONDS",
+    "MEASURES",
+    "Evaluation",
+    "Interval",
+    "Measure",
+    "PitchTracker",
+    "Row",
+    "System",
+    "evaluate",
+    "find_audio",
+    "systems_of",
+]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from tts_infer.errors import MissingPackageError, require_package
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The mean of `count` values, and where the mean of all such values lies with 95 % confidence.
+    """The mean of `count` values, and its 95 % confidence interval.
 
-    `low` and `high` are None for one value, of which nothing can be said.
+    `low` and `high` are None if there is only one value, or if scipy is not installed.
     """
 
     mean: float
@@ -27,43 +30,36 @@ class Interval:
 
 
 def mean_interval(values: Sequence[float | None]) -> Interval | None:
-    """Mean and 95 % confidence interval by Student's t: mean -+ t s / sqrt(n), s with n - 1 degrees of freedom.
+    """Compute the mean and its 95 % confidence interval: mean +- t s / sqrt(n).
+
+    s is the standard deviation of the sample, t is Student's t with n - 1 degrees of freedom.
 
     Args:
-        values: those that are None are left out.
+        values: those that are None do not count.
 
     Returns:
-        None where there is no value.
+        None if there is no value.
     """
     known = [value for value in values if value is not None]
     count = len(known)
     if not count:
         return None
-    mean = math.fsum(known) / count
-    if count == 1:
-        return Interval(mean, None, None, 1)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in known) / (count - 1))
-    half = student_t(count - 1) * deviation / math.sqrt(count)
+    mean = statistics.fmean(known)
+    if count == 1 or missing_interval() is not None:
+        return Interval(mean, None, None, count)
+    half = student_t(count - 1) * statistics.stdev(known, mean) / math.sqrt(count)
     return Interval(mean, mean - half, mean + half, count)
 
 
 def student_t(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t within whose -+ a variable of that many degrees of freedom lies with that confidence, by bisection."""
-    low, high = 0.0, 1e4
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (low, middle) if _within(middle, freedom) > confidence else (middle, high)
-    return high
+    """The t for which P(|T| < t) is the confidence, for T with so many degrees of freedom."""
+    return float(require_package("scipy.stats", "evaluate").t.ppf((1 + confidence) / 2, freedom))
 
 
-def _within(t: float, freedom: int) -> float:
-    """P(|T| < t), in closed form. Source: Abramowitz and Stegun, 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine, sine = math.cos(angle), math.sin(angle)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = term if freedom > 1 else 0.0
-    for k in range(2 + odd, freedom - 1, 2):
-        term *= cosine * cosine * (k - 1) / k
-        total += term
-    return 2 / math.pi * (angle + sine * total) if odd else sine * total
+def missing_interval() -> str | None:
+    """Why no interval can be computed on this machine; None if it can."""
+    try:
+        require_package("scipy.stats", "evaluate")
+    except MissingPackageError as error:
+        return str(error)
+    return None

@@ -1,4 +1,4 @@
-"""Every measure of a copy, by name: how it is shown, and how it is computed from an original and its copy."""
+"""The measures of a copy: how each is shown, and how each is computed from the original and its copy."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import InputError, MissingPackageError
+from tts_infer.evaluation.intervals import Interval
 from tts_infer.evaluation.metrics import (
     PERCEPTUAL_RATE,
     Samples,
@@ -30,7 +31,7 @@ from tts_infer.io.audio import AudioClip, resample
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measure is shown. `best` is the value of a perfect copy, or the end of the scale that is better."""
+    """How a measure is shown. `best` is the value of a perfect copy, or the better end of the scale."""
 
     key: str
     title: str
@@ -38,6 +39,22 @@ class Measure:
     digits: int
     best: Literal["high", "low", "0", "1"]
     meaning: str
+
+    @property
+    def name(self) -> str:
+        """The title with the unit."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def text(self, value: float | None, sign: Literal["", "+"] = "") -> str:
+        """A value in the digits of this measure; "-" if there is none. With sign "+", positive values have a sign."""
+        return "-" if value is None else f"{value:{sign}.{self.digits}f}".replace("-", "−")
+
+    def interval_text(self, interval: Interval | None, *, difference: bool = False) -> str:
+        """A mean and the half width of its interval. Differences and measures that are best at 0 have a sign."""
+        if interval is None:
+            return "-"
+        mean = self.text(interval.mean, "+" if difference or self.best == "0" else "")
+        return mean if interval.half_width is None else f"{mean} ± {self.text(interval.half_width)}"
 
 
 MEASURES = (
@@ -56,7 +73,7 @@ MEASURES = (
 
 
 class Signal:
-    """A signal with what several measures need of it, computed once.
+    """A signal. What several measures need of it is computed once.
 
     Shape: samples of (T,)
     """
@@ -75,7 +92,7 @@ class Signal:
     @cached_property
     def track(self) -> PitchTrack:
         if self._tracker == "none":
-            raise MissingPackageError("no pitch tracker was asked for")
+            raise MissingPackageError("no pitch tracker was asked for", code="no-pitch-tracker")
         return track_pitch(self.at_16k, self._tracker)
 
 
@@ -85,12 +102,13 @@ def measure(
     """Compute every measure over the samples that both signals have.
 
     Args:
-        original, copy: of one rate. A copy is shorter by less than a hop.
-        mels: log-mels of both; None where the copy is too short for one.
-        config: their convention.
+        original, copy: at one sample rate. A copy is shorter than its original by less than a hop.
+        mels: the log-mels of both; None if the copy is too short for one frame.
+        config: the convention of the mels.
 
     Returns:
-        Each measure's value, None where it is not defined; and why those are missing that could not be computed.
+        The value of each measure, None if it is not defined; and for each measure that needs a package that is not
+        installed, the reason.
     """
     rate = original.sample_rate
     x, y = _common(original.samples, copy.samples)

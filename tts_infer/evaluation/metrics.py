@@ -1,16 +1,14 @@
-"""How close a copy is to its original: the measures between two waveforms, or two log-mels, that are aligned already.
+"""How close a copy is to its original: measures between two waveforms that are already aligned.
 
-A measure that is not defined for what it is given - too short, silent - is NaN. One whose package is not installed
-raises `MissingPackageError`. No measure moves or scales either signal to make them fit.
+A measure is NaN if it is not defined, for example because a signal is too short or silent. It raises
+`MissingPackageError` if its package is not installed. No measure shifts or scales a signal.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from functools import lru_cache
-from types import ModuleType
 
 import numpy as np
 import torch
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import LogMel
-from tts_infer.errors import MissingPackageError
+from tts_infer.errors import require_package
 
 Samples = NDArray[np.float32]
 
@@ -26,39 +24,27 @@ DB_PER_NEPER = 20 / math.log(10)
 PERCEPTUAL_RATE = 16000  # of PESQ wide band, STOI, cepstra and pitch
 
 _RESOLUTIONS = (512, 1024, 2048)
-_MAGNITUDE_FLOOR = 1e-3  # -60 dB: what lies below both is not heard, and would count as much as speech
+_MAGNITUDE_FLOOR = 1e-3  # -60 dB: quieter bins cannot be heard, but would count as much as speech
 _SHORT_S = 128 / 24000
 _PULSE_BAND_HZ = (1500.0, 4000.0)
 _PULSE_FRAME_S = 0.02
-_PULSE_LOUD = 0.125  # frames above this part of the loudest count
+_PULSE_LOUD = 0.125  # only frames louder than this part of the loudest count
 _CEPSTRA = 13
 _CEPSTRAL_MEL = MelConfig(PERCEPTUAL_RATE, n_fft=1024, hop_length=256, n_mels=80, log_floor=1e-5)
-
-
-def require(package: str) -> ModuleType:
-    """Import a package that only the evaluation needs.
-
-    Raises:
-        MissingPackageError: it is not installed, or cannot be loaded.
-    """
-    try:
-        return importlib.import_module(package)
-    except (ImportError, OSError) as error:
-        name = package.partition(".")[0]
-        raise MissingPackageError(f"needs {name} ({error}); pip install 'tts-infer[evaluate]'") from None
 
 
 def mr_stft_db(reference: Samples, output: Samples) -> float:
     """Multi-resolution STFT distance: mean absolute difference of magnitudes in dB.
 
-    mean over n_fft in (512, 1024, 2048) of mean |20 log10 max(|X|, 1e-3) - 20 log10 max(|Y|, 1e-3)|, with periodic Hann
-    windows of n_fft, hop n_fft / 4, centred frames. Magnitudes are those of the plain sum: full scale is n_fft / 4.
+    The mean over n_fft in (512, 1024, 2048) of mean |20 log10 max(|X|, 1e-3) - 20 log10 max(|Y|, 1e-3)|. Windows are
+    periodic Hann of n_fft, the hop is n_fft / 4, frames are centred. The STFT is not scaled: a full-scale tone has a
+    magnitude of n_fft / 4.
 
     Returns:
-        dB, 0 for equal magnitudes; NaN below 2048 samples.
+        dB, 0 for equal magnitudes; NaN for fewer than 2048 samples.
 
     Shape: (T,) and (T,)
-    Source: the log-magnitude term of Yamamoto et al., arXiv 1910.11480, in dB and with a floor; the spectral
+    Source: the log-magnitude term of Yamamoto et al., arXiv 1910.11480, in dB and with a floor. The spectral
         convergence term is left out, because it has no unit.
     """
     if len(reference) < max(_RESOLUTIONS):
@@ -67,10 +53,12 @@ def mr_stft_db(reference: Samples, output: Samples) -> float:
 
 
 def short_stft_db(reference: Samples, output: Samples, sample_rate: int) -> float:
-    """`mr_stft_db` with the one window of 5.3 ms: where in a pitch period the energy is, which long windows do not see.
+    """`mr_stft_db` with one window of 5.3 ms. It sees where the energy lies within a pitch period; long windows do not.
+
+    The window has 128 samples at 24 kHz, and the same duration at other rates.
 
     Returns:
-        dB; NaN below 2048 samples. The window is 128 samples at 24 kHz, and as long in time at other rates.
+        dB; NaN for fewer than 2048 samples.
     """
     if len(reference) < max(_RESOLUTIONS):
         return math.nan
@@ -89,16 +77,16 @@ def _stft_db(reference: Samples, output: Samples, n_fft: int) -> float:
 def mel_cepstral_distortion_db(reference: Samples, output: Samples) -> float:
     """MCD-13 of signals at 16 kHz: cepstra from the log-mel by a cosine transform, without c0, without time warping.
 
-    ln mel_m = c_0 + sum_k c_k cos(pi k (m + 1/2) / M), so c_k = 2 / M sum_m ln mel_m cos(pi k (m + 1/2) / M);
-    MCD = mean over frames of 10 / ln 10 sqrt(2 sum_{k=1..13} (c_k - c'_k)^2), which is the root mean square, over the
-    bands, of the difference in dB of the two smoothed spectra. Of 80 HTK bands, 0 to 8 kHz, n_fft 1024, hop 256,
-    magnitudes of at least 1e-5.
+    ln mel_m = c_0 + sum_k c_k cos(pi k (m + 1/2) / M), so c_k = 2 / M sum_m ln mel_m cos(pi k (m + 1/2) / M).
+    MCD = mean over frames of 10 / ln 10 sqrt(2 sum_{k=1..13} (c_k - c'_k)^2). This is the root mean square over the
+    bands of the difference in dB between the two smoothed spectra. The mel has 80 HTK bands from 0 to 8 kHz, n_fft
+    1024, hop 256, and magnitudes of at least 1e-5.
 
     Returns:
-        dB, 0 for equal spectra at whatever level; NaN where there is no frame.
+        dB, 0 for equal spectra at any level; NaN if there is no frame.
 
     Shape: (T,) and (T,)
-    Source: Kubichek 1993. Figures from other cepstra (WORLD and SPTK, MFCC of powers) differ by a factor.
+    Source: Kubichek 1993. Values from other cepstra (WORLD and SPTK, MFCC of powers) differ by a factor.
     """
     if not len(reference):
         return math.nan
@@ -118,14 +106,14 @@ def _cepstral_mel() -> LogMel:
 
 
 def pulse_ratio(reference: Samples, output: Samples, sample_rate: int) -> float:
-    """How peaky the glottal pulses are, against the original: 1 as peaky, less where phases are smeared.
+    """How sharp the glottal pulses are compared with the original: 1 if as sharp, less if phases are smeared.
 
     The envelope e of the 1.5 to 4 kHz band (Butterworth of order 4, magnitude of the analytic signal) is cut into
-    frames of 20 ms; peakiness is the mean of std(e) / mean(e) over the frames whose mean is above 1/8 of the
-    original's loudest. The result is the output's peakiness divided by the original's.
+    frames of 20 ms. Sharpness is the mean of std(e) / mean(e) over the frames whose mean is above 1/8 of the loudest
+    frame of the original. The result is the sharpness of the output divided by that of the original.
 
     Returns:
-        A ratio; NaN for a silent original, one shorter than a frame, or a rate of 8 kHz or less.
+        A ratio; NaN if the original is silent or shorter than a frame, or the rate is 8 kHz or less.
 
     Shape: (T,) and (T,)
     Raises:
@@ -136,21 +124,21 @@ def pulse_ratio(reference: Samples, output: Samples, sample_rate: int) -> float:
         return math.nan
     loud = (first := _envelope_frames(reference, sample_rate, frame)).mean(axis=1)
     counted = loud > _PULSE_LOUD * loud.max()
-    peakiness = _peakiness(first, counted)
-    if not peakiness:
+    sharpness = _sharpness(first, counted)
+    if not sharpness:
         return math.nan
-    return _peakiness(_envelope_frames(output, sample_rate, frame), counted) / peakiness
+    return _sharpness(_envelope_frames(output, sample_rate, frame), counted) / sharpness
 
 
 def _envelope_frames(samples: Samples, sample_rate: int, frame: int) -> NDArray[np.float64]:
     """Shape: (T,) -> (T // frame, frame)"""
-    signal = require("scipy.signal")
+    signal = require_package("scipy.signal", "evaluate")
     band = signal.butter(4, _PULSE_BAND_HZ, "bandpass", fs=sample_rate, output="sos")
     envelope = np.abs(signal.hilbert(signal.sosfilt(band, samples.astype(np.float64))))
     return envelope[: len(envelope) // frame * frame].reshape(-1, frame)
 
 
-def _peakiness(frames: NDArray[np.float64], counted: NDArray[np.bool_]) -> float:
+def _sharpness(frames: NDArray[np.float64], counted: NDArray[np.bool_]) -> float:
     if not counted.any():
         return 0.0
     return float((frames.std(axis=1) / (frames.mean(axis=1) + 1e-6))[counted].mean())
@@ -160,7 +148,7 @@ def level_difference_db(reference: Samples, output: Samples) -> float:
     """20 log10 of the ratio of the root mean squares, output to original.
 
     Returns:
-        dB, 0 for equal levels, positive where the output is louder; NaN where either is digital silence.
+        dB, 0 for equal levels, positive if the output is louder; NaN if either signal is digital silence.
 
     Shape: (T,) and (T,)
     """
@@ -174,15 +162,15 @@ def pesq_wb(reference: Samples, output: Samples) -> float:
     """PESQ, wide band (ITU-T P.862.2), of signals at 16 kHz, by the `pesq` package.
 
     Returns:
-        MOS-LQO from 1.0 to 4.64; NaN below 0.25 s, and where no utterance is found.
+        MOS-LQO from 1.0 to 4.64; NaN for less than 0.25 s, and if no utterance is found.
 
     Shape: (T,) and (T,)
     Raises:
         MissingPackageError: no pesq.
     """
-    package = require("pesq")
+    package = require_package("pesq", "evaluate")
     if not (np.any(reference) and np.any(output)):
-        return math.nan  # it would divide by the peak of both
+        return math.nan  # pesq would divide by a peak of 0
     try:
         return float(package.pesq(PERCEPTUAL_RATE, reference, output, "wb"))
     except package.PesqError:
@@ -193,19 +181,19 @@ def stoi(reference: Samples, output: Samples) -> float:
     """Short-time objective intelligibility of signals at 16 kHz, by the `pystoi` package (which resamples to 10 kHz).
 
     Returns:
-        A correlation, at most 1; NaN below 0.3 s, and where less than 0.4 s is left without its silences.
+        A correlation, at most 1; NaN for less than 0.3 s, and if less than 0.4 s remain without the silences.
 
     Shape: (T,) and (T,)
     Raises:
         MissingPackageError: no pystoi.
     Source: Taal et al. 2011; the classic measure, not the extended one.
     """
-    package = require("pystoi")
+    package = require_package("pystoi", "evaluate")
     if len(reference) < 0.3 * PERCEPTUAL_RATE or not np.any(reference):
         return math.nan
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         try:
             return float(package.stoi(reference, output, PERCEPTUAL_RATE))
-        except RuntimeWarning:  # too few frames: it would return 1e-5
+        except RuntimeWarning:  # too few frames: pystoi would return 1e-5
             return math.nan

@@ -1,7 +1,7 @@
-"""Periodicity and voicing of speech: the errors of the Vocos paper, by the pitch tracker that it uses, or quicker ones.
+"""Periodicity and voicing of speech: the errors of the Vocos paper, by the paper's pitch tracker or by faster ones.
 
-Definitions. Frames of 64 ms, 10 ms apart, at 16 kHz, no padding; pitch sought from 50 to 550 Hz. A frame whose
-A-weighted spectrum, relative to 20 dB, is below -60 dB on average has periodicity 0. A frame is voiced if its
+Definitions. Frames of 64 ms, 10 ms apart, at 16 kHz, without padding. Pitch is searched from 50 to 550 Hz. A frame has
+periodicity 0 if its A-weighted spectrum, relative to 20 dB, is below -60 dB on average. A frame is voiced if its
 periodicity is at least 0.21. Source: metrics/periodicity.py of the Vocos repository, after CARGAN (arXiv 2110.10139).
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.engines.reference import without_native_torchaudio
-from tts_infer.errors import InputError, MissingPackageError
-from tts_infer.evaluation.metrics import PERCEPTUAL_RATE, Samples, require
+from tts_infer.errors import InputError, missing_package, require_package
+from tts_infer.evaluation.metrics import PERCEPTUAL_RATE, Samples
 
 PitchTracker = Literal["crepe", "crepe-tiny", "pyin", "none"]
 TRACKER_NAMES: dict[PitchTracker, str] = {
@@ -40,7 +40,7 @@ _RANGE_HZ = (50.0, 550.0)
 _VOICED = 0.21
 _SILENCE_DB = -60.0
 _REFERENCE_DB = 20.0
-_FRAMES_AT_ONCE = 32  # what fits the caches
+_FRAMES_AT_ONCE = 32  # as many as fit the CPU's caches
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,37 @@ class PitchTrack:
     voiced: NDArray[np.bool_]
 
 
+def tracker_name(tracker: PitchTracker) -> str:
+    """The name of a tracker for reports.
+
+    Raises:
+        InputError: no such tracker.
+    """
+    if tracker not in TRACKER_NAMES:
+        raise InputError(
+            "pitch tracker is {tracker!r}; allowed: {allowed}",
+            code="pitch-tracker-unknown",
+            tracker=tracker,
+            allowed=", ".join(TRACKER_NAMES),
+        )
+    return TRACKER_NAMES[tracker]
+
+
 def track_pitch(samples: Samples, tracker: PitchTracker = "crepe") -> PitchTrack:
     """Find periodicity and voicing of a signal at 16 kHz.
 
     Args:
         samples: full scale 1.0.
-        tracker: "crepe": as in the paper; "crepe-tiny": its small model, several times quicker; "pyin": librosa's,
-            whose periodicity is its probability of voicing, and whose voicing is its own decision; "none": nothing is
-            tracked, no frame is there.
+        tracker: "crepe" is the paper's; "crepe-tiny" is its small model, several times faster; "pyin" is librosa's,
+            its periodicity is the probability of voicing, and its voicing is its own decision; "none" tracks nothing
+            and gives no frames.
 
     Shape: (T,) -> L frames, none for T < 1024
     Raises:
         InputError: no such tracker.
         MissingPackageError: no torchcrepe, or no librosa.
     """
-    if tracker not in get_args(PitchTracker):
-        raise InputError(f"pitch tracker is {tracker!r}; allowed: {', '.join(get_args(PitchTracker))}")
+    tracker_name(tracker)
     if tracker == "none" or len(samples) < _WINDOW:
         return PitchTrack(np.zeros(0, np.float32), np.zeros(0, np.bool_))
     if tracker == "pyin":
@@ -83,7 +98,7 @@ def track_pitch(samples: Samples, tracker: PitchTracker = "crepe") -> PitchTrack
 
 
 def periodicity_error(reference: PitchTrack, output: PitchTrack) -> float:
-    """Root mean square difference of the periodicity, over the frames that both have; NaN where there is none."""
+    """Root mean square difference of the periodicity, over the frames that both have; NaN if there is none."""
     frames = min(len(reference.periodicity), len(output.periodicity))
     if not frames:
         return math.nan
@@ -92,34 +107,37 @@ def periodicity_error(reference: PitchTrack, output: PitchTrack) -> float:
 
 
 def voicing_f1(reference: PitchTrack, output: PitchTrack) -> float:
-    """F1 of voiced against unvoiced frames: 2 TP / (2 TP + FP + FN), positive meaning voiced.
+    """F1 of the decision voiced or unvoiced: 2 TP / (2 TP + FP + FN), where positive means voiced.
 
     Returns:
-        0 to 1; NaN where no frame of either is voiced.
+        0 to 1; NaN if neither has a voiced frame.
     """
     frames = min(len(reference.voiced), len(output.voiced))
     truth, found = reference.voiced[:frames], output.voiced[:frames]
-    wrong, right = int((truth != found).sum()), int((truth & found).sum())
-    return 2 * right / (2 * right + wrong) if right or wrong else math.nan
+    wrong, both = int((truth != found).sum()), int((truth & found).sum())
+    return 2 * both / (2 * both + wrong) if both or wrong else math.nan
 
 
 def _loudness_db(samples: Samples) -> NDArray[np.float64]:
-    """Mean over the bins of each frame's A-weighted power spectrum, of which at most 80 dB are kept, less 20 dB."""
-    librosa = require("librosa")
+    """Mean A-weighted power of each frame over its bins, in dB relative to 20 dB.
+
+    Bins count as at most 80 dB below the loudest one.
+    """
+    librosa = require_package("librosa", "evaluate")
     spectrum = torch.stft(
         torch.from_numpy(samples), _WINDOW, _HOP, window=torch.hann_window(_WINDOW), center=False, return_complex=True
     )
     power_db = 10 * np.log10(np.maximum(spectrum.abs().square().numpy().astype(np.float64), 1e-10))
     power_db = np.maximum(power_db, power_db.max() - 80.0)
     frequencies = librosa.fft_frequencies(sr=PERCEPTUAL_RATE, n_fft=_WINDOW)
-    with np.errstate(divide="ignore"):  # 0 Hz has no loudness; it ends at -80 dB
+    with np.errstate(divide="ignore"):  # log of 0 at 0 Hz; librosa limits the weight to -80 dB
         weights = librosa.A_weighting(frequencies)
     loudness: NDArray[np.float64] = (power_db + weights[:, None] - _REFERENCE_DB).mean(axis=0)
     return loudness
 
 
 def _pyin(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    librosa = require("librosa")
+    librosa = require_package("librosa", "evaluate")
     low, high = _RANGE_HZ
     _, voiced, probability = librosa.pyin(
         samples, fmin=low, fmax=high, sr=PERCEPTUAL_RATE, frame_length=_WINDOW, hop_length=_HOP, center=False
@@ -129,14 +147,14 @@ def _pyin(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 @torch.inference_mode()
 def _crepe(samples: Samples, capacity: str) -> NDArray[np.float32]:
-    """The probability, by the network, of the pitch on the best path."""
+    """The network's probability of the pitch on the best path."""
     torchcrepe, model = _import_torchcrepe(), _crepe_model(capacity)
     frames = torch.from_numpy(samples).unfold(0, _WINDOW, _HOP)
     frames = frames - frames.mean(dim=1, keepdim=True)
     frames = frames / frames.std(dim=1, keepdim=True).clamp_min(1e-10)
     probabilities = torch.cat([model(piece) for piece in frames.split(_FRAMES_AT_ONCE)])
     low, high = _RANGE_HZ
-    with _kept_random_state():  # the pitch, which nobody asked for, is dithered
+    with _kept_random_state():  # torchcrepe adds random dither to the pitch, which is not used here
         _, periodicity = torchcrepe.postprocess(probabilities.T[None], low, high, return_periodicity=True)
     found: NDArray[np.float32] = periodicity[0].numpy().astype(np.float32)
     return found
@@ -155,12 +173,12 @@ def _import_torchcrepe() -> ModuleType:
     try:
         return without_native_torchaudio("torchcrepe")
     except (ImportError, OSError) as error:
-        raise MissingPackageError(f"needs torchcrepe ({error}); pip install 'tts-infer[evaluate]'") from None
+        raise missing_package("torchcrepe", "evaluate", error) from None
 
 
 @lru_cache(maxsize=2)
 def _crepe_model(capacity: str) -> nn.Module:
-    """The network with its own weights, and convolutions that are several times quicker on a CPU."""
+    """The network with its own weights, and with convolutions that are several times faster on a CPU."""
     torchcrepe = _import_torchcrepe()
     model: nn.Module = torchcrepe.Crepe(capacity)
     weights = Path(str(torchcrepe.__file__)).parent / "assets" / f"{capacity}.pth"
@@ -173,7 +191,7 @@ def _crepe_model(capacity: str) -> nn.Module:
 
 
 class _StridedConv(nn.Module):
-    """CREPE's first convolution, of one channel, as one matrix product.
+    """CREPE's first convolution as one matrix product; its input has one channel.
 
     Shape: (B, 1, T, 1) -> (B, C, L, 1)
     """
@@ -188,9 +206,9 @@ class _StridedConv(nn.Module):
 
 
 class _FFTConv(nn.Module):
-    """A convolution with a kernel of 64 by way of the spectrum: a sixteenth of the operations of the widest layer.
+    """A convolution with a kernel of 64, computed by FFT. The widest layer needs a sixteenth of the operations.
 
-    Only those outputs of a circular correlation are kept that wrap around nothing, so no padding is needed.
+    Only the outputs of the circular correlation that do not wrap around are kept, so no padding is needed.
 
     Shape: (B, C, T, 1) -> (B, C', T - kernel + 1, 1)
     """

@@ -1,4 +1,4 @@
-"""What makes copies of audio: vocoders, at each of their settings, and the baseline."""
+"""What is evaluated: systems that copy audio. A system is a vocoder with its settings, or the Griffin-Lim baseline."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from tts_infer.evaluation.metrics import Samples
 from tts_infer.io.audio import read_blocks
 from tts_infer.vocoder import Vocoder
 
-# Of a longer file, the beginning is measured: what PESQ is made for ends there, and so does bounded memory.
+# Only the beginning of a longer file is measured: PESQ is made for at most 30 s, and memory stays bounded.
 MAX_SECONDS = 30.0
 BASELINE = "griffin-lim"
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What makes copies: its mel of (1, T) samples, and its decoder from (1, n_mels, L) to (1, T)."""
+class System:
+    """A function that computes the mel of (1, T) samples, and one that decodes (1, n_mels, L) to (1, T)."""
 
     label: str
     config: MelConfig
@@ -39,88 +39,95 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Copy:
-    """An original at the candidate's rate, its copy, their log-mels, and how long decoding took."""
+    """An original at the system's sample rate, its copy, the log-mels of both, and the time that decoding took."""
 
-    candidate: Candidate
+    system: System
     original: Samples
     samples: Samples
-    mels: tuple[Tensor, Tensor] | None  # None: the copy is too short for one
+    mels: tuple[Tensor, Tensor] | None  # None: the copy is too short for one frame
     decode_s: float
-    shortened: bool  # the file is longer
+    shortened: bool  # only the beginning of the file was copied
 
 
-def candidates_of(
-    vocoders: Sequence[Vocoder | Candidate], refine: Sequence[int | None] = (None,), baseline: bool = True
-) -> tuple[list[Candidate], dict[str, str]]:
-    """Make candidates of vocoders, each once for every refinement, and Griffin-Lim for each of their conventions.
+def systems_of(
+    vocoders: Sequence[Vocoder | System], refine: Sequence[int | None] = (None,), baseline: bool = True
+) -> tuple[list[System], dict[str, str]]:
+    """Make one system of each vocoder and refinement, and one Griffin-Lim for each mel convention among them.
+
+    Args:
+        vocoders: a `System` is taken as it is.
+        refine: numbers of passes; None: the default of the vocoder.
+        baseline: whether Griffin-Lim is added.
 
     Returns:
-        The candidates, those of one label told apart by numbers; and why the baseline is missing, if it is.
+        The systems, with numbers behind equal labels; and the reason if the baseline is missing.
 
     Raises:
-        InputError: a refinement that there is not.
+        InputError: a refinement is negative.
     """
-    found: list[Candidate] = []
+    found: list[System] = []
     for vocoder in vocoders:
-        if isinstance(vocoder, Candidate):
+        if isinstance(vocoder, System):
             found.append(vocoder)
             continue
-        for steps in refine:
-            label = vocoder.name if steps is None else f"{vocoder.name} refine={steps}"
-            found.append(Candidate(label, vocoder.mel_config, vocoder.mel, _decoder(vocoder, steps)))
-    conventions = {one.config: one.label for one in reversed(found)} if baseline else {}
+        for passes in refine:
+            label = vocoder.name if passes is None else f"{vocoder.name} refine={passes}"
+            found.append(System(label, vocoder.mel_config, vocoder.mel, _decoder(vocoder, passes)))
+    conventions: dict[MelConfig, str] = {}
+    for system in found if baseline else ():
+        conventions.setdefault(system.config, system.label)
     missing: dict[str, str] = {}
-    for config, label in reversed(conventions.items()):
+    for config, label in conventions.items():
         name = BASELINE if len(conventions) == 1 else f"{BASELINE} for {label}"
         try:
-            found.append(Candidate(name, config, LogMel(config, "fft"), GriffinLim(config)))
+            found.append(System(name, config, LogMel(config, "fft"), GriffinLim(config)))
         except MissingPackageError as error:
             missing[BASELINE] = str(error)
-    return _told_apart(found), missing
+    return _number_equal_labels(found), missing
 
 
 def _decoder(vocoder: Vocoder, refine: int | None) -> Callable[[Tensor], Tensor]:
-    """Decode with that many passes of refinement; None: the vocoder's own default."""
+    """Decode with so many passes of refinement; None: the default of the vocoder."""
     if refine is None:
         return vocoder.decode
-    if refine < 0:  # before any work
-        raise InputError(f"refine is {refine}; allowed: a number of passes, 0 or more")
+    if refine < 0:  # refuse before any work is done
+        raise InputError("refine is {refine}; allowed: 0 or more passes", code="refine-negative", refine=refine)
     return partial(vocoder.decode, refine=refine)
 
 
-def _told_apart(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _number_equal_labels(systems: Sequence[System]) -> list[System]:
     seen: Counter[str] = Counter()
     result = []
-    for one in candidates:
+    for one in systems:
         seen[one.label] += 1
         result.append(one if seen[one.label] == 1 else replace(one, label=f"{one.label} ({seen[one.label]})"))
     return result
 
 
-def copies(path: Path, candidates: Sequence[Candidate]) -> Iterator[Copy]:
-    """Copy the beginning of one file with each candidate, at that candidate's rate.
+def copy_file(path: Path, systems: Sequence[System]) -> Iterator[Copy]:
+    """Copy the beginning of one file with each system, at the sample rate of that system.
 
     Raises:
         FileError, InputError: the file cannot be read, or is too short for one frame.
     """
     originals: dict[int, tuple[Samples, bool]] = {}
-    for candidate in candidates:
-        rate = candidate.config.sample_rate
+    for system in systems:
+        rate = system.config.sample_rate
         if rate not in originals:
             originals[rate] = _beginning(path, rate)
-        yield _copy(candidate, *originals[rate])
+        yield _copy(system, *originals[rate])
 
 
 @torch.inference_mode()
-def _copy(candidate: Candidate, original: Samples, shortened: bool) -> Copy:
-    mel = candidate.mel(torch.from_numpy(original)[None])
+def _copy(system: System, original: Samples, shortened: bool) -> Copy:
+    mel = system.mel(torch.from_numpy(original)[None])
     start = time.perf_counter()
-    samples = _on_cpu(candidate.decode(mel)[0].float()).numpy()
-    spent = time.perf_counter() - start
+    samples = _on_cpu(system.decode(mel)[0].float()).numpy()
+    decode_s = time.perf_counter() - start
     mels = None
-    if len(samples) >= candidate.config.hop_length:
-        mels = _on_cpu(mel), _on_cpu(candidate.mel(torch.from_numpy(samples)[None]))
-    return Copy(candidate, original, samples, mels, spent, shortened)
+    if len(samples) >= system.config.hop_length:
+        mels = _on_cpu(mel), _on_cpu(system.mel(torch.from_numpy(samples)[None]))
+    return Copy(system, original, samples, mels, decode_s, shortened)
 
 
 def _on_cpu(tensor: Tensor) -> Tensor:
@@ -129,7 +136,7 @@ def _on_cpu(tensor: Tensor) -> Tensor:
 
 
 def _beginning(path: Path, sample_rate: int) -> tuple[Samples, bool]:
-    """The first 30 s of a file, and whether there is more."""
+    """The first 30 s of a file, and whether the file is longer."""
     wanted, samples = round(MAX_SECONDS * sample_rate), 0
     blocks = []
     for block in read_blocks(path, sample_rate):

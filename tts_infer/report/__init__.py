@@ -1,1 +1,1 @@
-"""Figures, pictures and pages as HTML."""
+"""Evaluations and syntheses as HTML that needs no other file."""

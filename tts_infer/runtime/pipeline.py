@@ -1,206 +1,250 @@
-"""The one place where the stages meet: each on its own device, timed, tensors moved at the borders."""
+"""The pipeline: runs the stages one after the other, each on its device, and moves tensors between devices.
+
+Everything goes through `Pipeline.run`. Whole signals, batches of several lengths, and streams differ only in the state
+and the mask that they pass.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from tts_infer.config import DTypeName, SpectralMethod
-from tts_infer.devices import device_lock, precision, release_memory, require_dtype
-from tts_infer.dsp.refine import Refinement, Spectrum
-from tts_infer.engines.cuda_graphs import Replayed, is_short, padded_length, problem
-from tts_infer.runtime.incremental import BackboneStream, ISTFTStream, RefinementStream
-from tts_infer.runtime.placement import Placement, StagePlacement
-from tts_infer.runtime.selftest import TOLERANCE, Stage, stage_module
+from tts_infer.config import DTypeName
+from tts_infer.devices import CPU, device_lock, precision, release_memory, require_dtype
+from tts_infer.engines import ENGINES
+from tts_infer.errors import InputError
+from tts_infer.runtime.placement import Place, Placement
 from tts_infer.runtime.timing import StageTimer
-from tts_infer.vocoders.vocos import RaggedEdges, Vocos
+from tts_infer.stages import Stage, State
+from tts_infer.vocoders import family_of
+
+# Frames, over the whole batch, up to which calls cost more than products: another engine may be faster there.
+SHORT_FRAMES = 16
+
+StreamState = dict[str, State]  # stage name -> state
 
 
 @dataclass(frozen=True)
-class _Stages:
-    """What computes each stage. Where signals have several lengths, all but the head are given the mask, too."""
+class Placed:
+    """A stage, prepared by its engine, and the place where it runs."""
 
-    backbone: Callable[..., Tensor]  # of features
-    head: Callable[[Tensor], Spectrum]
-    refinement: Callable[..., Spectrum] | None  # of real, imag and the mel
-    istft: Callable[..., Tensor]  # of real and imag
+    stage: Stage
+    place: Place
+    short: Placed | None = None  # what runs short whole signals instead
 
 
 class Pipeline:
-    """A model's stages on their devices. Tensors in and out are checked by whoever calls.
+    """A model's stages on their devices. The caller checks the tensors that go in.
 
     Args:
-        model: its modules are moved to where the placement says.
-        placement: device and method of each stage.
-        dtype: of the matrix products in backbone and head.
+        model: its modules are moved to the devices of the placement.
+        placement: device, engine and method of each stage.
+        dtype: of the matrix products of networks.
 
     Raises:
-        PlacementError: a dtype that the devices of backbone and head cannot use well.
+        PlacementError: the device of a network cannot use the dtype well.
     """
 
-    def __init__(self, model: Vocos, placement: Placement, dtype: DTypeName) -> None:
-        for place in (placement.backbone, placement.head):
-            require_dtype(place.device, dtype)
+    def __init__(self, model: nn.Module, placement: Placement, dtype: DTypeName) -> None:
         self.model, self.placement, self.dtype = model, placement, dtype
-        model.use_methods(cast(SpectralMethod, placement.mel.method), cast(SpectralMethod, placement.istft.method))
+        self.family = family_of(model)
+        self.config: Any = model.config
+        self.features = self.family.features(self.config)
+        stages = self.family.stages(model)
+        for stage in stages:
+            if stage.half:
+                require_dtype(placement[stage.name].device, dtype)
         with device_lock(*placement.devices):
-            model.feature_extractor.to(placement.mel.device)
-            model.backbone.to(placement.backbone.device)
-            model.head.out.to(placement.head.device)
-            model.head.istft.to(placement.istft.device)
-        self.backbone = stage_module(model.backbone, placement.backbone.method, dtype)
-        self.head = stage_module(model.head, placement.head.method, dtype)
-        self._ragged = _Stages(self._ragged_backbone, self.head, self._ragged_refinement, model.head.istft)
-        self._recorded = self._ragged
-        if placement.backbone.method == "graph":
-            self._recorded = _Stages(
-                self._replayed("backbone", self._ragged_backbone),
-                self._replayed("head", self.head),
-                self._replayed("istft", self._ragged_refinement),
-                self._replayed("istft", model.head.istft),
-            )
-        # graphs read the weights where they are: they must stay there, even if someone moves the modules
-        self._weights = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+            self._placed = [_placed(stage, placement[stage.name], dtype) for stage in stages]
+        names = [placed.stage.gives for placed in self._placed]
+        first = next((i + 1 for i, gives in enumerate(names) if self.features.name in gives), 0)
+        self._front, self._decoding = self._placed[:first], self._placed[first:]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What was packed or recorded for this process is made anew where a copy is."""
+        """A copy packs weights and records graphs again: both are valid in one process only."""
         return Pipeline, (self.model, self.placement, self.dtype)
 
+    @property
+    def stages(self) -> list[Stage]:
+        """All stages in order, prepared by their engines."""
+        return [placed.stage for placed in self._placed]
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames after a frame that the networks need to decode it exactly: the largest useful lookahead."""
+        return sum(placed.stage.receptive_field for placed in self._decoding)
+
+    @property
+    def max_frames(self) -> int:
+        """Frames, summed over the batch, that are decoded at once."""
+        return min(placed.stage.max_frames for placed in self._decoding)
+
+    @property
+    def out_device(self) -> torch.device:
+        """The device on which the audio is made."""
+        return self._placed[-1].place.device
+
+    def n_samples(self, frames: int) -> int:
+        """Samples of audio that `frames` give."""
+        return self.family.n_samples(self.config, frames)
+
     def release_memory(self) -> None:
-        """Give back what accelerators keep cached."""
+        """Give the cached memory of all accelerators in use back to the system."""
         for device in self.placement.devices:
             release_memory(device)
 
-    def mel(self, audio: Tensor, timer: StageTimer) -> Tensor:
-        """Shape: (B, T) -> (B, n_mels, L)"""
-        place = self.placement.mel
-        (audio,) = timer.move((audio,), place.device)
-        with timer.stage("mel", place.device, place.method), precision(place.device):
-            mel: Tensor = self.model.feature_extractor(audio)
-        return mel
-
-    @cached_property
-    def refinement(self) -> Refinement:
-        """The passes between head and istft, on the device of the latter and by its method.
+    def front(self) -> list[Placed]:
+        """The stages that make features of audio.
 
         Raises:
-            InputError: the mel's convention does not allow it, see `Refinement`.
+            InputError: this family of vocoders has no such stages.
         """
-        with device_lock(self.placement.istft.device):
-            return Refinement(self.model.config.mel, self.model.head.istft).to(self.placement.istft.device)
+        if not self._front:
+            raise InputError(
+                "this vocoder cannot make {features} from audio; give {features}",
+                code="no-features-of-audio",
+                features=self.features.name,
+            )
+        return self._front
 
-    def decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
-        """Decode whole signals of one length. Shape: (B, n_mels, L) -> (B, T)"""
-        batch, _, frames = features.shape
-        if self._by_graphs(batch, frames):
-            with device_lock(features.device):
-                valid = torch.ones(batch, frames, 1, dtype=torch.float32, device=features.device)
-            return self.decode_ragged(features, valid, refine, timer)
-        stream = RefinementStream(self.refinement, refine) if refine else None
-        stages = _Stages(self.backbone, self.head, _refinement(stream, final=True), self.model.head.istft)
-        return self._decode((features,), stages, timer)
+    def decoding(self, refine: int = 0, lookahead: int | None = None) -> list[Placed]:
+        """The stages that make audio of features.
 
-    def decode_ragged(self, features: Tensor, valid: Tensor, refine: int, timer: StageTimer) -> Tensor:
-        """Decode whole signals of several lengths.
+        Args:
+            refine: how often repeated stages run.
+            lookahead: frames that a stream waits for; None: `receptive_field`, which is exact.
+
+        Raises:
+            InputError: `refine` is not 0, and the vocoder has no repeated stage.
+        """
+        if refine and not any(placed.stage.passes is not None for placed in self._decoding):
+            raise InputError(
+                "refine needs a mel of the spectrum's own STFT, which this vocoder does not have; leave refine at 0",
+                code="refine-unsupported",
+            )
+        chain = []
+        for placed in self._decoding:
+            stage = placed.stage
+            if stage.passes is not None:
+                if not refine:
+                    continue
+                stage = replace(stage, passes=refine)
+            if lookahead is not None and stage.receptive_field:
+                stage = stage.with_lookahead(min(lookahead, stage.receptive_field))
+                lookahead -= stage.delay_frames
+            chain.append(replace(placed, stage=stage))
+        return chain
+
+    def decode(
+        self, features: Tensor, chain: Sequence[Placed], timer: StageTimer, valid: Tensor | None = None
+    ) -> Tensor:
+        """Decode whole signals.
 
         Args:
             features: finite values, also in the padding.
-            valid: 1.0 where a frame belongs to its item, else 0.0; on the device of `features`.
-            refine: passes of refinement.
+            chain: see `decoding`.
+            timer: records the stages.
+            valid: 1.0 where a frame belongs to its item, else 0.0; None: all frames do. On the device of `features`.
 
-        Shape: (B, n_mels, L), (B, L, 1) -> (B, T); what padding alone reaches is 0
+        Shape: (B, C, L), (B, L, 1) -> (B, T); samples that only padding reaches are 0
         """
         batch, _, frames = features.shape
-        stages = self._ragged
-        if refine:
-            _ = self.refinement  # made, or refused, before anything is computed
-        if self._by_graphs(batch, frames):
-            stages, missing = self._recorded, padded_length(frames) - frames
+        lengths = [ENGINES[placed.place.engine].padded_frames(batch, frames) for placed in chain]
+        padded = max((length for length in lengths if length is not None), default=None)
+        if padded is not None:
             with device_lock(features.device):
-                features, valid = F.pad(features, (0, missing)), F.pad(valid, (0, 0, 0, missing))
-        refinement = partial(stages.refinement, refine) if stages.refinement and refine else None
-        audio = self._decode((features, valid), replace(stages, refinement=refinement), timer)
-        return audio[:, : self.model.head.istft.n_samples(frames)]
+                marks = features.new_ones(batch, frames, 1) if valid is None else valid
+                missing = padded - frames
+                features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
+        if batch * frames <= SHORT_FRAMES:
+            chain = [placed.short or placed for placed in chain]
+        live, _ = self.run(chain, {self.features.name: features}, timer, valid=valid)
+        return live["audio"][:, : self.n_samples(frames)]
 
-    def decode_piece(self, features: Tensor, state: DecodeState, timer: StageTimer, final: bool) -> Tensor:
-        """Decode the next piece of a longer signal. Shape: (B, n_mels, L) -> (B, T), T >= 0"""
-        stages = _Stages(
-            partial(state.backbone.push, final=final),
-            self.head,
-            _refinement(state.refinement, final),
-            partial(state.istft.push, final=final),
-        )
-        return self._decode((features,), stages, timer)
+    def decode_ragged(
+        self, features: Tensor, lengths: Sequence[int], chain: Sequence[Placed], timer: StageTimer
+    ) -> list[Tensor]:
+        """Decode a padded batch of several lengths.
 
-    def _decode(self, inputs: tuple[Tensor, ...], stages: _Stages, timer: StageTimer) -> Tensor:
-        """Run the stages on features and, for several lengths, the mask, which goes wherever they go."""
-        backbone, head, istft = self.placement.backbone, self.placement.head, self.placement.istft
-        features, *valid = timer.move(inputs, backbone.device)
-        with timer.stage("backbone", backbone.device, backbone.method), self._precision(backbone):
-            hidden = stages.backbone(features, *valid)
-        hidden, *valid = timer.move((hidden, *valid), head.device)
-        with timer.stage("head", head.device, head.method), self._precision(head):
-            spectrum = stages.head(hidden)
-        real, imag, *valid = timer.move((*spectrum, *valid), istft.device)
-        if stages.refinement is not None:
-            (wanted,) = timer.move((features,), istft.device)
-            with timer.stage("refine", istft.device, istft.method), precision(istft.device):
-                real, imag = stages.refinement(real, imag, wanted, *valid)
-        with timer.stage("istft", istft.device, istft.method), precision(istft.device):
-            return stages.istft(real, imag, *valid)
+        Args:
+            features: finite values, also in the padding.
+            lengths: frames of each item.
+            chain, timer: as for `decode`.
 
-    def _by_graphs(self, batch: int, frames: int) -> bool:
-        return self.placement.backbone.method == "graph" and is_short(batch, frames)
-
-    def _replayed(self, stage: Stage, function: Callable[..., Any]) -> Callable[..., Any]:
-        place = self.placement[stage]
-        if place.method == "torch" or problem(place.device):
-            return function
-        return Replayed(function, place.device, TOLERANCE[self.dtype])
-
-    def _ragged_backbone(self, features: Tensor, valid: Tensor) -> Tensor:
-        hidden: Tensor = self.backbone(features, RaggedEdges(valid))
-        return hidden
-
-    def _ragged_refinement(self, passes: int, real: Tensor, imag: Tensor, wanted: Tensor, valid: Tensor) -> Spectrum:
-        return self.refinement.forward((real, imag), wanted, passes, valid)
-
-    def _precision(self, place: StagePlacement) -> AbstractContextManager[object]:
-        """Half precision for the reference modules; packed ones see to it themselves."""
-        return precision(place.device, "float32" if place.method == "packed" else self.dtype)
-
-
-def _refinement(stream: RefinementStream | None, final: bool) -> Callable[..., Spectrum] | None:
-    return None if stream is None else lambda real, imag, wanted: stream.push((real, imag), wanted, final)
-
-
-class DecodeState:
-    """What a signal's next piece needs of the pieces before it.
-
-    Args:
-        pipeline: whose stages keep it.
-        refine: passes of refinement.
-        lookahead: see `BackboneStream`; None: all of it, which is exact.
-    """
-
-    def __init__(self, pipeline: Pipeline, refine: int, lookahead: int | None = None) -> None:
-        backbone = pipeline.backbone
-        self.backbone = BackboneStream(backbone, backbone.reach if lookahead is None else lookahead)
-        self.refinement = RefinementStream(pipeline.refinement, refine) if refine else None
-        self.istft = ISTFTStream(pipeline.model.head.istft)
-
-    @property
-    def delay_frames(self) -> int:
-        """Frames by which audio is later than the mel.
-
-        Lookahead, refinement, and the frames that a sample waits for because their windows overlap it.
+        Shape: (B, C, L) -> B times (T,)
         """
-        refinement = self.refinement.delay_frames if self.refinement else 0
-        return self.backbone.lookahead + refinement + self.istft.istft.overlap // 2
+        positions, ends = torch.arange(features.shape[2], device=CPU), torch.tensor(lengths, device=CPU)
+        valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
+        with device_lock(features.device):
+            valid = valid.to(features.device)
+        audio = self.decode(features, chain, timer, valid)
+        return [item[: self.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
+
+    @staticmethod
+    def initial_state(chain: Sequence[Placed], batch: int) -> StreamState:
+        """The state of a stream before its first piece."""
+        with device_lock(*(placed.place.device for placed in chain)):
+            return {placed.stage.name: placed.stage.initial_state(batch, placed.place.device) for placed in chain}
+
+    @staticmethod
+    def run(
+        chain: Sequence[Placed],
+        values: Mapping[str, Tensor],
+        timer: StageTimer,
+        *,
+        state: StreamState | None = None,
+        valid: Tensor | None = None,
+        final: bool = True,
+    ) -> tuple[dict[str, Tensor], StreamState]:
+        """Run stages one after the other.
+
+        Args:
+            chain: the stages.
+            values: the input tensors by name.
+            timer: records the stages.
+            state: the state of a stream; None for whole signals. It is not changed.
+            valid: for whole signals of several lengths, see `Stage`.
+            final: whether the stream ends with this piece.
+
+        Returns:
+            All tensors by name, each on the device where it was last used, and the new state.
+        """
+        assert valid is None or state is None, "the lengths of a stream's items are not known before its end"
+        live, after = dict(values), StreamState()
+        for placed in chain:
+            stage, place = placed.stage, placed.place
+            names = [*stage.takes, *([] if valid is None else ["valid"])]
+            if valid is not None:
+                live.setdefault("valid", valid)
+            live |= _moved(live, names, place.device, timer)
+            inputs, marks = tuple(live[name] for name in stage.takes), live.get("valid")
+            before = None if state is None else state[stage.name]
+            timed = timer.stage(stage.name, place.device, place.engine, place.method)
+            with timed, precision(place.device, stage.autocast):
+                outputs, after[stage.name] = stage(inputs, before, valid=marks, final=final)
+            live.update(zip(stage.gives, outputs, strict=True))
+        return live, after
+
+
+def _placed(stage: Stage, place: Place, dtype: DTypeName) -> Placed:
+    chosen = stage.by(place.method) if stage.methods else stage
+    prepared = ENGINES[place.engine].prepare(chosen, place.device, dtype)
+    short = replace(place, engine=place.short, short="") if place.short else None
+    return Placed(prepared, place, _placed(stage, short, dtype) if short else None)
+
+
+def _moved(
+    live: Mapping[str, Tensor], names: Sequence[str], device: torch.device, timer: StageTimer
+) -> dict[str, Tensor]:
+    """Copy the named tensors that are on other devices to `device`, in one transfer from each device."""
+    sources = dict.fromkeys(live[name].device for name in names if live[name].device != device)
+    moved: dict[str, Tensor] = {}
+    for source in sources:
+        here = [name for name in names if live[name].device == source]
+        moved |= zip(here, timer.move(tuple(live[name] for name in here), device), strict=True)
+    return moved

@@ -1,65 +1,49 @@
-"""Which stage runs on which device, and by which method.
+"""Which stage runs on which device, by which engine and method.
 
-A placement is written as `stage=device` or `stage=device/method`, separated by commas; as a name of
-`configs/placements.yaml`; as a YAML file; as a dict; or as a `Placement`. What it states is obeyed or refused. Stages
-that it does not name, and methods that it leaves out, are chosen, from what is right
-(see `tts_infer.runtime.selftest`):
+A placement is written as `stage=device[/engine][/method]`, separated by commas; as a name of `configs/placements.yaml`;
+as a YAML file; as a dict; or as a `Placement`. What it states is obeyed or refused. Stages that it does not name, and
+engines and methods that it leaves out, are chosen from what passes the self-test (see `tts_infer.runtime.selftest`):
 
-- on the device that the user named, the faster method;
-- with device "auto", the faster of that and the CPU;
-- a stage that is right by no method there goes to the CPU, with a warning.
+- on the device that the user named, the faster one;
+- with device "auto", the faster of that device and the CPU;
+- a stage that passes by no method there goes to the CPU, with a warning.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
-from typing import Literal, cast, get_args
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 import torch
 
-from tts_infer.config import DTypeName, configs_dir, load_yaml
-from tts_infer.devices import CPU, device_lock, dtype_refusal, require_dtype, resolve_device
-from tts_infer.engines.cuda_graphs import problem as graph_problem
-from tts_infer.engines.onednn import problem as packed_problem
+from tts_infer.config import DTypeName
+from tts_infer.deprecated import warn_renamed
+from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
+from tts_infer.engines import unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
-from tts_infer.runtime.selftest import STAGES, Method, Stage, StageCheck, StageTrial
+from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
+from tts_infer.runtime.spec import parse, parse_place
+from tts_infer.stages import Stage
+from tts_infer.vocoders import usual_stages
+from tts_infer.vocoders.spectral import METHODS
 
 MethodChoice = Literal["auto", "matmul", "fft"]
-# How many times faster the second choice must be to replace the first: noise must not decide.
-MARGIN = 1.5
 
 
-@dataclass(frozen=True)
-class StagePlacement:
-    """Where and how one stage runs, and why."""
+class Placement(Mapping[str, Place]):
+    """A place for each stage, by name."""
 
-    device: torch.device
-    method: Method
-    reason: str
-    check: StageCheck | None = None  # None: nothing was checked, because nothing was to be chosen
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A device and a method for each stage."""
-
-    mel: StagePlacement
-    backbone: StagePlacement
-    head: StagePlacement
-    istft: StagePlacement
+    def __init__(self, places: Mapping[str, Place]) -> None:
+        self._places = dict(places)
 
     @classmethod
     def auto(cls, device: str | torch.device = "auto", dtype: DTypeName = "float32", check: bool = True) -> Placement:
-        """Choose per stage, see the head of this module.
+        """Choose for each stage of the field's usual vocoder, see the head of this module.
 
         Args:
             device: the device wanted.
-            dtype: of the matrix products in backbone and head.
+            dtype: of the matrix products of networks.
             check: whether to prove and time the stages first; if not, the device is trusted.
 
         Raises:
@@ -67,16 +51,31 @@ class Placement:
         """
         return make_placement(device=device, dtype=dtype, check=check)
 
-    def __getitem__(self, stage: Stage) -> StagePlacement:
-        placed: StagePlacement = getattr(self, stage)
-        return placed
+    def __getitem__(self, stage: str) -> Place:
+        return self._places[stage]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getattr__(self, stage: str) -> Place:
+        """The place of a stage, as an attribute: the release before had four of them."""
+        if stage.startswith("_") or stage not in self._places:
+            raise AttributeError(f"placement has no stage {stage!r}")
+        warn_renamed(f"placement.{stage}", f"placement[{stage!r}]")
+        return self._places[stage]
 
     @property
     def devices(self) -> set[torch.device]:
-        return {self[stage].device for stage in STAGES}
+        return {place.device for place in self.values()}
 
     def __str__(self) -> str:
-        return ",".join(f"{stage}={self[stage].device}/{self[stage].method}" for stage in STAGES)
+        return ",".join(f"{stage}={place}" for stage, place in self.items())
+
+    def __repr__(self) -> str:
+        return f"Placement({self})"
 
 
 PlacementSpec = str | os.PathLike[str] | Mapping[str, str] | Placement | None
@@ -89,177 +88,143 @@ def make_placement(
     istft: MethodChoice = "auto",
     dtype: DTypeName = "float32",
     check: bool = True,
+    *,
+    stages: Sequence[Stage] | None = None,
 ) -> Placement:
     """Turn what the user wrote into a placement that is obeyed as it stands.
 
     Args:
         spec: see the head of this module.
         device: for the stages that `spec` does not name.
-        mel, istft: method of a spectral stage; "auto" leaves it to `spec`, and if that is silent, to the device.
-        dtype: of the matrix products in backbone and head.
+        mel, istft: method of these stages; "auto" leaves it to `spec`, and if that is silent, to the device.
+        dtype: of the matrix products of networks.
         check: whether what is left to choose is proved and timed first. Results are kept for the process.
+        stages: what is to be placed; None: the stages of the field's usual vocoder.
 
     Raises:
-        PlacementError: unknown stage, device, method or name; a device that this machine lacks; a dtype that is no
-            use on its device; two methods asked for one stage; or a spectral stage whose device was stated is wrong
-            there by every method.
+        PlacementError: unknown stage, device, engine, method or name; a device that this machine lacks; a dtype that is
+            no use on its device; two methods asked for one stage; or a stage whose device was stated fails there by
+            every method.
     """
-    methods: dict[Stage, MethodChoice] = {"mel": mel, "istft": istft}
+    stages = usual_stages() if stages is None else stages
+    methods = {name: method for name, method in (("mel", mel), ("istft", istft)) if method != "auto"}
+    for name, method in methods.items():
+        _require_method(name, method)
     if isinstance(spec, Placement):
-        for stage, method in methods.items():
-            _chosen(stage, spec[stage].method, method)
-        return spec
-    wanted = _parse(spec)
-    wishes = [_wish(stage, wanted.get(stage, ""), methods.get(stage), device, dtype) for stage in STAGES]
-    placement = Placement(**{wish.stage: _place(wish, check) for wish in wishes})
-    if placement.head.method == "graph" and placement.backbone.method != "graph":
-        raise PlacementError("method of 'head' is 'graph', but that of 'backbone' is not; use it for both")
-    return placement
-
-
-def named_placements() -> dict[str, dict[str, str]]:
-    """The placements of `configs/placements.yaml`."""
-    return load_yaml(configs_dir() / "placements.yaml")
-
-
-def clear_checks() -> None:
-    """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
-    _choose.cache_clear()
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """What is asked of one stage, and what is left open."""
-
-    stage: Stage
-    device: torch.device
-    methods: tuple[Method, ...]  # the ones to choose from, in order of preference
-    insists: bool  # the device was stated for this very stage
-    any_device: bool  # no device was named at all
-    dtype: DTypeName
-
-
-def _wish(stage: Stage, text: str, method: MethodChoice | None, device: str | torch.device, dtype: DTypeName) -> _Wish:
-    where, _, stated = text.partition("/")
-    target = resolve_device(where or device)
-    wish = _Wish(stage, target, ("torch",), where not in ("", "auto"), (where or str(device)) == "auto", dtype)
-    if stage in ("backbone", "head"):
-        require_dtype(target, dtype)
-        return replace(wish, methods=(_method(stage, target, stated, dtype),))
-    chosen = _chosen(stage, stated, method)
-    return replace(wish, methods=_usual(("fft", "matmul"), target) if chosen == "auto" else (chosen,))
-
-
-def _chosen(stage: Stage, stated: str, method: MethodChoice | None) -> MethodChoice:
-    """The method of a spectral stage that a placement states, or that is asked for beside it."""
-    for choice in (stated or "auto", method):
-        if choice not in get_args(MethodChoice):
-            raise PlacementError(f"method of {stage!r} is {choice!r}; allowed: {', '.join(get_args(MethodChoice))}")
-    if stated and method not in ("auto", stated):
-        raise PlacementError(f"stage {stage!r} is placed with method {stated!r}, but {method!r} is asked for as well")
-    return cast(MethodChoice, stated if stated and method == "auto" else method)
-
-
-def _method(stage: Stage, device: torch.device, stated: str, dtype: DTypeName) -> Method:
-    """How backbone or head is computed: as stated; else by packed products on a CPU that has them, or as torch does.
-
-    Graphs are for who asks for them, see `tts_infer.engines.cuda_graphs`.
-    """
-    fast: Method = "packed" if device == CPU else "graph"
-    if stated not in ("", "auto", fast, "torch"):
-        raise PlacementError(f"method of {stage!r} is {stated!r}; allowed on {device}: auto, {fast}, torch")
-    if stated == "torch" or (stated != fast and fast == "graph"):
-        return "torch"
-    refusal = packed_problem(dtype) if fast == "packed" else graph_problem(device)
-    if stated == fast and refusal:
-        raise PlacementError(f"method of {stage!r} is {fast!r}, but {refusal}; use 'torch'")
-    return "torch" if refusal else fast
-
-
-def _usual(methods: tuple[Method, ...], device: torch.device) -> tuple[Method, ...]:
-    """Methods in the order of preference on a device.
-
-    On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks.
-    """
-    return tuple(sorted(methods, reverse=device != CPU))
-
-
-def _on_cpu(wish: _Wish) -> tuple[Method, ...]:
-    """The methods that are wished for, or what stands for them, in the order of preference on a CPU."""
-    if wish.stage in ("mel", "istft"):
-        return _usual(wish.methods, CPU)
-    return (_method(wish.stage, CPU, "auto", wish.dtype),)
-
-
-def _place(wish: _Wish, check: bool) -> StagePlacement:
-    if len(wish.methods) == 1 and (wish.insists or wish.device == CPU):
-        usual = "fused products, probed here" if wish.methods[0] == "packed" else "the reference"
-        return StagePlacement(wish.device, wish.methods[0], "asked for" if wish.insists else usual)
-    if not check:
-        return StagePlacement(wish.device, wish.methods[0], "preferred there; not checked")
-    with device_lock(wish.device):  # two threads would measure each other, and warn twice
-        return _choose(wish)
-
-
-@cache
-def _choose(wish: _Wish) -> StagePlacement:
-    """Check the candidates, in order of preference, and take the first that none beats by a clear margin."""
-    home = wish.device
-    trials = [StageTrial(wish.stage, home, method, wish.dtype, home) for method in wish.methods]
-    checks = {trial: trial.check() for trial in trials}
-    wrong = [check for check in checks.values() if not check.right]
-    if len(wrong) == len(trials):
-        return _leave(wish, wrong)
-    if wish.any_device and home != CPU and dtype_refusal(CPU, wish.dtype) is None:
-        for method in _on_cpu(wish):
-            trial = StageTrial(wish.stage, CPU, method, wish.dtype, home)
-            checks[trial] = trial.check()
-    best, *rivals = [trial for trial, check in checks.items() if check.right]
-    for rival in rivals:
-        if rival.beats(best, MARGIN):
-            best = rival
-    others = [check for trial, check in checks.items() if trial is not best and check.right]
-    against = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method}" for c in others)
-    reason = f"{checks[best].ms:.2f} ms against {against}" if others else "right there"
-    return StagePlacement(best.device, best.method, "; ".join([reason, *map(str, wrong)]), checks[best])
-
-
-def _leave(wish: _Wish, checks: list[StageCheck]) -> StagePlacement:
-    """What becomes of a stage that its device computes wrongly."""
-    problem = "; ".join(map(str, checks))
-    if wish.insists:
-        raise PlacementError(f"{problem}; place this stage on 'cpu'")
-    warnings.warn(f"stage {wish.stage!r} goes to the CPU: {problem}", stacklevel=2)
-    return StagePlacement(CPU, _on_cpu(wish)[0], f"wrong on {wish.device}: {problem}", checks[0])
-
-
-def _parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[str, str]:
-    """Any written form as a mapping of stage to "device" or "device/method"."""
-    if spec is None:
-        return {}
-    if isinstance(spec, (str, os.PathLike)):
-        spec = _parse_text(os.fspath(spec))
-    if not isinstance(spec, Mapping):
-        raise PlacementError(f"placement is {spec!r}; expected text, a YAML file, or a mapping of stages to devices")
-    unknown = [stage for stage in spec if stage not in STAGES]
-    if unknown or not all(isinstance(where, str) for where in spec.values()):
-        raise PlacementError(f"placement {dict(spec)!r}: expected stage names {', '.join(STAGES)} with device names")
-    return spec
-
-
-def _parse_text(text: str) -> Mapping[str, str]:
-    named = named_placements()
-    if text in named:
-        return named[text]
-    if text.endswith((".yaml", ".yml")):
-        return load_yaml(Path(text))
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(separator for _, separator, _ in pairs):
+        return _as_stated(spec, methods, stages)
+    wanted = parse(spec)
+    names = [stage.name for stage in stages]
+    unknown = [name for name in (*wanted, *methods) if name not in names]
+    if unknown:
         raise PlacementError(
-            f"placement {text!r} is unknown; give stage=device[,stage=device...], a YAML file, "
-            f"or one of: {', '.join(named)}"
+            "placement names the stage {got!r}; the stages are: {allowed}",
+            code="stage-unknown",
+            got=unknown[0],
+            allowed=", ".join(names),
         )
-    places = {stage.strip(): where.strip() for stage, _, where in pairs}
-    if len(places) < len(pairs):
-        raise PlacementError(f"placement {text!r} names a stage twice; give each one device")
-    return places
+    places: dict[str, Place] = {}
+    for stage in sorted(stages, key=lambda one: one.follows is not None):  # leaders first
+        leader = None if stage.name in wanted else places.get(stage.follows or "")
+        if leader is not None and leader.check is None:  # what was asked for is obeyed for both
+            places[stage.name] = leader
+        else:
+            places[stage.name] = choose(_request(stage, wanted, methods, device, dtype, leader), check)
+    return Placement({name: places[name] for name in names})
+
+
+def require_devices(spec: PlacementSpec, device: str | torch.device, dtype: DTypeName) -> None:
+    """Refuse devices that this machine lacks, before it is known which stages there are.
+
+    Raises:
+        PlacementError: see `parse`; no such device here; or an unknown dtype.
+    """
+    if isinstance(spec, Placement):
+        return
+    for text in (str(device), *parse(spec).values()):
+        resolve_device(text.partition("/")[0] or device)
+    if dtype not in DTYPES:
+        require_dtype(CPU, dtype)
+
+
+def _as_stated(placement: Placement, methods: Mapping[str, str], stages: Sequence[Stage]) -> Placement:
+    """A placement that was made before, for these stages. A stage that follows another may be missing in it."""
+    for name, method in methods.items():
+        if name in placement and placement[name].method != method:
+            raise _two_methods(name, placement[name].method, method)
+    places = {}
+    for stage in stages:
+        place = placement.get(stage.name) or placement.get(stage.follows or "")
+        if place is None:
+            raise PlacementError(
+                "placement has no place for the stage {stage!r}; it has: {got}",
+                code="stage-unplaced",
+                stage=stage.name,
+                got=", ".join(placement),
+            )
+        places[stage.name] = place
+    return Placement(places)
+
+
+def _request(
+    stage: Stage,
+    wanted: Mapping[str, str],
+    methods: Mapping[str, str],
+    device: str | torch.device,
+    dtype: DTypeName,
+    leader: Place | None,
+) -> StageRequest:
+    """What the user wrote of a stage; a stage that follows another and is not named goes where its leader went."""
+    if leader is not None:
+        choice = (leader.engine, leader.method)
+        return StageRequest(stage, leader.device, (choice,), False, False, dtype)
+    where, engine, method = parse_place(stage, wanted.get(stage.name, ""))
+    engine, _, short = engine.partition("+")
+    asked = methods.get(stage.name, "")
+    if method and asked and method != asked:
+        raise _two_methods(stage.name, method, asked)
+    target = resolve_device(where or device)
+    if stage.half:
+        require_dtype(target, dtype)
+    for one in (engine, short) if engine else ():
+        _require_engine(stage, one or engine, target, dtype)
+    engines = (engine,) if engine else usable_engines(stage, target, dtype)
+    named = method or asked
+    ways = (named,) if named else preference_order(stage.methods, target) or ("",)
+    choices = tuple((one, way) for one in engines for way in ways)
+    insists, any_device = where not in ("", "auto"), (where or str(device)) == "auto"
+    return StageRequest(stage, target, choices, insists, any_device, dtype, short)
+
+
+def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTypeName) -> str:
+    reason = unusable_reason(engine, stage, device, dtype)
+    if reason:
+        raise PlacementError(
+            "engine of {stage!r} is {engine!r}, but {reason}; use 'torch'",
+            code="engine-unsupported",
+            stage=stage.name,
+            engine=engine,
+            reason=reason,
+        )
+    return engine
+
+
+def _require_method(stage: str, method: str) -> None:
+    if method not in METHODS:
+        allowed = ", ".join(("auto", *METHODS))
+        raise PlacementError(
+            "method of {stage!r} is {method!r}; allowed: {allowed}",
+            code="method-unknown",
+            stage=stage,
+            method=method,
+            allowed=allowed,
+        )
+
+
+def _two_methods(stage: str, first: str, second: str) -> PlacementError:
+    return PlacementError(
+        "stage {stage!r} is placed with method {first!r}, but {second!r} is asked for as well",
+        code="two-methods",
+        stage=stage,
+        first=first,
+        second=second,
+    )

@@ -18,12 +18,13 @@ TRANSFER = "transfer"
 class StageRecord(TypedDict):
     """One row of the stage report.
 
-    `bytes` counts what was moved between devices; it is 0 for stages that only compute. A transfer's device is
-    "from->to".
+    `method` is the algorithm of a spectral stage, and else the engine. `bytes` counts what was moved between devices;
+    it is 0 for stages that only compute. A transfer's device is "from->to".
     """
 
     stage: str
     device: str
+    engine: str
     method: str
     ms: float
     bytes: int
@@ -50,9 +51,9 @@ class StageTimer:
         self.enabled = enabled
         self.records: list[StageRecord] = []
 
-    def stage(self, name: str, device: torch.device, method: str) -> AbstractContextManager[None]:
+    def stage(self, name: str, device: torch.device, engine: str, method: str = "") -> AbstractContextManager[None]:
         """Run the body as stage `name` on `device`."""
-        return self._run(name, str(device), method, (device,), 0)
+        return self._run(name, str(device), (engine, method or engine), (device,), 0)
 
     def move(self, tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
         """Bring what belongs together to `device`, as one recorded transfer if it is elsewhere."""
@@ -60,15 +61,24 @@ class StageTimer:
         if source == device:
             return tensors
         moved_bytes = sum(t.numel() * t.element_size() for t in tensors)
-        with self._run(TRANSFER, f"{source}->{device}", "copy", (source, device), moved_bytes):
+        with self._run(TRANSFER, f"{source}->{device}", ("torch", "copy"), (source, device), moved_bytes):
             return tuple(t.to(device) for t in tensors)
 
     def _run(
-        self, name: str, where: str, method: str, devices: tuple[torch.device, ...], moved_bytes: int
+        self, name: str, where: str, how: tuple[str, str], devices: tuple[torch.device, ...], moved_bytes: int
     ) -> AbstractContextManager[None]:
         if not self.enabled:
             return device_lock(*devices)
-        return self._timed({"stage": name, "device": where, "method": method, "ms": 0.0, "bytes": moved_bytes}, devices)
+        engine, method = how
+        record: StageRecord = {
+            "stage": name,
+            "device": where,
+            "engine": engine,
+            "method": method,
+            "ms": 0.0,
+            "bytes": moved_bytes,
+        }
+        return self._timed(record, devices)
 
     @contextmanager
     def _timed(self, record: StageRecord, devices: tuple[torch.device, ...]) -> Iterator[None]:

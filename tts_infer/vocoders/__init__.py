@@ -1,1 +1,29 @@
-"""Families of vocoders, and how their checkpoints are read."""
+"""Families of vocoders, and how their checkpoints are read. A family is one file here, and one line in `FAMILIES`."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+from torch import nn
+
+from tts_infer.stages import Stage
+from tts_infer.vocoders.family import Family
+from tts_infer.vocoders.vocos import BackboneConfig, VocoderConfig, Vocos, VocosFamily
+
+FAMILIES: dict[str, Family] = {
+    "vocos": VocosFamily(),
+}
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family that a model belongs to."""
+    return next(family for family in FAMILIES.values() if type(model) is family.model)
+
+
+@cache
+def usual_stages() -> tuple[Stage, ...]:
+    """The stages of the field's usual vocoder without weights: to ask what runs where before there is a vocoder."""
+    with torch.device("meta"):
+        model = Vocos(VocoderConfig(backbone=BackboneConfig(num_layers=2)), "fft")  # the other layers are like these
+    return tuple(FAMILIES["vocos"].stages(model))

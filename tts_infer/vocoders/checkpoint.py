@@ -7,31 +7,28 @@ without asking the network.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tts_infer.config import VocoderPreset, known_vocoders, read_vocoder_config
+from tts_infer.config import VocoderPreset, known_vocoders
 from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, first_sentence
 from tts_infer.io.features import UNREADABLE
-from tts_infer.vocoders.vocos import Vocos
+from tts_infer.vocoders import FAMILIES
+from tts_infer.vocoders.family import read_config
 
 DEFAULT_VOCODER = "vocos-mini-24khz"
 CONFIG_FILE = "config.yaml"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 ASSETS = Path(__file__).parent.parent / "assets"
 
-# Constants that official checkpoints store beside the weights: checkpoint key -> our attribute. They are computed here,
-# and compared, because a filterbank that differs means a mel convention that differs.
-STORED_CONSTANTS = {
-    "feature_extractor.mel_spec.spectrogram.window": "feature_extractor.stft.window",
-    "feature_extractor.mel_spec.mel_scale.fb": "feature_extractor.filterbank.matrix",
-    "head.istft.window": "head.istft.window",
-}
+# Constants that checkpoints store beside the weights are computed here and compared: a filterbank that differs means a
+# mel convention that differs.
 # They were computed in float32, and may be stored in half precision; another convention differs by 0.1 and more.
 _CONSTANT_TOLERANCE = 2e-3
 
@@ -152,23 +149,28 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_sentence(error)}"
 
 
-def load_model(files: CheckpointFiles) -> Vocos:
+def load_model(files: CheckpointFiles) -> Any:
     """Build the model of a checkpoint on the CPU, in float32 and evaluation mode, and load its weights strictly.
 
     Raises:
-        ConfigError: see `read_vocoder_config`.
+        ConfigError: see `read_config`.
         CheckpointError: the file cannot be read without running code; tensors are missing, surplus, of another
             shape, not floating point, NaN or infinite; or stored constants belong to another mel convention.
     """
-    config = read_vocoder_config(files.config, files.known)
+    family, config = read_config(files.config, FAMILIES.values(), files.known)
     try:
         with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
-            model = Vocos(config, method="fft")  # the method that is cheap to set up; a placement may change it
+            model = family.build(config)
     except (MemoryError, RuntimeError, OverflowError) as error:
-        raise ConfigError(f"{files.config}: its sizes are those of no model: {first_sentence(error)}") from None
-    weights = read_weights(files.weights)
-    constants = {key: weights.pop(key) for key in STORED_CONSTANTS if key in weights}
-    _check_constants(model, constants, files.weights)
+        raise ConfigError(
+            "{path}: its sizes are those of no model: {reason}",
+            code="config-sizes",
+            path=files.config,
+            reason=first_sentence(error),
+        ) from None
+    weights, constants = read_weights(files.weights), family.constants(model)
+    stored = {key: weights.pop(key) for key in constants if key in weights}
+    _check_constants(constants, stored, files.weights)
     _check_weights(model.state_dict(), weights, files.weights)
     model.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, assign=True)
     return model.eval().requires_grad_(False)
@@ -216,14 +218,8 @@ def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path
         raise CheckpointError(f"weights in {path} do not fit {CONFIG_FILE}; {'; '.join(found)}")
 
 
-def constants_of(model: Vocos) -> dict[str, Tensor]:
-    """What official checkpoints store beside the weights, as it is computed here."""
-    return {key: attrgetter(ours)(model) for key, ours in STORED_CONSTANTS.items()}
-
-
-def _check_constants(model: Vocos, constants: dict[str, Tensor], path: Path) -> None:
+def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path) -> None:
     """Compare stored windows and filterbanks with ours."""
-    computed = constants_of(model)
     for key, stored in constants.items():
         ours = computed[key]
         fits = stored.shape == ours.shape and stored.is_floating_point()

@@ -1,95 +1,104 @@
-"""Vocos as PyTorch modules. Attribute names are the keys of the official checkpoints.
+"""The family of Vocos: ConvNeXt blocks at the frame rate, and an inverse STFT (arXiv 2306.00814).
 
-This is the readable reference: one class per block of the paper (arXiv 2306.00814, section 3), stages apart, so that
-each can run on its own device.
+The modules are the readable reference, one class per block of the paper, section 3. Attribute names are the keys of the
+official checkpoints. Every forward is a function of tensors, so that any engine can compile it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tts_infer.config import BackboneConfig, HeadConfig, SpectralMethod, VocoderConfig
+from tts_infer.config import MelConfig, Padding, SpectralMethod, require_positive
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.stft import ISTFT
+from tts_infer.errors import ConfigError
+from tts_infer.stages import PROBE_FRAMES, Stage, Tensors
+from tts_infer.vocoders.features import MelSpec
+from tts_infer.vocoders.networks import Convolutional, Framewise
+from tts_infer.vocoders.padding import KERNEL_SIZE, REACH, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.spectral import MelStage, with_refinement
 
 # exp() of the predicted log-magnitude is cut off here. Source: vocos/heads.py ISTFTHead.
 MAX_MAGNITUDE = 1e2
-KERNEL_SIZE = 7
-REACH = KERNEL_SIZE // 2  # frames on each side that a convolution needs
 
 
-class Edges:
-    """What the convolutions see beyond the ends of their input: zeros, as the official padding.
+@dataclass(frozen=True)
+class BackboneConfig:
+    """`VocosBackbone`: ConvNeXt blocks at the frame rate. Source: arXiv 2306.00814, section 3."""
 
-    A convolution of the backbone reads `edges(layer, x)`: frames, and how many zeros it puts at each end of them. It
-    answers for as many frames as were given. Other ends - several lengths in one batch, a stream - are other `Edges`.
-    """
+    input_channels: int = 100
+    dim: int = 512
+    intermediate_dim: int = 1536
+    num_layers: int = 8
+    layer_scale_init_value: float | None = None  # of interest to training only
+    adanorm_num_embeddings: int | None = None
 
-    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        """The input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 (REACH - zeros), H), zeros"""
-        return x, REACH
-
-
-def answered(x: Tensor, zeros: int) -> Tensor:
-    """The frames that a convolution answers for. Shape: (B, L + 2 (REACH - zeros), H) -> (B, L, H)"""
-    cut = REACH - zeros
-    return x[:, cut : x.shape[1] - cut] if cut else x
-
-
-class RaggedEdges(Edges):
-    """The ends of items of several lengths in one batch: whatever lies beyond an item's own end is zero.
-
-    Without it, layer after layer carries what it made of the padding back into the last valid frames.
-
-    Args:
-        valid: 1.0 where a frame belongs to its item, else 0.0, of shape (B, L, 1).
-    """
-
-    def __init__(self, valid: Tensor) -> None:
-        self.valid = valid
-
-    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        return x * self.valid, REACH
+    def __post_init__(self) -> None:
+        require_positive(self, "input_channels", "dim", "intermediate_dim", "num_layers")
+        if self.adanorm_num_embeddings is not None:
+            raise ConfigError(
+                "adanorm_num_embeddings is {got}: conditional (EnCodec) backbones are not supported yet; use a vocoder "
+                "with mel input",
+                code="adanorm-unsupported",
+                got=self.adanorm_num_embeddings,
+            )
 
 
-class StreamEdges(Edges):
-    """The ends of a piece of a longer signal: the frames before it, kept for each convolution.
+@dataclass(frozen=True)
+class HeadConfig:
+    """`ISTFTHead`: one linear layer to log-magnitude and phase, then the inverse STFT."""
 
-    Every convolution answers with as many frames as it is given, REACH frames late: the input of layer i begins
-    REACH * i frames before the piece. Frames before the first and after the last are zeroed on the way.
-    """
+    dim: int = 512
+    n_fft: int = 1024
+    hop_length: int = 256
+    padding: Padding = "same"
 
-    def __init__(self) -> None:
-        self.history: dict[int, Tensor] = {}
-        self.first = 0  # index of the piece's first frame in the signal
-        self.length: int | None = None  # of the signal, once known
+    def __post_init__(self) -> None:
+        require_positive(self, "dim", "n_fft", "hop_length")
 
-    def ended(self) -> StreamEdges:
-        """A copy for which the signal ends here. What is kept is replaced, never changed, so it can be shared."""
-        copy = StreamEdges()
-        copy.history, copy.first, copy.length = dict(self.history), self.first, self.first
-        return copy
 
-    def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        start, frames = self.first - REACH * layer, x.shape[1]
-        before = min(frames, max(0, -start))
-        after = 0 if self.length is None else min(frames - before, max(0, start + frames - self.length))
-        if before or after:
-            x = F.pad(x[:, before : frames - after], (0, 0, before, after))
-        if layer not in self.history:
-            self.history[layer] = x.new_zeros(x.shape[0], 2 * REACH, x.shape[2])
-        extended = torch.cat([self.history[layer], x], dim=1)
-        self.history[layer] = extended[:, -2 * REACH :].clone()
-        return extended, 0
+@dataclass(frozen=True)
+class VocoderConfig:
+    """A whole vocoder: how its mel is made, its backbone, its head."""
+
+    mel: MelConfig = field(default_factory=MelConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=lambda: HeadConfig(padding="center"))
+
+    def __post_init__(self) -> None:
+        pairs = (
+            (
+                "feature_extractor.n_mels",
+                self.mel.n_mels,
+                "backbone.input_channels",
+                self.backbone.input_channels,
+            ),
+            ("backbone.dim", self.backbone.dim, "head.dim", self.head.dim),
+            ("feature_extractor.hop_length", self.mel.hop_length, "head.hop_length", self.head.hop_length),
+        )
+        for left, a, right, b in pairs:
+            if a != b:
+                raise ConfigError(
+                    "{left} is {a} but {right} is {b}; they must be equal",
+                    code="sections-differ",
+                    left=left,
+                    a=a,
+                    right=right,
+                    b=b,
+                )
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a two-layer network per frame, scaled and added to its input.
 
     Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
-    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; padding is left to `Edges`.
+    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; padding is left to `ConvPadding`.
     """
 
     def __init__(self, dim: int, intermediate_dim: int, layer_scale: float) -> None:
@@ -104,7 +113,7 @@ class ConvNeXtBlock(nn.Module):
     def forward(self, x: Tensor, zeros: int) -> Tensor:
         frames = self.norm(_convolve(self.dwconv, x, zeros))
         frames = self.pwconv2(self.act(self.pwconv1(frames)))
-        return answered(x, zeros) + self.gamma * frames
+        return crop(x, zeros) + self.gamma * frames
 
 
 def _convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
@@ -136,17 +145,27 @@ class VocosBackbone(nn.Module):
         return self.embed.out_channels
 
     @property
-    def reach(self) -> int:
+    def receptive_field(self) -> int:
         """Frames on each side that one frame of the output depends on."""
         return REACH * (1 + len(self.convnext))
 
-    def forward(self, features: Tensor, edges: Edges | None = None) -> Tensor:
-        edges = edges or Edges()
-        x = self.norm(_convolve(self.embed, *edges(0, features.transpose(1, 2))))
+    def forward(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
+        """Compute whole signals, or a piece of longer ones.
+
+        Args:
+            features: whole signals, or the next frames.
+            valid: see `MaskedPadding`, and for pieces `CachedPadding`.
+            history: what the call before returned, for pieces only.
+
+        Returns:
+            The hidden frames; for pieces also the new history.
+        """
+        padding = conv_padding(valid, history)
+        x = self.norm(_convolve(self.embed, *padding(0, features.transpose(1, 2))))
         for layer, block in enumerate(self.convnext, start=1):
-            x = block(*edges(layer, x))
+            x = block(*padding(layer, x))
         hidden: Tensor = self.final_layer_norm(x)
-        return hidden
+        return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 
 
 def make_istft(config: HeadConfig, method: SpectralMethod) -> ISTFT:
@@ -186,14 +205,65 @@ class Vocos(nn.Module):
         self.backbone = VocosBackbone(config.backbone)
         self.head = ISTFTHead(config.head, method)
 
-    def use_methods(self, mel: SpectralMethod, istft: SpectralMethod) -> None:
-        """Compute the mel and istft stages by other methods. Both are free of weights, so they are simply rebuilt."""
-        if self.feature_extractor.stft.method != mel:
-            self.feature_extractor = LogMel(self.config.mel, mel)
-        if self.head.istft.method != istft:
-            self.head.istft = make_istft(self.config.head, istft)
-
     def forward(self, features: Tensor) -> Tensor:
         real, imag = self.head(self.backbone(features))
         audio: Tensor = self.head.istft(real, imag)
         return audio
+
+
+class VocosFamily:
+    """Vocos with mel input. Entry of `FAMILIES`."""
+
+    class_paths: ClassVar[Mapping[str, Mapping[str, type]]] = {
+        "feature_extractor": {"vocos.feature_extractors.MelSpectrogramFeatures": MelConfig},
+        "backbone": {"vocos.models.VocosBackbone": BackboneConfig},
+        "head": {"vocos.heads.ISTFTHead": HeadConfig},
+    }
+    model: ClassVar[type[nn.Module]] = Vocos
+
+    def configure(self, sections: Mapping[str, Any]) -> VocoderConfig:
+        return VocoderConfig(sections["feature_extractor"], sections["backbone"], sections["head"])
+
+    def features(self, config: VocoderConfig) -> MelSpec:
+        return MelSpec(config.mel)
+
+    def build(self, config: VocoderConfig) -> Vocos:
+        return Vocos(config, method="fft")  # the method that is cheap to set up; a placement may choose the other
+
+    def stages(self, model: Vocos) -> list[Stage]:
+        probe = (PROBE_FRAMES, model.config.head.dim)
+        return [
+            MelStage.of(model.feature_extractor),
+            backbone_stage(model.backbone),
+            Framewise("head", model.head, ("hidden",), ("real", "imag"), half=True, probe_shape=probe),
+            *with_refinement(model.config.mel, model.head.istft),
+        ]
+
+    def n_samples(self, config: VocoderConfig, frames: int) -> int:
+        hop = config.head.hop_length
+        return max(0, frames - 1) * hop if config.head.padding == "center" else frames * hop
+
+    def constants(self, model: Vocos) -> dict[str, Tensor]:
+        return {
+            "feature_extractor.mel_spec.spectrogram.window": model.feature_extractor.stft.window,
+            "feature_extractor.mel_spec.mel_scale.fb": model.feature_extractor.filterbank.matrix,
+            "head.istft.window": model.head.istft.window,
+        }
+
+
+def backbone_stage(backbone: VocosBackbone) -> Convolutional:
+    """The backbone as a stage: each of its convolutions keeps 2 REACH frames of its input."""
+    channels, hidden = backbone.embed.in_channels, backbone.embed.out_channels
+    layers = len(backbone.convnext)
+    return Convolutional(
+        "backbone",
+        backbone,
+        ("mel",),
+        ("hidden",),
+        half=True,
+        channels=channels,
+        kept=((2 * REACH, channels), *[(2 * REACH, hidden)] * layers),
+        hidden=hidden,
+        context=backbone.receptive_field,
+        lag=REACH * layers,
+    )

@@ -1,0 +1,224 @@
+"""Networks on a CPU by ONNX Runtime: a module's forward is exported once, as a graph, and run without torch.
+
+A stage may be called in three ways, and each is a graph of its own, made when it is first needed: whole signals, whole
+signals of several lengths, and pieces of a stream, whose state goes in and comes out as tensors.
+
+torch's tracing exporter makes the graphs. torch calls it the legacy one; it is used because it takes 0.1 to 0.9 s for a
+backbone, where the newer one (`dynamo=True`) takes 2 to 8 s, gives no faster graph, and needs one more package. It runs
+forward once on the stage's probe. Sizes that forward reads from shapes stay variable; whatever else Python computes
+becomes a constant, so torch's warning of that is an error here, and the self-test runs before the graph is trusted.
+
+ONNX Runtime has its fast convolutions for images only. So convolutions over time become convolutions over images of
+height 1. Besides being faster, those gave the same bits for any number of frames (x86 with AVX-512): pieces of a stream
+then agree with the whole signal to the last bit. Those over time differ by 2e-6 of the peak.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tts_infer.config import DTypeName
+from tts_infer.devices import CPU
+from tts_infer.stages import Stage, Tensors
+from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
+
+_OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1.12 and later run it
+Axes = Mapping[int, str]  # axis -> the name of its variable length; axes of one name have one length
+
+
+class OnnxRuntimeEngine:
+    """ONNX Runtime on the CPU. Entry of `ENGINES`; needs the extra `onnx`."""
+
+    automatic = True
+    package = "onnxruntime"
+
+    def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
+        if device != CPU:
+            return f"ONNX Runtime computes on the CPU, not on {device}"
+        if not isinstance(stage, Convolutional | Framewise | Contextual):
+            return f"ONNX Runtime runs networks, and {stage.name} is none"
+        if dtype != "float32":
+            return f"ONNX Runtime computes in float32, not in {dtype}"
+        if find_spec("onnx") is None:
+            return "the package onnx, which writes graphs, is not installed"
+        return None
+
+    def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
+        return stage.using(GraphModule(stage))
+
+    def padded_frames(self, batch: int, frames: int) -> int | None:
+        return None
+
+
+class GraphModule:
+    """The module of a stage as graphs; it takes and gives what the module does.
+
+    Args:
+        stage: with a module whose forward is a function of tensors.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage, self._sessions = stage, dict[str, Session]()
+        self._making = threading.Lock()
+
+    def __call__(self, x: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
+        stage = self._stage
+        if history is not None:
+            if valid is None:  # one graph for all pieces: those at the borders of a signal need marks
+                lag = stage.initial_state(1)["valid"].shape[1]
+                valid = x.new_ones(x.shape[0], lag + x.shape[stage.frame_axis], 1)
+            hidden, *kept = self._session("piece")(x, valid, *history)
+            return hidden, tuple(kept)
+        results = self._session("whole")(x) if valid is None else self._session("ragged")(x, valid)
+        return results[0] if len(results) == 1 else results
+
+    def _session(self, kind: str) -> Session:
+        with self._making:
+            if kind not in self._sessions:
+                self._sessions[kind] = self._made(kind)
+            return self._sessions[kind]
+
+    def _made(self, kind: str) -> Session:
+        stage = self._stage
+        (probe,) = stage.probe()
+        batch, frames = stage.probe_size
+        inputs, axes = {"x": probe}, {"x": {0: "B", stage.frame_axis: "L"}}
+        if kind == "ragged":
+            inputs["valid"], axes["valid"] = probe.new_ones(batch, frames, 1), {0: "B", 1: "L"}
+        if kind == "piece":
+            state = stage.initial_state(batch)
+            marks = state.pop("valid")
+            inputs["valid"] = probe.new_ones(batch, marks.shape[1] + frames, 1)
+            axes["valid"] = {0: "B", 1: "marks"}
+            inputs |= {name: value for name, value in state.items() if isinstance(value, Tensor)}
+            axes |= {name: {0: "B"} for name in inputs if name not in axes}
+        module = _Flat(stage.module, kind == "piece").eval()
+        return Session(module, inputs, axes)
+
+
+class _Flat(nn.Module):
+    """A module whose history is single arguments and results, as graphs have them."""
+
+    def __init__(self, module: nn.Module, pieces: bool) -> None:
+        super().__init__()
+        self.module, self.pieces = module, pieces
+
+    def forward(self, *inputs: Tensor) -> Any:
+        if not self.pieces:
+            return self.module(*inputs)
+        hidden, history = self.module(inputs[0], inputs[1], inputs[2:])
+        return (hidden, *history)
+
+
+class Session:
+    """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
+
+    Calls are thread-safe. Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and
+    on a busy machine spinning doubles the time of a call.
+
+    Args:
+        module: in evaluation mode, on the CPU. It gives one tensor or a tuple of them.
+        inputs: an example of each argument of forward, in order, by the name it has in the graph.
+        axes: the variable axes of each input. In the examples they must be longer than 1.
+
+    Raises:
+        RuntimeError: see `export`.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3  # errors; warnings are about sizes of the example
+        model = with_image_convolutions(export(module, inputs, axes))
+        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._inputs: Sequence[str] = list(inputs)
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
+        feed = {name: x.detach().numpy() for name, x in zip(self._inputs, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, self._session.run(None, feed)))
+
+
+def export(module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> bytes:
+    """Trace a module's forward into an ONNX model.
+
+    Args:
+        module, inputs, axes: as for `Session`.
+
+    Raises:
+        RuntimeError: ONNX lacks an operator of the module, or the graph would be right for the example only.
+    """
+    buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
+    level = logger.level
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+        warnings.simplefilter("always")  # recorded, not raised: the tracer turns a raised warning into a SystemError
+        logger.setLevel(logging.ERROR)
+        try:
+            torch.onnx.export(
+                module,
+                tuple(inputs.values()),
+                buffer,  # type: ignore[arg-type]  # only the newer exporter wants a path
+                input_names=list(inputs),
+                dynamic_axes={name: dict(lengths) for name, lengths in axes.items()},
+                opset_version=_OPSET,
+                dynamo=False,
+            )
+        finally:
+            logger.setLevel(level)
+    # the others say that the exporter is deprecated; see the head of this file
+    if constants := [warning for warning in caught if issubclass(warning.category, torch.jit.TracerWarning)]:
+        raise RuntimeError(f"the graph would be right for the example only: {constants[0].message}")
+    return buffer.getvalue()
+
+
+def with_image_convolutions(model: bytes) -> bytes:
+    """Replace convolutions over (B, C, L) by the same ones over (B, C, 1, L).
+
+    Weights that the graph computes are left as they are.
+    """
+    import onnx
+
+    proto = onnx.load_from_string(model)
+    graph = proto.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    axis = onnx.helper.make_tensor("image_height_axis", onnx.TensorProto.INT64, [1], [2])
+    nodes: list[Any] = []
+    for node in graph.node:
+        if node.op_type != "Conv" or node.input[1] not in weights or len(weights[node.input[1]].dims) != 3:
+            nodes.append(node)
+            continue
+        signal, image, result = node.input[0], f"{node.name}_image", node.output[0]
+        weight = onnx.TensorProto()
+        weight.CopyFrom(weights[node.input[1]])  # a copy, because another node may read it
+        weight.name, weight.dims[:] = f"{node.name}_weight", [*weight.dims[:2], 1, *weight.dims[2:]]
+        graph.initializer.append(weight)
+        _over_images(node)
+        node.input[0], node.input[1], node.output[0] = image, weight.name, f"{node.name}_result"
+        unsqueeze = onnx.helper.make_node("Unsqueeze", [signal, axis.name], [image])
+        nodes += [unsqueeze, node, onnx.helper.make_node("Squeeze", [node.output[0], axis.name], [result])]
+    graph.initializer.append(axis)
+    del graph.node[:]
+    graph.node.extend(nodes)
+    written: bytes = proto.SerializeToString()
+    return written
+
+
+def _over_images(convolution: Any) -> None:
+    """Give the settings of a convolution over time a height of 1."""
+    for attribute in convolution.attribute:
+        if attribute.name == "pads":
+            attribute.ints[:] = [0, attribute.ints[0], 0, attribute.ints[1]]
+        elif attribute.name in ("kernel_shape", "strides", "dilations"):
+            attribute.ints[:] = [1, attribute.ints[0]]

@@ -1,0 +1,169 @@
+"""The spectral stages that families share: mel, refine and istft. They have no weights, and two methods each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, cast, get_args
+
+import torch
+from torch import Tensor
+
+from tts_infer.config import MelConfig, SpectralMethod
+from tts_infer.devices import CPU
+from tts_infer.dsp.mel import LogMel
+from tts_infer.dsp.refine import Refinement
+from tts_infer.dsp.stft import ISTFT
+from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
+
+METHODS = get_args(SpectralMethod)
+
+
+@dataclass(frozen=True)
+class MelStage(Stage):
+    """Audio to log-mel. Frames depend on nothing but their own samples, so a stream keeps the samples that the next
+    frames and the padding of the end will need.
+
+    Shape: (B, T) -> (B, n_mels, L)
+    """
+
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
+    @classmethod
+    def of(cls, log_mel: LogMel) -> MelStage:
+        return cls("mel", log_mel, ("audio",), ("mel",), method=log_mel.stft.method)
+
+    def by(self, method: str) -> MelStage:
+        if method == self.method:
+            return self
+        return replace(self, module=LogMel(self.module.config, cast(SpectralMethod, method)), method=method)
+
+    def initial_state(self, batch: int, device: torch.device = CPU) -> State:
+        nothing = torch.zeros(batch, 0, dtype=torch.float32, device=device)
+        return {"samples": nothing, "first": 0, "done": 0}
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        (audio,) = inputs
+        if state is None:
+            return (self.module(audio),), {}
+        stft, first, done = self.module.stft, state["first"], state["done"]
+        samples = torch.cat([state["samples"], audio], dim=1)
+        here = samples.shape[1]
+        # without an end: the frames whose windows end within the samples
+        ready = stft.n_frames(here) if final else (here + stft.pad[0] - stft.n_fft) // stft.hop_length + 1
+        stop = max(done, first + ready)
+        if 0 < stop == done or (stop == 0 and not final):
+            mel = samples.new_zeros(samples.shape[0], self.module.config.n_mels, 0)
+        else:
+            mel = self.module(samples)[..., done - first : stop - first]
+        # kept: a window, and one frame more, which is as many samples as padding mirrors
+        begin = max(first, stop - -(-stft.n_fft // stft.hop_length) - 1)
+        kept = samples[:, (begin - first) * stft.hop_length :].clone()
+        return (mel,), {"samples": kept, "first": begin, "done": stop}
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, PROBE_FRAMES * self.module.config.hop_length),)
+
+
+@dataclass(frozen=True)
+class RefinementStage(Stage):
+    """Passes that correct a spectrum to its mel, see `Refinement`. Every pass answers some frames late.
+
+    Shape: 2 x (B, N, L), (B, n_mels, L) -> 2 x (B, N, L)
+    """
+
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
+    @classmethod
+    def of(cls, mel: MelConfig, istft: ISTFT) -> RefinementStage:
+        names = ("real", "imag")
+        module = Refinement(mel, istft)
+        return cls("refine", module, (*names, "mel"), names, method=istft.method, passes=0, follows="istft")
+
+    def by(self, method: str) -> RefinementStage:
+        if method == self.method:
+            return self
+        return replace(self, module=Refinement(self.module.config, _by(self.module.istft, method)), method=method)
+
+    @property
+    def delay_frames(self) -> int:
+        return int(self.module.receptive_field) * (self.passes or 0)
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        real, imag, log_mel = inputs
+        passes = self.passes or 0
+        if state is None:
+            return self.module((real, imag), log_mel, passes, valid), {}
+        # the mel is ahead of the spectrum, which waited for the network: its frames wait here
+        waiting = torch.cat([state["mel"], log_mel], dim=2) if "mel" in state else log_mel
+        frames = real.shape[2]
+        states = [_part(state, f"{i}.") for i in range(passes)]
+        spectrum, after = self.module.advance((real, imag), waiting[..., :frames], states, final=final)
+        kept = {f"{i}.{name}": value for i, one in enumerate(after) for name, value in one.items()}
+        return spectrum, {"mel": waiting[..., frames:].clone(), **kept}
+
+    def probe(self) -> Tensors:
+        bins, mels = self.module.istft.n_fft // 2 + 1, self.module.config.n_mels
+        return (*ISTFTStage.spectrum(bins), wave(PROBE_BATCH, mels, PROBE_FRAMES))
+
+
+def _part(state: State, prefix: str) -> State:
+    """The entries whose names begin with the prefix, without it."""
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class ISTFTStage(Stage):
+    """Spectrum to audio. A stream keeps the samples that further frames will still add to.
+
+    Shape: 2 x (B, N, L) -> (B, T), T as in `ISTFT.n_samples`
+    """
+
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
+    @classmethod
+    def of(cls, istft: ISTFT) -> ISTFTStage:
+        return cls("istft", istft, ("real", "imag"), ("audio",), method=istft.method)
+
+    def by(self, method: str) -> ISTFTStage:
+        return self if method == self.method else replace(self, module=_by(self.module, method), method=method)
+
+    @property
+    def delay_frames(self) -> int:
+        return int(self.module.overlap) // 2
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        real, imag = inputs
+        istft: ISTFT = self.module
+        if state is None:
+            return (istft(real, imag, valid),), {}
+        hops, after = istft.advance(real, imag, state, final=final)
+        begin = istft.pad[0] - state.get("frames", 0) * istft.hop_length
+        end = begin + istft.n_samples(after["frames"]) if final else None
+        samples = hops.reshape(hops.shape[0], -1)
+        return (samples[:, max(0, begin) : None if end is None else max(0, end)],), after
+
+    @staticmethod
+    def spectrum(bins: int) -> Tensors:
+        """A probe. Shape: 2 x (PROBE_BATCH, bins, PROBE_FRAMES)"""
+        return wave(PROBE_BATCH, bins, PROBE_FRAMES), wave(PROBE_BATCH, bins, PROBE_FRAMES)
+
+    def probe(self) -> Tensors:
+        return self.spectrum(self.module.n_fft // 2 + 1)
+
+
+def _by(istft: ISTFT, method: str) -> ISTFT:
+    sizes = (istft.n_fft, istft.hop_length, istft.win_length)
+    return ISTFT(*sizes, padding=istft.padding, method=cast(SpectralMethod, method))
+
+
+def with_refinement(mel: MelConfig, istft: ISTFT) -> list[Stage]:
+    """The stages from a spectrum to audio: refinement where the mel's STFT is the spectrum's own, then istft."""
+    same = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft)
+    fits = same == (istft.n_fft, istft.hop_length, istft.win_length)
+    return [*([RefinementStage.of(mel, istft)] if fits else []), ISTFTStage.of(istft)]
