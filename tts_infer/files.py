@@ -20,8 +20,9 @@ from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
-from tts_infer.io.features import FEATURE_SUFFIXES, open_features, prefix_errors, require_mel_shape
-from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer, check_writable
+from tts_infer.io.features import open_features, prefix_errors, require_mel_shape
+from tts_infer.io.sources import holds_features
+from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer
 from tts_infer.runtime.timing import StageRecord
 from tts_infer.vocoder import Vocoder
 
@@ -94,10 +95,9 @@ def synthesize_file(
         InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; or `source` holds a batch.
     """
     source, target = Path(source), Path(target)
-    check_writable(target, sample_format)
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
         raise FileError("output {target} is the input itself; give another name", code="output-is-input", target=target)
-    run = _decode if source.suffix.lower() in FEATURE_SUFFIXES else _copy
+    run = _decode if holds_features(source) else _copy
     with audio_writer(target, vocoder.sample_rate, sample_format) as writer, prefix_errors(source):
         return run(vocoder, source, writer)
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 import platform
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from typing import Any
@@ -30,31 +27,6 @@ from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, load_model, resolve
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `doctor`."""
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
-    parser.add_argument("--vocoder", default=DEFAULT_VOCODER, metavar="V", help="whose stages (default: %(default)s)")
-    parser.add_argument("--audit", choices=["mps"], help="judge every operator of the stages for Apple GPUs instead")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the report that was asked for.
-
-    Returns:
-        0; of an audit, 1 if what accelerators run by default is not clean in every release.
-    """
-    if args.audit:
-        rows = audit_stages()
-        clean = all(row.clean for row in rows if row.path.startswith("matmul"))
-        print(json.dumps({"clean": clean, "stages": [asdict(r) for r in rows]}) if args.json else audit_text(rows))
-        return 0 if clean else 1
-    report = examine(args.device, args.vocoder)
-    print(json.dumps(report) if args.json else report_text(report))
-    return 0
 
 
 def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, Any]:
