@@ -33,8 +33,8 @@ PIECE_FRAMES = 4096
 PROBE_BATCH, PROBE_FRAMES = 2, 24
 
 # Largest allowed difference from the CPU in float32, relative to the largest value there. The limit of float32 allows
-# for TF32, which cuDNN uses for convolutions by default (10 bits: 3e-4); a wrong kernel differs by 0.1 or more. bfloat16
-# has 8 bits, float16 has 11.
+# for TF32, which cuDNN uses for convolutions by default (10 bits: 3e-4); a wrong kernel differs by 0.1 or more.
+# bfloat16 has 8 bits, float16 has 11.
 TOLERANCE: dict[DTypeName, float] = {"float32": 2e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 

@@ -24,7 +24,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.errors import first_sentence
 from tts_infer.stages import Stage, Tensors, relative_error
-from tts_infer.vocoders.padding import KERNEL_SIZE, REACH, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.padding import KERNEL_SIZE, HALF_KERNEL, CachedPadding, conv_padding, crop
 from tts_infer.vocoders.vocos import MAX_MAGNITUDE, ConvNeXtBlock, ISTFTHead, VocosBackbone
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,7 +60,7 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
     yield layer.add(x, other), product + other
     taps, offsets = weight[:64, None, :KERNEL_SIZE], bias[:64]
     kernels, few = weight[:, :56].reshape(96, 8, KERNEL_SIZE), x[..., :8]
-    for zeros in (0, REACH):
+    for zeros in (0, HALF_KERNEL):
         mixed = F.conv1d(x.double().transpose(1, 2), taps.double(), offsets.double(), padding=zeros, groups=64)
         yield PackedDepthwise(taps, offsets)(x, zeros), mixed.transpose(1, 2)
         mixed = F.conv1d(few.double().transpose(1, 2), kernels.double(), bias.double(), padding=zeros)
@@ -115,7 +115,7 @@ class PackedConvolution:
     In memory, the frames that belong to neighbouring taps are a row already. One product over all taps would be a
     little faster, but it sums several hundred large terms in a row, and a trained network magnifies what that rounds.
 
-    Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)
+    Shape: (B, L, C) -> (B, L + 2 (zeros - HALF_KERNEL), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -128,7 +128,7 @@ class PackedConvolution:
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
         x = F.pad(x, (0, 0, zeros, zeros))
-        length = x.shape[1] - 2 * REACH
+        length = x.shape[1] - 2 * HALF_KERNEL
         total: Tensor | None = None
         for start, stop, linear in self.parts:
             windows = x[:, start : stop - 1 + length].unfold(1, stop - start, 1).transpose(2, 3).flatten(2)
@@ -140,7 +140,7 @@ class PackedConvolution:
 class PackedDepthwise:
     """A convolution over time of each channel by itself, channels last from end to end.
 
-    Shape: (B, L, H) -> (B, L + 2 (zeros - REACH), H)
+    Shape: (B, L, H) -> (B, L + 2 (zeros - HALF_KERNEL), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -148,7 +148,7 @@ class PackedDepthwise:
         image = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         geometry = ([1, 1], [1, 1], channels)  # stride, dilation, groups
         likely = [1, channels, 1, 100]  # sizes that the layout is chosen for; others are as right
-        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, [0, REACH], *geometry, likely), bias
+        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, [0, HALF_KERNEL], *geometry, likely), bias
         self._settings: tuple[Any, ...] = (*geometry, "none", [], "")
         self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
 
@@ -161,7 +161,7 @@ class PackedDepthwise:
 class PackedBlock:
     """`ConvNeXtBlock`, with its layer scale folded into the second linear layer.
 
-    Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
+    Shape: (B, L + 2 (HALF_KERNEL - zeros), H), zeros -> (B, L, H)
     """
 
     def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
