@@ -40,7 +40,7 @@ class MaskedPadding(ConvPadding):
 
 
 class CachedPadding(ConvPadding):
-    """A piece of a stream: each convolution reads the frames before the piece, and its output is HALF_KERNEL frames late.
+    """A piece of a stream: each convolution reads the frames before the piece, and is HALF_KERNEL frames late.
 
     So the input of layer i begins HALF_KERNEL * i frames before the piece.
 

@@ -21,7 +21,7 @@ from tts_infer.errors import ConfigError
 from tts_infer.stages import PROBE_FRAMES, Stage, Tensors
 from tts_infer.vocoders.features import MelSpec
 from tts_infer.vocoders.networks import Convolutional, Framewise
-from tts_infer.vocoders.padding import KERNEL_SIZE, HALF_KERNEL, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
 from tts_infer.vocoders.spectral import MelStage, with_refinement
 
 # Upper limit of the predicted magnitude. Source: vocos/heads.py ISTFTHead.
