@@ -75,7 +75,8 @@ class Vocoder:
     def __init__(
         self, model: nn.Module, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
     ) -> None:
-        self.name, self.refine = name, _checked_passes(refine)
+        self.name = name
+        self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
 
     @property
@@ -161,14 +162,12 @@ class Vocoder:
     ) -> Tensor | list[Tensor]:
         """Turn log-mel spectrograms into audio.
 
-        Memory is bounded, however long the input is. In a batch of several lengths, every item is decoded as if it
-        were alone.
+        Memory is bounded, however long the input is. Items of several lengths are decoded as if each were alone.
 
         Args:
             features: floating point, in this vocoder's convention, on any device; or a list of tensors (n_mels, L).
             lengths: number of valid frames of each item of a padded batch. The values of the padding do not matter.
-            refine: number of passes that bring the mel of the audio closer to the given mel; None: `self.refine`. With
-                0 the output is that of the network alone, as in the official package.
+            refine: passes that bring the audio's mel closer to the given mel; None: `self.refine`; 0: as vocos.
 
         Returns:
             Audio on the device of the last stage: one tensor for a batch of one length; for several lengths a list
@@ -194,8 +193,7 @@ class Vocoder:
         """Copy audio: compute its mel and decode that.
 
         Args:
-            audio: as for `mel`.
-            refine: as for `decode`.
+            audio, refine: as for `mel` and for `decode`.
 
         Shape: (B, T) or (T,) -> (B, T'), T rounded down to a multiple of hop_length
         Raises:
@@ -211,8 +209,7 @@ class Vocoder:
 
         Args:
             features: as for `decode`, but of one length. Give either features or audio.
-            audio: as for `__call__`.
-            refine: as for `decode`.
+            audio, refine: as for `mel` and for `decode`.
 
         Raises:
             InputError, InputTypeError: see `decode` and `mel`; or both or none of features and audio were given.
@@ -264,7 +261,12 @@ class Vocoder:
             return self._pipeline.features.check(features)
 
     def _passes(self, refine: int | None) -> int:
-        return self.refine if refine is None else _checked_passes(refine)
+        """The number of passes of a decode."""
+        passes = self.refine if refine is None else refine
+        if not isinstance(passes, (int, np.integer)) or passes < 0:
+            text = "refine is {got!r}; allowed: a number of passes, 0 or more"
+            raise InputError(text, code="refine-range", got=passes)
+        return int(passes)
 
     def _mel(self, audio: Waveform, timer: StageTimer) -> Tensor:
         with device_lock(device_of(audio)):
@@ -296,9 +298,3 @@ class Vocoder:
         if features.shape[0] * features.shape[2] > self.max_frames:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
         return self._pipeline.decode_ragged(features, lengths, self._pipeline.decoding(refine), timer)
-
-
-def _checked_passes(refine: int) -> int:
-    if not isinstance(refine, (int, np.integer)) or refine < 0:
-        raise InputError("refine is {got!r}; allowed: a number of passes, 0 or more", code="refine-range", got=refine)
-    return int(refine)
