@@ -1,0 +1,311 @@
+"""Does a mel belong to its vocoder's convention? A wrong one decodes to noise, so it gets one warning that names it.
+
+The test is made to be silent on every mel of the right convention, and to speak where a mel cannot be of it. It looks
+at four things, all taken from a subset of the frames:
+
+- Range. A log-mel of audio within full scale lies between the log floor and a ceiling that follows from the window and
+  the filterbank.
+- Scale. The logarithm of a noisy magnitude fluctuates from frame to frame by an amount that depends on nothing but the
+  logarithm's base: the second difference over time is 0.4 on average for natural logarithms of magnitudes, twice that
+  for powers, 0.43 of that for log10. Tones and smoothed mels fluctuate less, so a small fluctuation alone says nothing.
+- Fingerprint. Low mel filters are about as narrow as one STFT bin, so their sums differ irregularly. These differences
+  show in the mean over time of every mel, and tell one filterbank from another.
+- Level and deviation, for mels that were mapped to 0..1, or to mean 0 and deviation 1.
+
+The thresholds are measured by benchmarks/conventions.py, which prints the false alarms and the detections.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tts_infer.config import MelConfig
+from tts_infer.dsp.conventions import convention_name
+from tts_infer.dsp.mel import mel_filterbank
+
+Array = NDArray[np.float32]
+
+# Fewer frames than this (a third of a second) say too little about anything but the range.
+LEAST_FRAMES = 32
+# Groups of three neighbouring frames that a longer mel is judged by, and items of a batch.
+GROUPS = 64
+ITEMS = 4
+
+# Units below the log floor, or above the ceiling, that a network's prediction may reach.
+_BELOW, _ABOVE = 2.0, 1.0
+# Decibels of a clip span 60 and more, natural logarithms at most 25.
+_DECIBEL_RANGE = 40.0
+# Bounds of the fluctuation over time: of the right scale it is 0.25 to 0.53.
+_SMALL, _LARGE = 0.24, 0.555
+_TINY = 0.1
+_STATIONARY = 0.35
+# Curvature over change from frame to frame. Smoothed mels have less, clicks have more.
+_SMOOTH, _CLICKS = 0.93, 1.65
+# Twice the logarithm of the likelihood ratio of two fingerprints. Music of the right convention reaches 3.
+_LIKELIHOOD = 5.0
+# Variance of a profile's second difference, above which it is that of single tones.
+_ROUGH = 0.4
+# A frame sounds if its mean is above this part of the way from the lowest value to the loudest frame.
+_ACTIVE = 0.3
+# A bin is heard if its mean is this far above the lowest value, which may be the log floor.
+_HEARD = 1.0
+
+_CONVERT = "convert it with tts_infer.convert_mel(mel, from_={unit!r}, to=vocoder.mel_config)"
+_COMPUTE = "compute it with tts_infer.LogMel(vocoder.mel_config), or use a vocoder of the mel's convention"
+_UNDO = "undo that with tts_infer.convert_mel(mel, from_=MelUnit(scale, offset), to=vocoder.mel_config)"
+# kind -> what it looks like, what to do
+_KINDS = {
+    "decibels": ("decibels", _CONVERT.format(unit="decibels")),
+    "floor": ("a logarithm with a lower floor", _CONVERT.format(unit="ln")),
+    "power": ("a mel of powers", "compute it from magnitudes (power=1), see tts_infer.LogMel(vocoder.mel_config)"),
+    "level": ("a mel of louder filters (without norm, or of powers)", _COMPUTE),
+    "linear": ("a linear mel, without a logarithm", _CONVERT.format(unit="linear")),
+    "unit-range": ("a mel mapped to 0..1 or -1..1", _UNDO),
+    "scaled": ("a logarithm times 0.1", _CONVERT.format(unit="x0.1")),
+    "log10": ("a log10 or a normalised mel", _CONVERT.format(unit="log10") + ", or undo the normalisation"),
+    "normalised": ("a mel normalised to mean 0 and deviation 1", _UNDO),
+    "filterbank": ("a mel of another filterbank ({rival})", _COMPUTE),
+}
+
+
+class MelConventionWarning(UserWarning):
+    """A mel does not belong to the convention of its vocoder.
+
+    Attributes:
+        code: the name of the sentence, the same in every language.
+        text: the sentence, a format string for `fields`.
+        fields: the values in the sentence; `kind` is a key of the table of kinds.
+    """
+
+    def __init__(self, text: str, code: str, fields: Mapping[str, Any]) -> None:
+        self.text, self.code, self.fields = text, code, dict(fields)
+        super().__init__(text.format(**fields))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.text, self.code, self.fields)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a mel is judged by, in natural logarithms of magnitudes if its convention is right."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    # of the frames that sound; of mels with too few of these they are unknown
+    modulation: float = 0.0  # deviation over time of the mean over bins
+    fluctuation: float = 0.0  # typical second difference over time
+    curvature: float = 0.0  # typical second difference over typical first difference, in the low bins
+    profile: NDArray[np.float64] | None = None  # mean over time. Shape: (n_mels,)
+
+    @property
+    def range(self) -> float:
+        return self.high - self.low
+
+
+class ConventionCheck:
+    """Compares mels with one convention.
+
+    Args:
+        config: the vocoder's convention.
+    """
+
+    def __init__(self, config: MelConfig) -> None:
+        self.config = config
+        self._floor = math.log(config.log_floor) / config.power
+
+    @cached_property
+    def _ceiling(self) -> float:
+        return ceiling(self.config)
+
+    def __call__(self, mel: Tensor, lengths: Sequence[int] | None = None) -> MelConventionWarning | None:
+        """Judge a batch by its first items.
+
+        Args:
+            mel: finite values, on any device. An accelerator is waited for once.
+            lengths: valid frames of each item; None: all.
+
+        Shape: (B, n_mels, L)
+        Returns:
+            The warning that the first wrong item deserves; None if all may be of the convention.
+        """
+        shortest = mel.shape[2] if lengths is None else min(lengths[:ITEMS])
+        if mel.shape[2] == 0:
+            return None
+        if shortest == mel.shape[2]:
+            items = list(_groups(mel[:ITEMS]))
+        else:
+            items = [_groups(mel[i : i + 1, :, :n])[0] for i, n in enumerate((lengths or [])[:ITEMS])]
+        for item in items:
+            if (kind := self._kind(item)) is not None:
+                return self._warning(*kind, item)
+        return None
+
+    def _kind(self, groups: Array) -> tuple[str, str] | None:
+        """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (3, n_mels, n)"""
+        power = self.config.power
+        low, high = float(groups.min()) / power, float(groups.max()) / power
+        short = len(groups) == 1
+        if short and low >= self._floor - _BELOW and (low < 0 or high <= 1) and high <= self._ceiling + _ABOVE:
+            return None  # the usual case of short pieces, which must cost next to nothing
+        given = statistics(groups / power, low, high)
+        kind, rival = self._out_of_range(given), None
+        if kind is None and not short and given.range > 0.05:
+            kind = _of_wrong_scale(given)
+            rival = None if kind else self._rival(given)
+        return ("filterbank", rival) if rival else None if kind is None else (kind, "")
+
+    def _out_of_range(self, given: Statistics) -> str | None:
+        if given.low < self._floor - _BELOW:
+            if given.range > _DECIBEL_RANGE or given.high < self._floor - _BELOW:
+                return "decibels"
+            return "power" if given.fluctuation > _LARGE else "floor"
+        if given.low >= 0 and given.deviation > 0.7 * given.mean and given.range > 0.05:
+            return "linear"
+        if given.high > self._ceiling + _ABOVE:
+            return "power" if given.fluctuation > _LARGE and self.config.power == 1 else "level"
+        return None
+
+    def _rival(self, given: Statistics) -> str | None:
+        """The filterbank of another convention, if it explains the profile over bins clearly better than our own."""
+        if given.profile is None:
+            return None
+        heard = given.profile > given.low + _HEARD
+        heard = heard[:-2] & heard[1:-1] & heard[2:]
+        bends = np.diff(given.profile, 2)[heard]
+        if len(bends) < len(heard) / 2:
+            return None
+        own = np.square(bends - _fingerprint(self.config)[heard]).mean()
+        for rival in rivals(self.config):
+            other = np.square(bends - _fingerprint(rival)[heard]).mean()
+            if other < _ROUGH and len(bends) * math.log(own / other) > _LIKELIHOOD:
+                return _name_of(rival)
+        return None
+
+    def _warning(self, kind: str, rival: str, groups: Array) -> MelConventionWarning:
+        looks, remedy = _KINDS[kind]
+        name = convention_name(self.config) or "its own convention"
+        fields = {
+            "kind": kind,
+            "looks": looks.format(rival=rival),
+            "low": round(float(groups.min()), 2),
+            "high": round(float(groups.max()), 2),
+            "expected": name,
+            "remedy": remedy,
+        }
+        text = "mel looks like {looks} ({low} to {high}), but the vocoder takes {expected}; {remedy}, or pass "
+        text += "check_convention=False if it is right"
+        return MelConventionWarning(text, f"mel-looks-{kind}", fields)
+
+
+def _of_wrong_scale(given: Statistics) -> str | None:
+    """Whether the fluctuation over time is that of another logarithm or scale."""
+    natural = _SMOOTH < given.curvature < _CLICKS
+    if given.fluctuation > _LARGE and natural:
+        return "power"
+    if given.deviation > 1.5 or given.modulation < _STATIONARY * given.deviation:  # music, or a stationary sound
+        return None
+    if given.fluctuation < _TINY and given.deviation < 0.45 and given.range < 2.2:
+        return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
+    if abs(given.mean) < 0.06 and abs(given.deviation - 1) < 0.04 and given.fluctuation < 0.33 and natural:
+        return "normalised"
+    return "log10" if _TINY < given.fluctuation < _SMALL and given.deviation < 1.3 and natural else None
+
+
+def _groups(mel: Tensor) -> Array:
+    """Three neighbouring frames of up to `GROUPS` places; of short mels all frames. On the CPU.
+
+    Shape: (B, C, L) -> (B, 3, C, n), or (B, 1, C, L) if L < LEAST_FRAMES
+    """
+    frames = mel.shape[2]
+    if frames < LEAST_FRAMES:
+        parts = [mel]
+    elif frames <= 3 * GROUPS:
+        parts = [mel[:, :, i : frames - 2 + i] for i in range(3)]
+    else:
+        step = frames // GROUPS
+        parts = [mel[:, :, i : step * GROUPS : step] for i in range(3)]
+    groups: Array = torch.stack(parts, 1).cpu().numpy()
+    return groups
+
+
+def statistics(groups: Array, low: float, high: float) -> Statistics:
+    """Shape: (3, n_mels, n), or (1, n_mels, n) of short mels, of which only range, mean and deviation are known"""
+    first = groups[0]
+    mean, deviation = float(first.mean()), float(first.std())
+    over_time = first.mean(0)
+    active = over_time > low + _ACTIVE * (float(over_time.max()) - low)
+    if len(groups) == 1 or active.sum() < LEAST_FRAMES - 2:
+        return Statistics(low, high, mean, deviation)
+    sounding = groups[:, :, active]
+    fluctuation, curvature = _fluctuation(sounding)
+    profile = sounding[0].mean(1, dtype=np.float64)
+    modulation = float(over_time.std())
+    return Statistics(low, high, mean, deviation, modulation, fluctuation, curvature, profile)
+
+
+def _fluctuation(groups: Array) -> tuple[float, float]:
+    """Typical second difference over time, and its ratio to the first difference in the low bins.
+
+    Medians, so that a few onsets do not count; without values that do not change, which lie at the log floor.
+    """
+    quarter, half = groups.shape[1] // 4, groups.shape[1] // 2
+    first, second, third = groups
+    changes = np.abs(second - first)
+    bends = np.abs(first - 2 * second + third)
+    low = _typical(bends[:quarter])
+    return math.sqrt(low * _typical(bends[half:])), low / max(_typical(changes[:quarter]), 1e-9)
+
+
+def _typical(values: Array) -> float:
+    moving = values[values > 1e-5]
+    return float(np.median(moving)) if moving.size > values.size / 4 else 0.0
+
+
+def ceiling(config: MelConfig) -> float:
+    """The largest log-mel, of magnitudes, that audio within full scale can have.
+
+    It is that of a full-scale tone, whose main lobe spreads over three bins with 1/2, 1 and 1/2 of half the window's
+    sum, or that of full-scale noise.
+    """
+    filters = mel_filterbank(config)
+    window_sum = (config.win_length or config.n_fft) / 2
+    lobe = np.pad(filters, ((1, 1), (0, 0)))
+    tone = (lobe[:-2] / 2 + lobe[1:-1] + lobe[2:] / 2).max() * window_sum / 2
+    noise = 0.35 * 0.886 * math.sqrt(0.75 * window_sum) * filters.sum(0).max()
+    return math.log(max(tone, noise))
+
+
+@cache
+def rivals(config: MelConfig) -> tuple[MelConfig, ...]:
+    """Filterbanks of the same shape that the field uses, other than that of `config`."""
+    kinds: list[dict[str, Any]] = [{"mel_scale": "htk", "norm": None}, {"mel_scale": "slaney", "norm": "slaney"}]
+    others = [replace(config, f_max=f_max, **kind) for kind in kinds for f_max in (config.f_max, None)]
+    if 8000 < config.sample_rate / 2:
+        others += [replace(config, f_max=8000.0, **kind) for kind in kinds]
+    own = _fingerprint(config)
+    return tuple(other for other in others if np.square(_fingerprint(other) - own).mean() > 1e-3)
+
+
+def _name_of(rival: MelConfig) -> str:
+    f_max = rival.f_max or rival.sample_rate / 2
+    return f"{rival.mel_scale} scale, norm {rival.norm or 'none'}, to {f_max:.0f} Hz, as in " + (
+        "BigVGAN and HiFi-GAN" if rival.norm else "Vocos"
+    )
+
+
+@cache
+def _fingerprint(config: MelConfig) -> NDArray[np.float64]:
+    """The second difference over bins of a flat spectrum's log-mel. Shape: (n_mels - 2,)"""
+    sums = mel_filterbank(config).sum(0)
+    return np.diff(np.log(np.maximum(sums, 1e-4 * sums.max())), 2)
