@@ -85,6 +85,11 @@ class Pipeline:
         return min(placed.stage.max_frames for placed in self._decoding)
 
     @property
+    def is_on_cpu(self) -> bool:
+        """Whether every stage runs on the CPU."""
+        return self.placement.devices == {CPU}
+
+    @property
     def out_device(self) -> torch.device:
         """The device on which the audio is made."""
         return self._placed[-1].place.device
