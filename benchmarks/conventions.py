@@ -28,8 +28,8 @@ from tts_infer.dsp.conventions import CONVENTIONS
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.mismatch import ConventionCheck
 
-Wave = NDArray[np.float32]
-Mel = NDArray[np.float32]
+Wave = NDArray[np.floating[Any]]
+Mel = NDArray[np.floating[Any]]
 
 SPEECH = Path(__file__).parent.parent / "examples"
 VOCODERS = ("vocos-24k", "bigvgan-24k-100", "hifigan-22k")
@@ -246,7 +246,10 @@ def main() -> None:
     for name in VOCODERS:
         clips = list(speech(args.speech, args.clips, CONVENTIONS[name].sample_rate, args.seed))
         alarms = false_alarms(name, clips[: max(1, args.clips // 10)], args.seed + 1)
-        table(f"False alarms of {name}: {sum(row['alarms'] for row in alarms)} of {sum(r['clips'] for r in alarms)}", alarms)
+        table(
+            f"False alarms of {name}: {sum(row['alarms'] for row in alarms)} of {sum(r['clips'] for r in alarms)}",
+            alarms,
+        )
         found = detections(name, clips, args.seed + 2)
         table(f"Wrong mels for {name}", found)
         rows += alarms + found

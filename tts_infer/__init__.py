@@ -14,7 +14,9 @@ from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import available_devices, device_lock
+from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
 from tts_infer.dsp.mel import LogMel, log_mel_error_db
+from tts_infer.dsp.mismatch import MelConventionWarning
 from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import (
     CheckpointError,
@@ -31,6 +33,7 @@ from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import read_features, read_mel
+from tts_infer.io.notes import Note
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
 from tts_infer.loading import load_vocoder
@@ -44,9 +47,11 @@ from tts_infer.vocoder import Synthesis, Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [
+    "CONVENTIONS",
     "DEFAULT_VOCODER",
     "FEATURE_SUFFIXES",
     "ISTFT",
+    "MEL_UNITS",
     "STFT",
     "AudioClip",
     "BatchReport",
@@ -62,8 +67,11 @@ __all__ = [
     "InputTypeError",
     "LogMel",
     "MelConfig",
+    "MelConventionWarning",
+    "MelUnit",
     "MethodChoice",
     "MissingPackageError",
+    "Note",
     "Place",
     "Placement",
     "PlacementError",
@@ -81,6 +89,8 @@ __all__ = [
     "check_report",
     "check_writable",
     "clear_checks",
+    "convention_name",
+    "convert_mel",
     "device_lock",
     "doctor",
     "evaluate",

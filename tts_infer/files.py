@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
 from tts_infer.io.features import open_features, prefix_errors, require_mel_shape
+from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import holds_features
 from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer
 from tts_infer.runtime.timing import StageRecord
@@ -38,6 +39,7 @@ class FileSynthesis:
     stages: list[StageRecord]
     total_ms: float  # time of computing, without reading and writing
     log_mel_error_db: float | None  # difference of a copy from its input; None for features and very short copies
+    notes: list[Note] = field(default_factory=list)  # what is odd: silence, cancelling channels, clipping
 
     @property
     def seconds(self) -> float:
@@ -69,7 +71,7 @@ class FileSynthesis:
             lines += [f"{self.clipped_samples} samples clipped to full scale; sample format float32 keeps them"]
         if self.log_mel_error_db is not None:
             lines += [f"log-mel error of the copy {self.log_mel_error_db:.2f} dB"]
-        return "\n".join(lines)
+        return "\n".join(lines + [f"note: {note.text}" for note in self.notes])
 
 
 def synthesize_file(
@@ -99,10 +101,25 @@ def synthesize_file(
         raise FileError("output {target} is the input itself; give another name", code="output-is-input", target=target)
     run = _decode if holds_features(source) else _copy
     with audio_writer(target, vocoder.sample_rate, sample_format) as writer, prefix_errors(source):
-        return run(vocoder, source, writer)
+        return run(vocoder, source, _Metered(writer))
 
 
-def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
+class _Metered:
+    """A writer, and the meters of what is read and written."""
+
+    def __init__(self, writer: AudioWriter) -> None:
+        self.file, self.source, self.output = writer, SignalMeter(), SignalMeter()
+
+    def write(self, audio: Tensor) -> None:
+        """Shape: (T,)"""
+        self.output.add(audio.cpu().numpy()[:, None])
+        self.file.write(audio)
+
+    def notes(self) -> list[Note]:
+        return self.source.notes() + notes_of_output(self.output, self.file.samples, self.file.clipped_samples)
+
+
+def _decode(vocoder: Vocoder, source: Path, writer: _Metered) -> FileSynthesis:
     features = open_features(source)
     require_mel_shape(features.shape, vocoder.n_mels)
     if features.ndim == 3 and features.shape[0] != 1:
@@ -130,10 +147,10 @@ def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tenso
         yield piece
 
 
-def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
+def _copy(vocoder: Vocoder, source: Path, writer: _Metered) -> FileSynthesis:
     config = vocoder.mel_config
     if _is_short(source, vocoder):
-        result = vocoder.synthesize(audio=read_audio(source, config.sample_rate).samples)
+        result = vocoder.synthesize(audio=read_audio(source, config.sample_rate, writer.source).samples)
         writer.write(result.audio[0])
         error = None
         if result.audio.shape[-1]:
@@ -141,7 +158,8 @@ def _copy(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesis:
         return _report(vocoder, writer, result.features.shape[-1], result.stages, result.total_ms, error)
     mels, stream, check = vocoder.mel_stream(timed=True), vocoder.stream(timed=True), vocoder.mel_stream()
     error_db = _MeanError(config)
-    blocks = read_blocks(source, config.sample_rate, READ_FRAMES * config.hop_length / config.sample_rate)
+    seconds = READ_FRAMES * config.hop_length / config.sample_rate
+    blocks = read_blocks(source, config.sample_rate, seconds, writer.source)
     for audio in stream.decode(error_db.seen(mels.compute(blocks))):
         writer.write(audio[0])
         error_db.add(1, check.push(audio))
@@ -190,11 +208,11 @@ class _MeanError:
 
 def _report(
     vocoder: Vocoder,
-    writer: AudioWriter,
+    writer: _Metered,
     frames: int,
     stages: list[StageRecord],
     total_ms: float,
     error_db: float | None = None,
 ) -> FileSynthesis:
-    rate = vocoder.sample_rate
-    return FileSynthesis(rate, writer.samples, frames, writer.clipped_samples, stages, total_ms, error_db)
+    rate, file = vocoder.sample_rate, writer.file
+    return FileSynthesis(rate, file.samples, frames, file.clipped_samples, stages, total_ms, error_db, writer.notes())

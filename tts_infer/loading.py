@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from tts_infer.config import DTypeName
+from tts_infer.config import DTypeName, MelConfig
 from tts_infer.runtime.placement import MethodChoice, PlacementSpec, make_placement, require_devices
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import family_of
@@ -24,6 +24,8 @@ def load_vocoder(
     refine: int | None = None,
     revision: str | None = None,
     check: bool = True,
+    convention: str | MelConfig | None = None,
+    check_convention: bool = True,
 ) -> Vocoder:
     """Load a pretrained vocoder, ready to decode.
 
@@ -37,6 +39,9 @@ def load_vocoder(
         refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
         revision: branch, tag or commit of a Hub repository.
         check: prove and time the stages whose device or method is not stated, see `make_placement`.
+        convention: the mel convention, by name (see `tts_infer.CONVENTIONS`) or as a value, where the vocoder's own
+            files do not state all of it; None: what they state, completed by the known convention that agrees.
+        check_convention: warn of features that belong to another convention, see `ConventionCheck`.
 
     Raises:
         VocoderNotFoundError: nothing has that name, here or on the Hub.
@@ -46,9 +51,9 @@ def load_vocoder(
     """
     require_devices(placement, device, dtype)  # fails before anything is downloaded
     files = resolve(name, revision)
-    model = load_model(files)
+    model = load_model(files if convention is None else files.with_convention(convention))
     stages = family_of(model).stages(model)
     placed = make_placement(placement, device, mel, istft, dtype, check, stages=stages)
     if refine is None:
         refine = files.known.refine if files.known else 0
-    return Vocoder(model, placed, files.name, dtype, refine)
+    return Vocoder(model, placed, files.name, dtype, refine, check_convention)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import CPU, device_lock, device_of
+from tts_infer.dsp.mismatch import ConventionCheck, FirstSecond
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
 from tts_infer.runtime import parallel
@@ -105,12 +106,20 @@ class StreamingDecoder(_Stream):
             field) is exact; less comes earlier and is approximate, and computes the last frames of the receptive field
             again at every push.
         timed: keep the stage report of all pushes.
+        convention: the first second is compared with it; None: not.
 
     Raises:
         InputError: lookahead is neither "full" nor between 0 and the network's receptive field.
     """
 
-    def __init__(self, pipeline: Pipeline, refine: int = 0, lookahead: Lookahead = "full", timed: bool = False) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        refine: int = 0,
+        lookahead: Lookahead = "full",
+        timed: bool = False,
+        convention: ConventionCheck | None = None,
+    ) -> None:
         most = pipeline.receptive_field
         frames = most if lookahead == "full" else lookahead
         if not isinstance(frames, (int, np.integer)) or not 0 <= frames <= most:
@@ -121,8 +130,13 @@ class StreamingDecoder(_Stream):
                 most=most,
             )
         self._features, self._out_device = pipeline.features, pipeline.out_device
+        self._convention = convention
         chain = pipeline.decoding(refine, None if lookahead == "full" else int(frames))
         super().__init__(chain, pipeline.features.name, "audio", 1, timed)
+
+    def reset(self) -> None:
+        super().reset()
+        self._first_second = FirstSecond(self._convention)
 
     def push(self, features: Array) -> Tensor:
         """Add frames, and return the samples that are due: possibly none yet.
@@ -135,7 +149,8 @@ class StreamingDecoder(_Stream):
         self._require_open()
         with device_lock(device_of(features)):
             piece = self._features.check(features, piece=True)
-        self._require_batch(piece.shape[0])
+            self._require_batch(piece.shape[0])
+            self._first_second.push(piece)
         if piece.shape[2] == 0:
             return self._no_samples(piece.shape[0])
         self._device = piece.device
@@ -151,6 +166,7 @@ class StreamingDecoder(_Stream):
         self._require_begun()
         assert self._batch is not None
         with device_lock(self._device):
+            self._first_second.end()
             shape = self._batch, self._features.n_channels, 0
             nothing = torch.zeros(shape, dtype=torch.float32, device=self._device)
         return self._advance(nothing, final=True)

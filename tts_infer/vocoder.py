@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock, device_of
+from tts_infer.dsp.mismatch import ConventionCheck
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
 from tts_infer.runtime import parallel, workers
@@ -23,6 +24,7 @@ from tts_infer.runtime.placement import Placement, make_placement
 from tts_infer.runtime.timing import StageRecord, StageTimer
 from tts_infer.stages import Stage
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
+from tts_infer.vocoders.features import MelSpec
 
 Features = Tensor | NDArray[Any]
 Waveform = Tensor | NDArray[Any]
@@ -68,17 +70,28 @@ class Vocoder:
         name: the name that it was loaded by.
         refine: the default number of refinement passes of a decode, see `Refinement`.
 
+    `check_convention` says whether features are compared with the vocoder's mel convention, see `ConventionCheck`.
+
     Raises:
         PlacementError: the devices of its networks cannot use the dtype well.
         InputError: `refine` is not a number of passes, 0 or more.
     """
 
     def __init__(
-        self, model: nn.Module, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
+        self,
+        model: nn.Module,
+        placement: Placement,
+        name: str,
+        dtype: DTypeName = "float32",
+        refine: int = 0,
+        check_convention: bool = True,
     ) -> None:
         self.name = name
         self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
+        features = self._pipeline.features
+        checked = check_convention and isinstance(features, MelSpec)
+        self._convention = ConventionCheck(features.config) if checked else None  # type: ignore[attr-defined]
         workers.survive_fork()
 
     @property
@@ -150,17 +163,31 @@ class Vocoder:
         return self._mel(audio, StageTimer(enabled=False))
 
     @overload
-    def decode(self, features: Features, lengths: None = None, *, refine: int | None = None) -> Tensor: ...
-    @overload
-    def decode(self, features: Features, lengths: Lengths, *, refine: int | None = None) -> list[Tensor]: ...
+    def decode(
+        self, features: Features, lengths: None = None, *, refine: int | None = None, check_convention: bool = True
+    ) -> Tensor: ...
     @overload
     def decode(
-        self, features: Sequence[Features], lengths: None = None, *, refine: int | None = None
+        self, features: Features, lengths: Lengths, *, refine: int | None = None, check_convention: bool = True
+    ) -> list[Tensor]: ...
+    @overload
+    def decode(
+        self,
+        features: Sequence[Features],
+        lengths: None = None,
+        *,
+        refine: int | None = None,
+        check_convention: bool = True,
     ) -> list[Tensor]: ...
 
     @torch.inference_mode()
     def decode(
-        self, features: Features | Sequence[Features], lengths: Lengths | None = None, *, refine: int | None = None
+        self,
+        features: Features | Sequence[Features],
+        lengths: Lengths | None = None,
+        *,
+        refine: int | None = None,
+        check_convention: bool = True,
     ) -> Tensor | list[Tensor]:
         """Turn log-mel spectrograms into audio.
 
@@ -170,6 +197,7 @@ class Vocoder:
             features: floating point, in this vocoder's convention, on any device; or a list of tensors (n_mels, L).
             lengths: number of valid frames of each item of a padded batch. The values of the padding do not matter.
             refine: passes that bring the audio's mel closer to the given mel; None: `self.refine`; 0: as vocos.
+            check_convention: warn of a mel of another convention, see `ConventionCheck`.
 
         Returns:
             Audio on the device of the last stage: one tensor for a batch of one length; for several lengths a list
@@ -187,8 +215,10 @@ class Vocoder:
             given = features if isinstance(features, Sequence) else [features]
             with device_lock(*map(device_of, given)):
                 padded, counts = self._pipeline.features.check_ragged(features, lengths)
+                if self._convention is not None and check_convention:
+                    self._convention.warn(padded, counts)
             return self._decode_ragged(padded, counts, passes, timer)
-        return self._decode(self._checked_features(features), passes, timer)
+        return self._decode(self._checked_features(features, check_convention), passes, timer)
 
     @torch.inference_mode()
     def __call__(self, audio: Waveform, *, refine: int | None = None) -> Tensor:
@@ -236,7 +266,7 @@ class Vocoder:
         Raises:
             InputError: `lookahead` is larger than this vocoder's receptive field, or `refine` is not 0 or more.
         """
-        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed)
+        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed, self._convention)
 
     def mel_stream(self, *, timed: bool = False) -> StreamingMel:
         """Compute the mel of audio that arrives in pieces, see `StreamingMel`."""
@@ -257,10 +287,13 @@ class Vocoder:
         """Return itself: a vocoder is always in evaluation mode. For code that expects an `nn.Module`."""
         return self
 
-    def _checked_features(self, features: Features) -> Tensor:
+    def _checked_features(self, features: Features, check_convention: bool = True) -> Tensor:
         """Input as the stages take it. Checking values uses their device, so its lock is held."""
         with device_lock(device_of(features)):
-            return self._pipeline.features.check(features)
+            checked = self._pipeline.features.check(features)
+            if self._convention is not None and check_convention:
+                self._convention.warn(checked)
+            return checked
 
     def _passes(self, refine: int | None) -> int:
         """The number of passes of a decode."""

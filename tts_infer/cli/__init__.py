@@ -9,8 +9,9 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 import tts_infer
 from tts_infer.cli import batch, decode, doctor, evaluate, vocoders
@@ -42,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _repair_streams()
     try:
-        return _run(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = _printer(warnings.showwarning)
+            return _run(argv)
     except tts_infer.TTSInferError as error:
         print("tts-infer:", str(error).replace("\n", "\\n"), file=sys.stderr)  # a name may hold a line break
         return 2
@@ -55,6 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         print(f"tts-infer: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _printer(other: Callable[..., None]) -> Callable[..., None]:
+    """What shows warnings: our own as one line, and the others as before."""
+
+    def show(message: Warning | str, *rest: Any, **named: Any) -> None:
+        if isinstance(message, tts_infer.MelConventionWarning):
+            print("tts-infer: warning:", message, file=sys.stderr)
+        else:
+            other(message, *rest, **named)
+
+    return show
 
 
 def _repair_streams() -> None:

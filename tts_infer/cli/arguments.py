@@ -63,6 +63,10 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         metavar="N",
         help=f"passes that pull the audio's mel to the given one (default: what suits the vocoder){repeatable}",
     )
+    group.add_argument("--convention", metavar="C", help=f"of mels: {', '.join(tts_infer.CONVENTIONS)}")
+    group.add_argument(
+        "--no-convention-check", action="store_true", help="do not warn of mels that look like another convention's"
+    )
 
 
 def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
@@ -76,4 +80,6 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
         dtype=args.dtype,
         refine=None if name else args.refine,
         revision=args.revision,
+        convention=args.convention,
+        check_convention=not args.no_convention_check,
     )

@@ -18,9 +18,12 @@ The thresholds are measured by benchmarks/conventions.py, which prints the false
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,20 +47,24 @@ ITEMS = 4
 _BELOW, _ABOVE = 2.0, 1.0
 # Decibels of a clip span 60 and more, natural logarithms at most 25.
 _DECIBEL_RANGE = 40.0
-# Bounds of the fluctuation over time: of the right scale it is 0.25 to 0.53.
-_SMALL, _LARGE = 0.24, 0.555
-_TINY = 0.1
-_STATIONARY = 0.35
-# Curvature over change from frame to frame. Smoothed mels have less, clicks have more.
-_SMOOTH, _CLICKS = 0.93, 1.65
-# Twice the logarithm of the likelihood ratio of two fingerprints. Music of the right convention reaches 3.
-_LIKELIHOOD = 5.0
-# Variance of a profile's second difference, above which it is that of single tones.
-_ROUGH = 0.4
+# Frames that must sound.
+_LEAST_SOUNDING = 20
+# Bounds of the fluctuation over time. Of the right scale it is 0.25 to 0.53, of log10 0.125 to 0.22.
+_TINY, _SMALL, _LARGE, _HUGE = 0.125, 0.24, 0.545, 1.3
+# Curvature over change from frame to frame. Smoothed mels have less; clicks and tones have more.
+_SMOOTH, _CLICKS = 0.97, 1.47
+# Modulation over deviation. That of speech is larger; stationary sounds have little, whatever their scale.
+_STATIONARY = 0.25
+# The mean of log10 and normalised mels is above this.
+_LEAST_MEAN = -4.5
+# Twice the logarithm of the likelihood ratio of two fingerprints.
+_LIKELIHOOD = 10.5
+# Mean square by which fingerprints must differ to be told apart.
+_DISTINCT = 0.01
 # A frame sounds if its mean is above this part of the way from the lowest value to the loudest frame.
 _ACTIVE = 0.3
 # A bin is heard if its mean is this far above the lowest value, which may be the log floor.
-_HEARD = 1.0
+_HEARD = 0.3
 
 _CONVERT = "convert it with tts_infer.convert_mel(mel, from_={unit!r}, to=vocoder.mel_config)"
 _COMPUTE = "compute it with tts_infer.LogMel(vocoder.mel_config), or use a vocoder of the mel's convention"
@@ -123,10 +130,7 @@ class ConventionCheck:
     def __init__(self, config: MelConfig) -> None:
         self.config = config
         self._floor = math.log(config.log_floor) / config.power
-
-    @cached_property
-    def _ceiling(self) -> float:
-        return ceiling(self.config)
+        self._ceiling = ceiling(replace(config, power=1))
 
     def __call__(self, mel: Tensor, lengths: Sequence[int] | None = None) -> MelConventionWarning | None:
         """Judge a batch by its first items.
@@ -151,6 +155,12 @@ class ConventionCheck:
                 return self._warning(*kind, item)
         return None
 
+    def warn(self, mel: Tensor, lengths: Sequence[int] | None = None) -> None:
+        """Warn if a batch does not belong to the convention; the warning points at the caller of this package."""
+        found = self(mel, lengths)
+        if found is not None:
+            warnings.warn(found, stacklevel=_level_of_caller())
+
     def _kind(self, groups: Array) -> tuple[str, str] | None:
         """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (3, n_mels, n)"""
         power = self.config.power
@@ -158,7 +168,7 @@ class ConventionCheck:
         short = len(groups) == 1
         if short and low >= self._floor - _BELOW and (low < 0 or high <= 1) and high <= self._ceiling + _ABOVE:
             return None  # the usual case of short pieces, which must cost next to nothing
-        given = statistics(groups / power, low, high)
+        given = statistics(groups if power == 1 else groups / np.float32(power), low, high)
         kind, rival = self._out_of_range(given), None
         if kind is None and not short and given.range > 0.05:
             kind = _of_wrong_scale(given)
@@ -180,15 +190,9 @@ class ConventionCheck:
         """The filterbank of another convention, if it explains the profile over bins clearly better than our own."""
         if given.profile is None:
             return None
-        heard = given.profile > given.low + _HEARD
-        heard = heard[:-2] & heard[1:-1] & heard[2:]
-        bends = np.diff(given.profile, 2)[heard]
-        if len(bends) < len(heard) / 2:
-            return None
-        own = np.square(bends - _fingerprint(self.config)[heard]).mean()
         for rival in rivals(self.config):
-            other = np.square(bends - _fingerprint(rival)[heard]).mean()
-            if other < _ROUGH and len(bends) * math.log(own / other) > _LIKELIHOOD:
+            fits = given.high * self.config.power <= ceiling(rival) + _ABOVE
+            if fits and likelihood(given.profile, given.low, self.config, rival) > _LIKELIHOOD:
                 return _name_of(rival)
         return None
 
@@ -204,17 +208,53 @@ class ConventionCheck:
             "remedy": remedy,
         }
         text = "mel looks like {looks} ({low} to {high}), but the vocoder takes {expected}; {remedy}, or pass "
-        text += "check_convention=False if it is right"
+        text += "check_convention=False (--no-convention-check) if it is right"
         return MelConventionWarning(text, f"mel-looks-{kind}", fields)
+
+
+class FirstSecond:
+    """Checks the first second of a mel that arrives in pieces, once.
+
+    Args:
+        check: the vocoder's check; None: nothing is checked.
+    """
+
+    def __init__(self, check: ConventionCheck | None) -> None:
+        self._check, self._pieces, self._frames = check, list[Tensor](), 0
+
+    def push(self, piece: Tensor) -> None:
+        """Add frames. Shape: (B, n_mels, L)"""
+        if self._check is None:
+            return
+        self._pieces.append(piece[:ITEMS])
+        self._frames += piece.shape[2]
+        if self._frames >= self._check.config.sample_rate / self._check.config.hop_length:
+            self.end()
+
+    def end(self) -> None:
+        """Check what has come, if that was not done yet."""
+        check, self._check = self._check, None
+        if check is not None and self._pieces:
+            check.warn(torch.cat(self._pieces, 2))
+        self._pieces = []
+
+
+def _level_of_caller() -> int:
+    """The stack level of the first frame outside of the package, for `warnings.warn` in the caller of this function."""
+    inside = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))  # torch's decorators stand between
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _of_wrong_scale(given: Statistics) -> str | None:
     """Whether the fluctuation over time is that of another logarithm or scale."""
     natural = _SMOOTH < given.curvature < _CLICKS
-    if given.fluctuation > _LARGE and natural:
+    if _LARGE < given.fluctuation < _HUGE and natural:
         return "power"
-    if given.deviation > 1.5 or given.modulation < _STATIONARY * given.deviation:  # music, or a stationary sound
-        return None
+    if given.deviation > 1.5 or given.modulation < _STATIONARY * given.deviation or given.mean < _LEAST_MEAN:
+        return None  # music, stationary sounds, quiet sounds
     if given.fluctuation < _TINY and given.deviation < 0.45 and given.range < 2.2:
         return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
     if abs(given.mean) < 0.06 and abs(given.deviation - 1) < 0.04 and given.fluctuation < 0.33 and natural:
@@ -245,7 +285,7 @@ def statistics(groups: Array, low: float, high: float) -> Statistics:
     mean, deviation = float(first.mean()), float(first.std())
     over_time = first.mean(0)
     active = over_time > low + _ACTIVE * (float(over_time.max()) - low)
-    if len(groups) == 1 or active.sum() < LEAST_FRAMES - 2:
+    if len(groups) == 1 or active.sum() < _LEAST_SOUNDING:
         return Statistics(low, high, mean, deviation)
     sounding = groups[:, :, active]
     fluctuation, curvature = _fluctuation(sounding)
@@ -264,14 +304,16 @@ def _fluctuation(groups: Array) -> tuple[float, float]:
     changes = np.abs(second - first)
     bends = np.abs(first - 2 * second + third)
     low = _typical(bends[:quarter])
-    return math.sqrt(low * _typical(bends[half:])), low / max(_typical(changes[:quarter]), 1e-9)
+    high = _typical(bends[half:]) or low  # all at the log floor
+    return math.sqrt(low * high), low / max(_typical(changes[:quarter]), 1e-9)
 
 
 def _typical(values: Array) -> float:
     moving = values[values > 1e-5]
-    return float(np.median(moving)) if moving.size > values.size / 4 else 0.0
+    return float(np.median(moving)) if moving.size > values.size / 2 else 0.0
 
 
+@lru_cache(64)
 def ceiling(config: MelConfig) -> float:
     """The largest log-mel, of magnitudes, that audio within full scale can have.
 
@@ -286,15 +328,29 @@ def ceiling(config: MelConfig) -> float:
     return math.log(max(tone, noise))
 
 
-@cache
+@lru_cache(64)
 def rivals(config: MelConfig) -> tuple[MelConfig, ...]:
     """Filterbanks of the same shape that the field uses, other than that of `config`."""
     kinds: list[dict[str, Any]] = [{"mel_scale": "htk", "norm": None}, {"mel_scale": "slaney", "norm": "slaney"}]
-    others = [replace(config, f_max=f_max, **kind) for kind in kinds for f_max in (config.f_max, None)]
-    if 8000 < config.sample_rate / 2:
-        others += [replace(config, f_max=8000.0, **kind) for kind in kinds]
+    others = {replace(config, f_max=f_max, **kind) for kind in kinds for f_max in (config.f_max, None)}
     own = _fingerprint(config)
-    return tuple(other for other in others if np.square(_fingerprint(other) - own).mean() > 1e-3)
+    return tuple(other for other in others if np.square(_fingerprint(other) - own).mean() > _DISTINCT)
+
+
+def likelihood(profile: NDArray[np.float64], low: float, own: MelConfig, rival: MelConfig) -> float:
+    """The log likelihood ratio, twice, of two filterbanks by the irregularities of a mean log-mel.
+
+    Args:
+        profile: mean over time. Shape: (n_mels,)
+        low: the lowest value of the mel; bins near to it are not heard.
+    """
+    heard = profile > low + _HEARD
+    heard = heard[:-2] & heard[1:-1] & heard[2:]
+    bends = np.diff(profile, 2)[heard]
+    if len(bends) < len(heard) / 2:
+        return 0.0
+    errors = [float(np.square(bends - _fingerprint(config)[heard]).mean()) for config in (own, rival)]
+    return len(bends) * math.log(errors[0] / errors[1])
 
 
 def _name_of(rival: MelConfig) -> str:
@@ -304,7 +360,7 @@ def _name_of(rival: MelConfig) -> str:
     )
 
 
-@cache
+@lru_cache(64)
 def _fingerprint(config: MelConfig) -> NDArray[np.float64]:
     """The second difference over bins of a flat spectrum's log-mel. Shape: (n_mels - 2,)"""
     sums = mel_filterbank(config).sum(0)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tts_infer.devices import device_lock
 from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
+from tts_infer.io.notes import SignalMeter
 from tts_infer.io.sources import file_not_found
 
 INT16_SCALE = 32768  # soundfile divides by it on reading, so PCM16 passes unchanged
@@ -34,12 +35,15 @@ class AudioClip:
         return len(self.samples) / self.sample_rate
 
 
-def read_audio(path: str | os.PathLike[str], sample_rate: int | None = None) -> AudioClip:
+def read_audio(
+    path: str | os.PathLike[str], sample_rate: int | None = None, meter: SignalMeter | None = None
+) -> AudioClip:
     """Read an audio file as mono float32, resampled if asked.
 
     Args:
         path: WAV, FLAC, OGG or MP3, or whatever else the installed libsndfile reads; channels are averaged.
         sample_rate: wanted rate in Hz; None keeps the file's.
+        meter: measures the channels, before they are averaged.
 
     Raises:
         FileError: the file is missing, is no audio, or holds no samples.
@@ -48,14 +52,18 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int | None = None) -> 
         samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate
     if len(samples) == 0:
         raise _no_samples(path)
+    if meter is not None:
+        meter.add(samples)
     return resample(AudioClip(_mono(samples), rate), sample_rate or rate)
 
 
-def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float = 30.0) -> Iterator[NDArray[np.float32]]:
+def read_blocks(
+    path: str | os.PathLike[str], sample_rate: int, seconds: float = 30.0, meter: SignalMeter | None = None
+) -> Iterator[NDArray[np.float32]]:
     """Read an audio file block by block; joined, the blocks equal what `read_audio` gives.
 
     Args:
-        path, sample_rate: as for `read_audio`.
+        path, sample_rate, meter: as for `read_audio`.
         seconds: length of a block.
 
     Shape: blocks of (T,), T >= 0
@@ -69,7 +77,10 @@ def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float =
         if not sound.frames:
             raise _no_samples(path)
         while not ended:
-            samples = _mono(sound.read(size, dtype="float32", always_2d=True))
+            channels = sound.read(size, dtype="float32", always_2d=True)
+            if meter is not None:
+                meter.add(channels)
+            samples = _mono(channels)
             ended = len(samples) < size
             yield resampler.resample_chunk(samples, last=ended) if resampler else samples
 

@@ -23,8 +23,13 @@ from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, holds_features, r
 FEATURE_KEY = "mel"
 # Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
 LARGEST_LOG = 20.0
+# Decibels of the smallest magnitudes that programs keep, 1e-10, are -200. No mel of any kind is far below them.
+LOWEST_LOG = -300.0
 # Full scale is 1.0, and decoded speech is only a little louder. Integer samples that nobody divided are far louder.
 LARGEST_SAMPLE = 1000.0
+# A recording has at most this many channels, and a batch has fewer rows than this.
+MOST_CHANNELS = 32
+MOST_ROWS = 1000
 
 
 @contextmanager
@@ -47,8 +52,8 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
     Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values too large for
-            the natural logarithm of a magnitude.
+        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values far above
+            or below the natural logarithm of a magnitude.
     """
     tensor = _as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
@@ -157,14 +162,34 @@ def as_audio(audio: Tensor | NDArray[Any], piece: bool = False) -> Tensor:
     Shape: (B, T) or (T,) -> (B, T), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank; empty; NaN or infinite values; or far beyond full scale.
+        InputError: wrong rank; (frames, channels); one sample; empty; NaN or infinite values; or far beyond full scale.
     """
     tensor = _as_float_tensor(audio, "audio")
     if tensor.ndim not in (1, 2):
         text = "audio has shape {shape}; expected (B, T) or (T,), one channel"
         raise InputError(text, code="audio-rank", shape=tuple(tensor.shape))
+    _refuse_other_layouts(tuple(tensor.shape), piece)
     _check_values(tensor, "audio", piece, LARGEST_SAMPLE)
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
+
+
+def _refuse_other_layouts(shape: tuple[int, ...], piece: bool) -> None:
+    """Refuse what was surely meant as something else than a batch: (frames, channels), or one sample.
+
+    A piece of a stream may be short, so only its thousands of rows are too many.
+    """
+    rows, samples = shape if len(shape) == 2 else (1, shape[0])
+    if samples == 1 and rows == 1 and not piece:
+        text = (
+            "audio has shape {shape}, which is one sample; expected (T,) or (B, T), a signal's samples in the last axis"
+        )
+        raise InputError(text, code="audio-one-sample", shape=shape)
+    if 0 < samples < rows and (rows >= MOST_ROWS or (samples <= MOST_CHANNELS and not piece)):
+        text = (
+            "audio has shape {shape}, which looks like (frames, channels); expected (B, T): give audio.T to take each "
+            "channel as a signal, or audio.mean(1) for mono"
+        )
+        raise InputError(text, code="audio-frames-channels", shape=shape)
 
 
 def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
@@ -280,6 +305,10 @@ _LOUD = {
     "audio": "audio reaches {largest:.4g}, but full scale is 1.0: divide samples that were whole numbers of N bits by "
     "2 ** (N - 1)",
 }
+_LOW_MEL = (
+    "mel reaches {lowest:.4g}, far below any log floor: clip magnitudes before the logarithm, for instance at 1e-7, "
+    "whose logarithm is -16.1"
+)
 
 
 def _check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
@@ -289,12 +318,18 @@ def _check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
             return
         raise InputError("{what} is empty: shape {shape}", code=f"{what}-empty", what=what, shape=tuple(tensor.shape))
     # a sum is finite only if every term is; it is several times cheaper than a test of each value
-    total = torch.where(tensor.max() <= most, tensor.sum(), math.inf)
+    low, high = tensor.aminmax()
+    least = LOWEST_LOG if what == "mel" else -most
+    total = torch.where((high <= most) & (low >= least), tensor.sum(), math.inf)
     if math.isfinite(total.item()):
         return
-    bad, largest = int((~torch.isfinite(tensor)).sum()), float(tensor.max())
+    bad, lowest, largest = int((~torch.isfinite(tensor)).sum()), float(low), float(high)
     if bad:
         text = "{what} holds {bad} NaN or infinite values of {count}"
         raise InputError(text, code="not-finite", what=what, bad=bad, count=tensor.numel())
     if largest > most:
         raise InputError(_LOUD[what], code=f"{what}-loud", largest=largest)
+    if lowest < least and what == "mel":
+        raise InputError(_LOW_MEL, code="mel-low", lowest=lowest)
+    if lowest < least:
+        raise InputError(_LOUD[what], code=f"{what}-loud", largest=lowest)

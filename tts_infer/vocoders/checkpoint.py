@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tts_infer.config import VocoderPreset, known_vocoders
+from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
+from tts_infer.dsp.conventions import convention
 from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, first_sentence
 from tts_infer.io.features import UNREADABLE
 from tts_infer.vocoders import FAMILIES
@@ -42,6 +43,15 @@ class CheckpointFiles:
     config: Path
     weights: Path
     known: VocoderPreset | None
+
+    def with_convention(self, name: str | MelConfig) -> CheckpointFiles:
+        """The same files of a vocoder of that mel convention, which what they state themselves must agree with.
+
+        Raises:
+            ConfigError: no convention has that name.
+        """
+        known = self.known or VocoderPreset(self.name, "embedded", "", "", MelConfig())
+        return replace(self, known=replace(known, mel=convention(name)))
 
 
 def resolve(name: str | os.PathLike[str], revision: str | None = None) -> CheckpointFiles:

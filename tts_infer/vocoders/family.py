@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, VocoderPreset, as_mapping, build, check_keys, load_yaml
+from tts_infer.dsp.conventions import recognised
 from tts_infer.errors import ConfigError
 from tts_infer.stages import Stage
 from tts_infer.vocoders.features import FeatureSpec
@@ -91,8 +92,12 @@ def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | 
                 allowed=", ".join(map(repr, classes)),
             )
         parts[section] = build(classes[body["class_path"]], body.get("init_args") or {}, where)
-        if preset is not None and isinstance(parts[section], MelConfig):
-            parts[section] = _agreed_mel(preset, body.get("init_args") or {}, parts[section], where)
+        if isinstance(parts[section], MelConfig):
+            stated = body.get("init_args") or {}
+            agreed = (
+                _agreed_mel(preset, stated, parts[section], where) if preset else recognised(parts[section], stated)
+            )
+            parts[section] = agreed
     try:
         return family, family.configure(parts)
     except ConfigError as error:
