@@ -89,9 +89,45 @@ def test_tensors_that_are_not_dense() -> None:
             as_features(torch.empty(100, 5, dtype=packed), 100)
 
 
-def test_a_sum_that_overflows_is_not_taken_for_infinite_values() -> None:
-    low = torch.full((1, 100, 5), -3e38)
+def test_the_lowest_values() -> None:
+    """Decibels pass, for the check of conventions to name them; what no logarithm gives does not."""
+    low = torch.full((1, 100, 5), -299.0)
     assert torch.equal(as_features(low, 100), low)
+    for value in (-301.0, -1e9, -3e38):
+        low[0, 7, 3] = value
+        with pytest.raises(InputError, match="far below any log floor: clip magnitudes") as caught:
+            as_features(low, 100)
+        assert caught.value.code == "mel-low"
+
+
+@pytest.mark.parametrize("shape", [(24000, 2), (24000, 1), (9, 8), (48, 32), (5000, 100), (2000, 1999)])
+def test_frames_times_channels_is_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(InputError, match="looks like .frames, channels.; .* audio.T .* audio.mean.1.") as caught:
+        as_audio(torch.zeros(shape))
+    assert caught.value.code == "audio-frames-channels"
+
+
+def test_batches_are_not_taken_for_channels() -> None:
+    for shape in ((2, 24000), (40, 33), (32, 32), (3, 2400)):
+        assert as_audio(torch.zeros(shape)).shape == shape
+    assert as_audio(torch.zeros(3, 1), piece=True).shape == (3, 1)
+    with pytest.raises(InputError, match="frames, channels"):
+        as_audio(torch.zeros(1024, 2), piece=True)
+
+
+def test_one_sample_is_refused() -> None:
+    for shape in ((1,), (1, 1)):
+        with pytest.raises(InputError, match="which is one sample; expected .T,. or .B, T."):
+            as_audio(torch.zeros(shape))
+    assert as_audio(torch.zeros(1), piece=True).shape == (1, 1)
+
+
+@pytest.mark.parametrize("value", [1500.0, -1500.0, -32768.0, -1e20])
+def test_samples_far_beyond_full_scale_are_refused(value: float) -> None:
+    wave = torch.zeros(4800)
+    wave[100] = value
+    with pytest.raises(InputError, match="full scale is 1.0"):
+        as_audio(wave)
 
 
 def test_audio() -> None:

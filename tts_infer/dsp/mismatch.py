@@ -50,7 +50,9 @@ _DECIBEL_RANGE = 40.0
 # Frames that must sound.
 _LEAST_SOUNDING = 20
 # Bounds of the fluctuation over time. Of the right scale it is 0.25 to 0.53, of log10 0.125 to 0.22.
-_TINY, _SMALL, _LARGE, _HUGE = 0.125, 0.24, 0.545, 1.3
+_TINY, _TINY_LOUD, _SMALL, _LARGE, _HUGE = 0.125, 0.16, 0.24, 0.55, 1.3
+# Noise-like sounds, of more curvature, fluctuate more.
+_OF_NOISE = 0.3
 # Curvature over change from frame to frame. Smoothed mels have less; clicks and tones have more.
 _SMOOTH, _CLICKS = 0.97, 1.47
 # Modulation over deviation. That of speech is larger; stationary sounds have little, whatever their scale.
@@ -251,7 +253,8 @@ def _level_of_caller() -> int:
 def _of_wrong_scale(given: Statistics) -> str | None:
     """Whether the fluctuation over time is that of another logarithm or scale."""
     natural = _SMOOTH < given.curvature < _CLICKS
-    if _LARGE < given.fluctuation < _HUGE and natural:
+    large = _LARGE + _OF_NOISE * max(0.0, given.curvature - 1.25)
+    if large < given.fluctuation < _HUGE and natural:
         return "power"
     if given.deviation > 1.5 or given.modulation < _STATIONARY * given.deviation or given.mean < _LEAST_MEAN:
         return None  # music, stationary sounds, quiet sounds
@@ -259,7 +262,9 @@ def _of_wrong_scale(given: Statistics) -> str | None:
         return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
     if abs(given.mean) < 0.06 and abs(given.deviation - 1) < 0.04 and given.fluctuation < 0.33 and natural:
         return "normalised"
-    return "log10" if _TINY < given.fluctuation < _SMALL and given.deviation < 1.3 and natural else None
+    # loud noise, smoothed, fluctuates as little as a log10 of speech
+    least = _TINY if given.high < 3.7 else _TINY_LOUD
+    return "log10" if least < given.fluctuation < _SMALL and given.deviation < 1.3 and natural else None
 
 
 def _groups(mel: Tensor) -> Array:
