@@ -28,13 +28,12 @@ class _Stream:
     Args:
         chain: the stages, in order.
         takes, gives: names of the tensors that are pushed and returned.
-        per_frame: how many entries of what is pushed are a frame.
         timed: keep the stage report of all pushes.
     """
 
-    def __init__(self, chain: Sequence[Placed], takes: str, gives: str, per_frame: int, timed: bool) -> None:
+    def __init__(self, chain: Sequence[Placed], takes: str, gives: str, timed: bool) -> None:
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
-        self._per_frame, self._is_on_cpu = per_frame, all(placed.place.device == CPU for placed in chain)
+        self._is_on_cpu = all(placed.place.device == CPU for placed in chain)
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
@@ -83,8 +82,7 @@ class _Stream:
         def compute() -> tuple[dict[str, Tensor], Any]:
             return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
 
-        frames = piece.shape[0] * piece.shape[-1] // self._per_frame
-        live, self._state = parallel.alone(frames, compute) if self._is_on_cpu else compute()
+        live, self._state = parallel.alone(compute) if self._is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3
@@ -122,7 +120,7 @@ class StreamingDecoder(_Stream):
             )
         self._features, self._out_device = pipeline.features, pipeline.out_device
         chain = pipeline.decoding(refine, None if lookahead == "full" else int(frames))
-        super().__init__(chain, pipeline.features.name, "audio", 1, timed)
+        super().__init__(chain, pipeline.features.name, "audio", timed)
 
     def push(self, features: Array) -> Tensor:
         """Add frames, and return the samples that are due: possibly none yet.
@@ -181,8 +179,7 @@ class StreamingMel(_Stream):
     """
 
     def __init__(self, pipeline: Pipeline, timed: bool = False) -> None:
-        features = pipeline.features
-        super().__init__(pipeline.front(), "audio", features.name, features.hop_length, timed)
+        super().__init__(pipeline.front(), "audio", pipeline.features.name, timed)
 
     def push(self, audio: Array) -> Tensor:
         """Add samples, and return the frames that no later sample can change: possibly none yet.

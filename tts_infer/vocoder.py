@@ -279,7 +279,7 @@ class Vocoder:
     def _decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
         """Decode short features at once, and long ones in pieces; on a busy CPU, workers share parts."""
         batch, _, frames = features.shape
-        if self._pipeline.is_on_cpu and workers.should_share(batch * frames):
+        if self._pipeline.is_on_cpu and workers.should_share():
             return parallel.decode(self._pipeline, features, self._pipeline.decoding(refine), timer)
         piece = max(1, self.max_frames // batch)
         if frames <= piece:
@@ -299,7 +299,7 @@ class Vocoder:
 
     def _decode_ragged(self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer) -> list[Tensor]:
         """Decode items of several lengths: together if they are short, else one by one."""
-        if self._pipeline.is_on_cpu and features.shape[2] <= self.max_frames and workers.should_share(sum(lengths)):
+        if self._pipeline.is_on_cpu and features.shape[2] <= self.max_frames and workers.should_share():
             return parallel.decode_ragged(self._pipeline, features, lengths, self._pipeline.decoding(refine), timer)
         if features.shape[0] * features.shape[2] > self.max_frames:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]

@@ -1,4 +1,4 @@
-"""Decodes on the CPU, shared between workers: parts of long signals, items of batches, one thread for what is short."""
+"""Decodes on the CPU, shared between workers: parts of long signals, items of batches."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def decode(pipeline: Pipeline, features: Tensor, chain: Sequence[Placed], timer:
     context = sum(placed.stage.delay_frames for placed in chain)
     cut = workers.parts(batch, frames, context, workers.count())
     if len(cut) == 1:
-        return alone(batch * frames, lambda: pipeline.decode(features, chain, timer))
+        return alone(lambda: pipeline.decode(features, chain, timer))
     samples, per_frame = pipeline.n_samples(frames), pipeline.n_samples(frames + 1) - pipeline.n_samples(frames)
     audio = torch.empty(batch, samples, dtype=torch.float32, device=features.device)
     timers = [StageTimer(timer.enabled) for _ in cut]
@@ -56,7 +56,7 @@ def decode_ragged(
     """
     groups = [part.items for part in workers.parts(len(lengths), features.shape[2], 0, workers.count())]
     if len(groups) == 1 or features.shape[2] > workers.PART_FRAMES:
-        return alone(features[:, 0].numel(), lambda: pipeline.decode_ragged(features, lengths, chain, timer))
+        return alone(lambda: pipeline.decode_ragged(features, lengths, chain, timer))
     timers = [StageTimer(timer.enabled) for _ in groups]
 
     def compute(items: slice, own: StageTimer) -> list[Tensor]:
@@ -70,9 +70,9 @@ def decode_ragged(
     return [audio for group in made for audio in group]
 
 
-def alone(frames: int, compute: Callable[[], T]) -> T:
+def alone(compute: Callable[[], T]) -> T:
     """Compute what is not cut: by one worker where `workers.should_share` says so, else here, by torch's threads."""
-    if not workers.should_share(frames):
+    if not workers.should_share():
         return compute()
 
     def task() -> T:

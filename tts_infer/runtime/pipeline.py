@@ -166,7 +166,7 @@ class Pipeline:
                 marks = features.new_ones(batch, frames, 1) if valid is None else valid
                 missing = padded - frames
                 features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
-        if batch * frames <= SHORT_FRAMES:
+        if valid is None and batch * frames <= SHORT_FRAMES:
             chain = [placed.short or placed for placed in chain]
         live, _ = self.run(chain, {self.features.name: features}, timer, valid=valid)
         return live["audio"][:, : self.n_samples(frames)]
