@@ -104,6 +104,8 @@ def _remembered(request: StageRequest) -> Place:
     if found is not None and (found["engine"], found["method"]) in request.choices and found["short"] in ("", *ENGINES):
         return Place(CPU, found["engine"], found["method"], found["reason"], short=found["short"])
     place = _measured(request)
+    if place.check is None or not place.check.passed:
+        return place  # what failed here may pass in the next process
     about = {"engine": place.engine, "method": place.method, "short": place.short}
     kept.write(request.key, {**about, "reason": f"{place.reason}; measured before"})
     return place
