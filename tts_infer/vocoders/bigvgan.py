@@ -147,7 +147,8 @@ class BigVGAN(HiFiGAN):
     Source: NVIDIA/BigVGAN bigvgan.py BigVGAN.
     """
 
-    activation_reach: ClassVar[int] = 2 * REACH
+    # both filters have REACH taps to one side and REACH - 1 to the other, and no path takes the longer side of both
+    activation_reach: ClassVar[int] = 2 * REACH - 1
     config: BigVGANConfig
 
     def __init__(self, config: BigVGANConfig) -> None:

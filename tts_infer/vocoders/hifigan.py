@@ -204,15 +204,18 @@ class HiFiGAN(nn.Module):
     def receptive_field(self) -> int:
         """Frames on each side of a frame that its samples depend on.
 
-        Counted from the samples back to the frames: a residual block needs `reach` samples more on each side, and a
-        transposed convolution divides by its rate.
+        It follows the first and the last sample of frame 0 back through the layers. Sample t of a transposed
+        convolution is made of the samples (t + pad - k) / rate of its input, for the k between 0 and kernel - 1 that
+        leave no remainder.
         """
-        config, reach = self.config, EDGE_KERNEL // 2 + self.activation_reach
+        config, edge = self.config, EDGE_KERNEL // 2
         blocks = zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
-        block = max(self._block_reach(kernel, dilations) for kernel, dilations in blocks)
+        reach = max(self._block_reach(kernel, dilations) for kernel, dilations in blocks)
+        first, last = -edge - self.activation_reach, config.hop_size - 1 + edge + self.activation_reach
         for rate, kernel in reversed(list(zip(config.upsample_rates, config.upsample_kernel_sizes, strict=True))):
-            reach = -(-(reach + block + kernel - 1 - (kernel - rate) // 2) // rate)
-        return reach + EDGE_KERNEL // 2
+            pad = (kernel - rate) // 2
+            first, last = -((kernel - 1 - pad - (first - reach)) // rate), (last + reach + pad) // rate
+        return max(-first, last) + edge
 
     def _block_reach(self, kernel: int, dilations: tuple[int, ...]) -> int:
         plain = len(dilations) if self.config.resblock == "1" else 0
