@@ -148,7 +148,7 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """Make a dataclass from a mapping.
 
     Args:
-        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses and dicts with string keys.
+        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses, lists, or dicts with string keys.
         data: its values by name.
         where: the file and section that the values come from, for messages.
 
@@ -174,6 +174,8 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
     if get_origin(hint) is dict:
         inner = as_mapping(value, f"{where}: {key}")
         return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value)]
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if get_origin(option) is Literal and any(value == a and type(value) is type(a) for a in get_args(option)):

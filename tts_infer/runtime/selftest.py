@@ -100,7 +100,7 @@ class StageTrial:
         return StageCheck(*about, error, tolerance, ms)
 
     def on_few_frames(self) -> StageTrial:
-        """The same way of running the stage, on a few frames. Only for networks, which take one tensor."""
+        """The same way of running the stage, on a few frames of one item."""
         other = copy.copy(self)
         other.few = True
         vars(other).pop("_operands", None)
@@ -135,14 +135,15 @@ class StageTrial:
     def _operands(self) -> Tensors:
         operands = self.stage.probe()
         if self.few:
-            operands = tuple(operand[:1].narrow(self.stage.frame_axis, 0, FEW_FRAMES) for operand in operands)
+            axis = self.stage.frame_axis
+            operands = tuple(x[:1].narrow(axis, 0, FEW_FRAMES) if x.ndim > axis else x[:1] for x in operands)
         return tuple(operand.contiguous().to(self.home) for operand in operands)
 
     def _run(self) -> Tensors:
         stage, inputs = self._prepared, tuple(operand.to(self.device) for operand in self._operands)
         batch, frames = self.stage.probe_size
         padded = ENGINES[self.engine].padded_frames(batch, frames)
-        valid = None if padded is None else inputs[0].new_ones(batch, frames, 1)
+        valid = None if padded is None else torch.ones(batch, frames, 1, device=self.device)
         with precision(self.device, stage.autocast):
             outputs, _ = stage(inputs, valid=valid)
         return tuple(output.to(self.home) for output in outputs)
