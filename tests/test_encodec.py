@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import tts_infer
+from tests.emulated_device import emulated
 from tests.helpers import cut
 from tts_infer.cli import main
 from tts_infer.diagnose import doctor
@@ -265,6 +266,21 @@ def test_the_audit_of_the_default_path_is_clean(folder: Path) -> None:
     assert {row.stage for row in ours} == {"codes", "backbone", "head", "istft"}
     assert len({row.path for row in ours}) == 3
     assert [row for row in ours if not row.clean] == []
+
+
+@pytest.mark.parametrize("release", ["2.4.1", "2.13.0"])
+def test_an_apple_gpu_gives_the_same(folder: Path, release: str) -> None:
+    usual = tts_infer.load_vocoder(folder, device="cpu", istft="matmul")
+    codes = codes_of(8, 2, 20)
+    features = usual.codes_to_features(codes)
+    want = usual.decode(features, bandwidth_id=[2, 0])
+    with emulated(release):
+        there = tts_infer.load_vocoder(folder, device="emu", check=False)
+        got = there.decode(there.codes_to_features(codes), bandwidth_id=[2, 0]).cpu()
+        stream = there.stream(bandwidth_id=[2, 0])
+        joined = torch.cat([piece.cpu() for piece in stream.decode(features.split(3, dim=2))], dim=1)
+    assert relative_error(got, want) <= 1e-5  # float32 sums
+    assert relative_error(joined, want) <= 1e-5  # as above
 
 
 def test_the_self_test_passes(folder: Path) -> None:

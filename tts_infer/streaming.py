@@ -16,6 +16,7 @@ from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
 from tts_infer.runtime.pipeline import Pipeline, Placed
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
+from tts_infer.stages import total_frames
 from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
 
 Lookahead = int | Literal["full"]
@@ -54,7 +55,7 @@ class _Stream:
     @property
     def delay_frames(self) -> int:
         """Frames by which the output is later than the input: lookahead, refinement and overlapping windows."""
-        return sum(placed.stage.delay_frames for placed in self._chain)
+        return total_frames((placed.stage for placed in self._chain), lambda stage: stage.delay_frames)
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""

@@ -216,6 +216,7 @@ def _whole(stages: Sequence[Stage], name: str, audio: Tensor, around: Around, ra
     for stage in rest:
         with around(stage.name):
             outputs, _ = stage(tuple(live[name] for name in stage.takes), valid=valid)
+            valid = None if valid is None else stage.marks(valid)
         live.update(zip(stage.gives, outputs, strict=True))
 
 

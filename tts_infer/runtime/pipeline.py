@@ -20,7 +20,7 @@ from tts_infer.engines import ENGINES
 from tts_infer.errors import InputError
 from tts_infer.runtime.placement import Place, Placement
 from tts_infer.runtime.timing import StageTimer
-from tts_infer.stages import Stage, State
+from tts_infer.stages import Stage, State, total_frames
 from tts_infer.vocoders import conditions, family_of
 from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
 
@@ -78,7 +78,7 @@ class Pipeline:
     @property
     def receptive_field(self) -> int:
         """Frames after a frame that the networks need to decode it exactly: the largest useful lookahead."""
-        return sum(placed.stage.receptive_field for placed in self._decoding)
+        return total_frames((placed.stage for placed in self._decoding), lambda stage: stage.receptive_field)
 
     @property
     def max_frames(self) -> int:
@@ -133,7 +133,7 @@ class Pipeline:
                 "refine needs a mel of the spectrum's own STFT, which this vocoder does not have; leave refine at 0",
                 code="refine-unsupported",
             )
-        chain = []
+        chain, rate = [], 1
         for placed in self._decoding:
             stage = placed.stage
             if stage.passes is not None:
@@ -141,8 +141,9 @@ class Pipeline:
                     continue
                 stage = replace(stage, passes=refine)
             if lookahead is not None and stage.receptive_field:
-                stage = stage.with_lookahead(min(lookahead, stage.receptive_field))
-                lookahead -= stage.delay_frames
+                stage = stage.with_lookahead(min(lookahead * rate, stage.receptive_field))
+                lookahead -= -(-stage.delay_frames // rate)
+            rate *= stage.rate
             chain.append(replace(placed, stage=stage))
         return chain
 
@@ -246,6 +247,8 @@ class Pipeline:
             with timed, precision(place.device, stage.autocast):
                 outputs, after[stage.name] = stage(inputs, before, valid=marks, final=final)
             live.update(zip(stage.gives, outputs, strict=True))
+            if marks is not None:
+                live["valid"] = stage.marks(marks)
         return live, after
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -96,13 +97,16 @@ class EncodecFeatures(nn.Module):
     Source: vocos/pretrained.py Vocos.codes_to_features, which takes (K, B, L).
     """
 
+    first: Tensor  # vector of each codebook
+
     def __init__(self, config: EncodecConfig) -> None:
         super().__init__()
         self.codebook_weights = nn.Parameter(torch.zeros(config.codebooks * BINS, CHANNELS))
+        # all codebooks are one table; of numpy, so that torch's default device has no influence
+        self.register_buffer("first", torch.from_numpy(np.arange(config.codebooks) * BINS), persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
-        first = torch.arange(codes.shape[1], device=codes.device) * BINS  # the vectors of all codebooks are one table
-        vectors: Tensor = F.embedding(codes + first[:, None], self.codebook_weights)
+        vectors: Tensor = F.embedding(codes + self.first[: codes.shape[1], None], self.codebook_weights)
         return vectors.sum(dim=1).transpose(1, 2)
 
 
