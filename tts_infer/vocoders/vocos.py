@@ -71,8 +71,9 @@ class VocoderConfig:
     """A whole vocoder: how its mel is made, its backbone, its head."""
 
     mel: MelConfig = field(default_factory=MelConfig)
-    backbone: Any = field(default_factory=BackboneConfig)  # of one of `BACKBONES`
-    head: Any = field(default_factory=lambda: HeadConfig(padding="center"))  # of one of `HEADS`
+    # a checkpoint's config.yaml may name others, see `BACKBONES` and `HEADS`
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head: HeadConfig = field(default_factory=lambda: HeadConfig(padding="center"))
 
     def __post_init__(self) -> None:
         require_equal("feature_extractor.n_mels", self.mel.n_mels, "backbone.input_channels", self.backbone)
