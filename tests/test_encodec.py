@@ -21,7 +21,7 @@ from tests.emulated_device import emulated
 from tests.helpers import cut
 from tts_infer.cli import main
 from tts_infer.diagnose import doctor
-from tts_infer.diagnose.audit import audit, our_ways, shipped_tables
+from tts_infer.diagnose.audit import audit, our_paths, shipped_tables
 from tts_infer.io.audio import read_audio
 from tts_infer.runtime.placement import make_placement
 from tts_infer.stages import relative_error
@@ -261,7 +261,7 @@ def test_long_files_of_codes_are_decoded_in_pieces(
 
 def test_the_audit_of_the_default_path_is_clean(folder: Path) -> None:
     model = load_model(resolve(folder))
-    rows = audit(our_ways(model), torch.zeros(2, 9600), shipped_tables().values())
+    rows = audit(our_paths(model), torch.zeros(2, 9600), shipped_tables().values())
     ours = [row for row in rows if row.path.startswith("matmul")]
     assert {row.stage for row in ours} == {"codes", "backbone", "head", "istft"}
     assert len({row.path for row in ours}) == 3

@@ -17,7 +17,7 @@ import tts_infer
 from tests.emulated_device import emulated
 from tests.helpers import cut
 from tts_infer.diagnose import doctor
-from tts_infer.diagnose.audit import audit, our_ways, shipped_tables
+from tts_infer.diagnose.audit import audit, our_paths, shipped_tables
 from tts_infer.io.audio import read_audio
 from tts_infer.stages import relative_error
 from tts_infer.vocoders.checkpoint import load_model, resolve
@@ -151,7 +151,7 @@ def test_long_features_and_files(folder: Path, tmp_path: Path) -> None:
 
 
 def test_audit_self_test_and_report(folder: Path) -> None:
-    rows = audit(our_ways(load_model(resolve(folder))), torch.zeros(2, 100), shipped_tables().values())
+    rows = audit(our_paths(load_model(resolve(folder))), torch.zeros(2, 100), shipped_tables().values())
     ours = [row for row in rows if row.path.startswith("matmul")]
     assert {row.stage for row in ours} == {"upsample", "backbone", "head", "istft"}
     assert [row for row in ours if not row.clean] == []

@@ -18,7 +18,7 @@ import tts_infer
 from tests.emulated_device import emulated
 from tests.helpers import cut
 from tts_infer.diagnose import doctor
-from tts_infer.diagnose.audit import audit, our_ways, shipped_tables
+from tts_infer.diagnose.audit import audit, our_paths, shipped_tables
 from tts_infer.stages import relative_error
 from tts_infer.vocoders.checkpoint import load_model, resolve
 
@@ -134,7 +134,7 @@ def test_the_receptive_field_is_as_stated(made: dict[str, Any]) -> None:
 
 def test_audit_and_self_test(made: dict[str, Any]) -> None:
     folder = made["same"][1]
-    rows = audit(our_ways(load_model(resolve(folder))), torch.zeros(2, 30 * HOP), shipped_tables().values())
+    rows = audit(our_paths(load_model(resolve(folder))), torch.zeros(2, 30 * HOP), shipped_tables().values())
     ours = [row for row in rows if row.path.startswith("matmul")]
     assert [row for row in ours if not row.clean] == []
     report = doctor.examine("cpu", str(folder))

@@ -17,12 +17,13 @@ from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock, device_of
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
+from tts_infer.runtime import parallel, workers
 from tts_infer.runtime.pipeline import Pipeline
 from tts_infer.runtime.placement import Placement, make_placement
 from tts_infer.runtime.timing import StageRecord, StageTimer
 from tts_infer.stages import Stage
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
-from tts_infer.vocoders.conditions import of_item, require_batch
+from tts_infer.vocoders.conditions import of_items, require_batch
 from tts_infer.vocoders.features import CodesSpec, FeatureSpec, MelSpec
 
 Features = Tensor | NDArray[Any]
@@ -78,8 +79,10 @@ class Vocoder:
     def __init__(
         self, model: nn.Module, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
     ) -> None:
-        self.name, self.refine = name, _checked_passes(refine)
+        self.name = name
+        self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
+        workers.survive_fork()
 
     @property
     def placement(self) -> Placement:
@@ -209,14 +212,12 @@ class Vocoder:
     ) -> Tensor | list[Tensor]:
         """Turn log-mel spectrograms into audio.
 
-        Memory is bounded, however long the input is. In a batch of several lengths, every item is decoded as if it
-        were alone.
+        Memory is bounded, however long the input is. Items of several lengths are decoded as if each were alone.
 
         Args:
             features: floating point, in this vocoder's convention, on any device; or a list of tensors (n_mels, L).
             lengths: number of valid frames of each item of a padded batch. The values of the padding do not matter.
-            refine: number of passes that bring the mel of the audio closer to the given mel; None: `self.refine`. With
-                0 the output is that of the network alone, as in the official package.
+            refine: passes that bring the audio's mel closer to the given mel; None: `self.refine`; 0: as vocos.
             conditions: what `features.conditions` names, such as `bandwidth_id=2`: a whole number, or one for each
                 item. Other names are refused.
 
@@ -245,8 +246,7 @@ class Vocoder:
         """Copy audio: compute its mel and decode that.
 
         Args:
-            audio: as for `mel`.
-            refine, conditions: as for `decode`.
+            audio, refine, conditions: as for `mel` and for `decode`.
 
         Shape: (B, T) or (T,) -> (B, T'), T rounded down to a multiple of hop_length
         Raises:
@@ -339,7 +339,12 @@ class Vocoder:
             return self._pipeline.features.check(features)
 
     def _passes(self, refine: int | None) -> int:
-        return self.refine if refine is None else _checked_passes(refine)
+        """The number of passes of a decode."""
+        passes = self.refine if refine is None else refine
+        if not isinstance(passes, (int, np.integer)) or passes < 0:
+            text = "refine is {got!r}; allowed: a number of passes, 0 or more"
+            raise InputError(text, code="refine-range", got=passes)
+        return int(passes)
 
     def _mel(self, audio: Waveform, timer: StageTimer) -> Tensor:
         with device_lock(device_of(audio)):
@@ -360,8 +365,10 @@ class Vocoder:
         return live[self._pipeline.features.name]
 
     def _decode(self, features: Tensor, refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]) -> Tensor:
-        """Decode short features at once, and long ones in pieces."""
+        """Decode short features at once, and long ones in pieces; on a busy CPU, workers share parts."""
         batch, _, frames = features.shape
+        if self._pipeline.is_on_cpu and workers.should_share():
+            return parallel.decode(self._pipeline, features, self._pipeline.decoding(refine), timer, conditions)
         piece = max(1, self.max_frames // batch)
         if frames <= piece:
             return self._pipeline.decode(features, self._pipeline.decoding(refine), timer, numbers=conditions)
@@ -382,17 +389,13 @@ class Vocoder:
         self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]
     ) -> list[Tensor]:
         """Decode items of several lengths: together if they are short, else one by one."""
+        chain, busy = self._pipeline.decoding(refine), self._pipeline.is_on_cpu and workers.should_share()
+        if busy and features.shape[2] <= self.max_frames:
+            return parallel.decode_ragged(self._pipeline, features, lengths, chain, timer, conditions)
         if features.shape[0] * features.shape[2] <= self.max_frames:
-            chain = self._pipeline.decoding(refine)
-            return self._pipeline.decode_ragged(features, lengths, chain, timer, conditions)
+            return self._pipeline.decode_ragged(features, lengths, chain, timer, numbers=conditions)
         require_batch(conditions, len(lengths))
         return [
-            self._decode(features[i : i + 1, :, :n], refine, timer, of_item(conditions, i))[0]
+            self._decode(features[i : i + 1, :, :n], refine, timer, of_items(conditions, slice(i, i + 1)))[0]
             for i, n in enumerate(lengths)
         ]
-
-
-def _checked_passes(refine: int) -> int:
-    if not isinstance(refine, (int, np.integer)) or refine < 0:
-        raise InputError("refine is {got!r}; allowed: a number of passes, 0 or more", code="refine-range", got=refine)
-    return int(refine)

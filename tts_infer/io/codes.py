@@ -32,7 +32,7 @@ def as_latents(features: Tensor | NDArray[Any], channels: int, piece: bool = Fal
     """
     tensor = as_float_tensor(features, "features")
     require_latent_shape(tensor.shape, channels)
-    check_values(tensor, "features", piece, math.inf, "")
+    check_values(tensor, "features", piece, math.inf)
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 

@@ -114,6 +114,6 @@ def require_batch(conditions: Mapping[str, Tensor], batch: int) -> None:
             )
 
 
-def of_item(numbers: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-    """The numbers of one item of a batch."""
-    return {name: one[index : index + 1] if len(one) > 1 else one for name, one in numbers.items()}
+def of_items(numbers: Mapping[str, Tensor], items: slice) -> dict[str, Tensor]:
+    """The numbers of some items of a batch."""
+    return {name: one[items] if len(one) > 1 else one for name, one in numbers.items()}

@@ -1,4 +1,4 @@
-"""What a vocoder decodes: a mel in one convention, the features of another network, or codes."""
+"""Specifications of features, the input of vocoders: mels in one convention, features of other networks, codes."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Features = Tensor | NDArray[Any]
 
 
 class FeatureSpec(Protocol):
-    """What every kind of feature says of itself.
+    """The interface of all kinds of features.
 
     Attributes:
-        name: of the tensor that the stages take.
-        sample_rate, hop_length: samples a second, and samples a frame.
-        n_channels: rows of a frame.
-        conditions: what must be said besides the features.
+        name: name of the tensor that the stages take.
+        sample_rate, hop_length: samples per second, and samples per frame.
+        n_channels: C, the number of values in a frame.
+        conditions: numbers that must be given besides the features.
     """
 
     @property
@@ -39,7 +39,16 @@ class FeatureSpec(Protocol):
     def conditions(self) -> tuple[Condition, ...]: ...
 
     def check(self, features: Features, piece: bool = False) -> Tensor:
-        """Features of one length as the stages take them. Shape: (B, C, L) or (C, L) -> (B, C, L)"""
+        """Check features of one length, and return them as the stages take them.
+
+        Args:
+            features: what the user gave.
+            piece: whether they are a piece of a stream, which may have no frames.
+
+        Shape: (B, C, L) or (C, L) -> (B, C, L)
+        Raises:
+            InputError, InputTypeError: shape, values or type are wrong.
+        """
         ...
 
     def require_shape(self, shape: Sequence[int]) -> None:
@@ -47,7 +56,16 @@ class FeatureSpec(Protocol):
         ...
 
     def check_ragged(self, features: Any, lengths: Any) -> tuple[Tensor, list[int]]:
-        """Features of several lengths as one padded batch, and the length of each item."""
+        """Check features of several lengths, and return them as one padded batch with the length of each item.
+
+        Args:
+            features: a padded batch, or a list of items.
+            lengths: frames of each item of a padded batch; None for a list.
+
+        Shape: (B, C, L), or a list of (C, L) -> (B, C, L) and B numbers
+        Raises:
+            InputError, InputTypeError: shape, values, type or lengths are wrong.
+        """
         ...
 
 

@@ -10,15 +10,18 @@ from torch import Tensor
 
 from tts_infer.stages import Tensors
 
+KERNEL_SIZE = 7  # of every convolution in the official package
+HALF_KERNEL = KERNEL_SIZE // 2  # frames on each side that one output frame of such a convolution depends on
+
 
 class ConvPadding:
-    """What a convolution sees beyond the ends of its input: zeros, as the official padding.
+    """Zeros beyond both ends, as in the official package.
 
-    A convolution reads `padding(layer, x)`: frames, and how many zeros it adds at each end of them. It answers for as
-    many frames as were given.
+    Each convolution calls `padding(layer, x)` and gets the frames to read, and the number of zeros to add at each end.
+    Its output has as many frames as `x`.
 
     Args:
-        reaches: for each convolution the frames on each side that it needs, in the order in which they run.
+        reaches: for each convolution, in order: the frames on each side that one output frame depends on.
     """
 
     def __init__(self, reaches: Sequence[int]) -> None:
@@ -30,9 +33,9 @@ class ConvPadding:
 
 
 class MaskedPadding(ConvPadding):
-    """Several lengths in one batch: everything beyond an item's own end is zero.
+    """Several lengths in one batch: before every convolution, all frames after an item's end are set to zero.
 
-    Without it, layer after layer carries what it made of the padding back into the last valid frames.
+    Otherwise each layer would compute values there, and the next layer would read them into the last valid frames.
 
     Args:
         reaches: see `ConvPadding`.
@@ -48,15 +51,15 @@ class MaskedPadding(ConvPadding):
 
 
 class CachedPadding(ConvPadding):
-    """A piece of a longer signal: each convolution sees the frames before the piece, and answers `reach` frames late.
+    """A piece of a stream: each convolution reads the frames before the piece, and is late by its reach.
 
-    The input of a convolution begins as many frames before the piece as those before it reach, summed.
+    So the input of a convolution begins before the piece by the sum of the reaches before it.
 
     Args:
         reaches: see `ConvPadding`.
-        history: for each convolution its last 2 reach inputs; they are replaced, never changed.
-        valid: (B, lag + L, 1), 0.0 for frames before the signal's first and after its last; None: there are none. The
-            input of the last convolution begins `lag` frames before the piece.
+        history: the last 2 reach input frames of each convolution. They are replaced, never changed.
+        valid: 0.0 for frames before the start and after the end of the signal, else 1.0, of shape (B, lag + L, 1);
+            None if all are 1.0. It begins `lag` frames before the piece, like the input of the last layer.
     """
 
     def __init__(self, reaches: Sequence[int], history: Tensors, valid: Tensor | None) -> None:
@@ -75,12 +78,12 @@ class CachedPadding(ConvPadding):
 
 
 def conv_padding(reaches: Sequence[int], valid: Tensor | None, history: Tensors | None) -> ConvPadding:
-    """The padding of whole signals, of several lengths, or of a piece."""
+    """The padding for whole signals, for a batch of several lengths, or for a piece of a stream."""
     if history is not None:
         return CachedPadding(reaches, history, valid)
     return ConvPadding(reaches) if valid is None else MaskedPadding(reaches, valid)
 
 
 def crop(x: Tensor, cut: int) -> Tensor:
-    """The frames that a convolution answers for, `cut` frames in from each end."""
+    """The input frames at the positions of the output. Shape: (B, L + 2 cut, H) -> (B, L, H)"""
     return x[:, cut : x.shape[1] - cut] if cut else x

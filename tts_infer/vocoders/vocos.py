@@ -1,7 +1,7 @@
-"""The family of Vocos: ConvNeXt blocks at the frame rate, and an inverse STFT (arXiv 2306.00814).
+"""The Vocos family: ConvNeXt blocks at the frame rate, and an inverse STFT (arXiv 2306.00814).
 
-The modules are the readable reference, one class per block of the paper, section 3. Attribute names are the keys of the
-official checkpoints. Every forward is a function of tensors, so that any engine can compile it.
+The modules are written to be read: one class for each block of the paper, section 3. Attribute names are the keys of
+the official checkpoints. Every forward takes and returns tensors only, so that any engine can compile it.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ from tts_infer.vocoders.heads import (
 )
 from tts_infer.vocoders.networks import Convolutional
 from tts_infer.vocoders.norms import make_norm, normed
-from tts_infer.vocoders.padding import CachedPadding, conv_padding, crop
+from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
 from tts_infer.vocoders.resnet import ResNetConfig, VocosResNetBackbone
 from tts_infer.vocoders.spectral import MelStage
 
-__all__ = ["MAX_MAGNITUDE", "HeadConfig", "ISTFTHead", "Vocos", "VocosFamily", "make_istft"]
+__all__ = ["HALF_KERNEL", "MAX_MAGNITUDE", "HeadConfig", "ISTFTHead", "Vocos", "VocosFamily", "make_istft"]
 
-KERNEL_SIZE = 7  # of every convolution in the official package
-REACH = KERNEL_SIZE // 2
 CONDITION = "bandwidth_id"  # chooses the norms of a backbone with several
 
 
@@ -51,7 +49,7 @@ class BackboneConfig:
     dim: int = 512
     intermediate_dim: int = 1536
     num_layers: int = 8
-    layer_scale_init_value: float | None = None  # of interest to training only
+    layer_scale_init_value: float | None = None  # used by training only
     adanorm_num_embeddings: int | None = None  # norms to choose from by `bandwidth_id`; None: one, without a choice
     input_kernel_size: int = KERNEL_SIZE
     dw_kernel_size: int = KERNEL_SIZE
@@ -68,7 +66,7 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class VocoderConfig:
-    """A whole vocoder: how its mel is made, its backbone, its head."""
+    """The configuration of a whole vocoder: mel convention, backbone and head."""
 
     mel: MelConfig = field(default_factory=MelConfig)
     # a checkpoint's config.yaml may name others, see `BACKBONES` and `HEADS`
@@ -105,10 +103,10 @@ def require_equal(name: str, value: int, other: str, section: object) -> None:
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then a two-layer network per frame, scaled and added to its input.
+    """Depthwise convolution over time, then a two-layer network for each frame. The result is scaled and added to x.
 
     Shape: (B, L + 2 (reach - zeros), H), zeros -> (B, L, H)
-    Source: vocos/modules.py ConvNeXtBlock; padding is left to `ConvPadding`.
+    Source: vocos/modules.py ConvNeXtBlock; `ConvPadding` does the padding.
     """
 
     def __init__(self, config: BackboneConfig) -> None:
@@ -177,9 +175,9 @@ class VocosBackbone(nn.Module):
         """Compute whole signals, or a piece of longer ones.
 
         Args:
-            features: whole signals, or the next frames.
+            features: whole signals, or the next frames of a stream.
             valid: see `MaskedPadding`, and for pieces `CachedPadding`.
-            history: what the call before returned, for pieces only.
+            history: for pieces only: the history that the last call returned.
             bandwidth_id: which of several norms, of (1,) or (B,); None where there is one.
 
         Returns:
@@ -245,7 +243,7 @@ class VocosFamily:
         return MelSpec(config.mel, () if count is None else (Condition(CONDITION, tuple(range(count))),))
 
     def build(self, config: VocoderConfig) -> Vocos:
-        return Vocos(config, method="fft")  # the method that is cheap to set up; a placement may choose the other
+        return Vocos(config, method="fft")  # "fft" needs no matrices; the placement may choose "matmul" later
 
     def stages(self, model: Vocos) -> list[Stage]:
         config = model.config
