@@ -28,7 +28,7 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.files import FileSynthesis, synthesize_file
+from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import read_features, read_mel
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
@@ -86,6 +86,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "evaluation",
+    "features_of_file",
     "holds_features",
     "known_vocoders",
     "load_vocoder",

@@ -221,7 +221,7 @@ def audit_stages() -> list[StageAudit]:
         paths["official vocos"] = official_path(model)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
-    samples = 60 * model.config.mel.hop_length
+    samples = 60 * family_of(model).features(model.config).hop_length
     n = torch.arange(2 * samples, device=CPU)
     audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
     return audit(paths, audio, [*shipped_tables().values(), installed_table()])

@@ -103,7 +103,7 @@ class StageTrial:
         return StageCheck(*about, error, tolerance, ms)
 
     def on(self, size: Size) -> StageTrial:
-        """The same way of running the stage, on fewer or more frames. Only for networks, which take one tensor."""
+        """The same way of running the stage, on fewer or more frames. With few frames, of one item."""
         other = copy.copy(self)
         other.size = size
         vars(other).pop("_operands", None)
@@ -139,16 +139,16 @@ class StageTrial:
         operands = self.stage.probe()
         axis = self.stage.frame_axis
         if self.size == "few":
-            operands = tuple(operand[:1].narrow(axis, 0, FEW_FRAMES) for operand in operands)
+            operands = tuple(x[:1].narrow(axis, 0, FEW_FRAMES) if x.ndim > axis else x[:1] for x in operands)
         elif self.size == "many":
-            operands = tuple(torch.cat([operand[:1]] * MANY_TIMES, dim=axis) for operand in operands)
+            operands = tuple(torch.cat([x[:1]] * MANY_TIMES, dim=axis) if x.ndim > axis else x[:1] for x in operands)
         return tuple(operand.contiguous().to(self.home) for operand in operands)
 
     def _run(self) -> Tensors:
         stage, inputs = self._prepared, tuple(operand.to(self.device) for operand in self._operands)
         batch, frames = self.stage.probe_size
         padded = ENGINES[self.engine].padded_frames(batch, frames)
-        valid = None if padded is None else inputs[0].new_ones(batch, frames, 1)
+        valid = None if padded is None else torch.ones(batch, frames, 1, device=self.device)
         with precision(self.device, stage.autocast):
             outputs, _ = stage(inputs, valid=valid)
         return tuple(output.to(self.home) for output in outputs)
