@@ -26,7 +26,7 @@ from benchmarks.vocoders import SIZES, make
 from tts_infer import make_placement
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
-from tts_infer.engines.onednn import PackedLinear, probe_failure
+from tts_infer.engines.onednn import PackedLinear, unsupported_reason
 from tts_infer.engines.reference import OfficialVocos
 from tts_infer.stages import relative_error
 from tts_infer.vocoder import Vocoder
@@ -122,7 +122,7 @@ def gemm_runs(config: VocoderConfig, frames: int, device: torch.device) -> dict[
     dim, inner = config.backbone.dim, config.backbone.intermediate_dim
     runs: dict[str, Callable[[], object]] = {}
     for dtype in half_and_float(device):
-        if device == CPU and probe_failure(dtype) is not None:
+        if device == CPU and unsupported_reason(dtype) is not None:
             continue
         layers: list[Callable[[Tensor], Tensor]] = []
         for rows, columns in ((inner, dim), (dim, inner)):

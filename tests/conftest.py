@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 import tts_infer
+from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
 from tts_infer.engines.reference import import_vocos
 from tts_infer.evaluation import MEASURES, Evaluation, Interval, Row, System
 from tts_infer.evaluation.intervals import mean_interval
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
     from gradio_client import Client
 
 ROOT = Path(__file__).parent.parent
+
+# What the product keeps in the user's cache folder, the tests keep in one of their own. Processes inherit it.
+_CACHE = tempfile.TemporaryDirectory(prefix="tts-infer-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _chosen_engines_do_not_depend_on_the_machine() -> None:
+    """Where ONNX Runtime is faster is the machine's affair; `test_onnxruntime` has it chosen."""
+    OnnxRuntimeEngine.automatic = False
 
 
 @pytest.fixture(scope="session")

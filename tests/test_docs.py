@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 import tts_infer
 from tests.conftest import ROOT
-from tts_infer.cli.main import main
+from tts_infer import engines, frontends, vocoders
+from tts_infer.cli import main
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))
@@ -22,8 +25,18 @@ TEXTS = [README, *DOCS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / 
 RUN = [
     pytest.param(page, marks=[pytest.mark.slow] * (page.stem == "quality"), id=page.stem) for page in (README, *DOCS)
 ]
-# In the tree of docs/architecture.md before they are in the package.
-COMING = {"tts_infer/stages.py", "tts_infer/frontends/"}
+
+
+@pytest.fixture(autouse=True)
+def _tables_as_they_were() -> Iterator[None]:
+    """The examples of docs/architecture.md add entries to the three tables, for themselves only."""
+    tables: list[dict[str, Any]] = [vocoders.FAMILIES, engines.ENGINES, frontends.FRONTENDS]
+    before = [dict(table) for table in tables]
+    yield
+    for table, entries in zip(tables, before, strict=True):
+        table.clear()
+        table.update(entries)
+
 
 Names = dict[str, object]
 
@@ -116,8 +129,7 @@ def test_the_tree_is_that_of_the_repository() -> None:
     assert tree is not None
     lines = re.findall(r"^( {4,6})([\w.]+/?)", tree[1], flags=re.MULTILINE)
     listed = {f"tts_infer/{name}" if len(indent) == 6 else name for indent, name in lines}
-    missing = {name for name in listed if not (ROOT / name).exists()}
-    assert missing <= COMING
+    assert not {name for name in listed if not (ROOT / name).exists()}
     rooms = {f"tts_infer/{path.parent.name}/" for path in (ROOT / "tts_infer").glob("*/__init__.py")}
     modules = {
         f"tts_infer/{path.name}" for path in (ROOT / "tts_infer").glob("*.py") if path.stem.strip("_") == path.stem

@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 
 import app
 import tts_infer
-from tests.test_vocoder import small_vocoder
+from tests.helpers import small_vocoder
 from ui.listen import FIRST, in_pieces, spans
 from ui.session import Kind, Refine, load, read_input
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.test_vocoder import small_vocoder
+from tests.helpers import small_vocoder
 from tts_infer.errors import InputError, PlacementError
 from tts_infer.runtime.pipeline import Pipeline
 from tts_infer.runtime.placement import make_placement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,9 @@ import pytest
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU, available_devices
 from tts_infer.errors import ConfigError, PlacementError
-from tts_infer.runtime.placement import Placement, _choose, _request, clear_checks, make_placement
+from tts_infer.runtime import kept
+from tts_infer.runtime.choice import _measured, clear_checks
+from tts_infer.runtime.placement import Placement, _request, make_placement
 from tts_infer.runtime.spec import named_placements
 from tts_infer.vocoders import usual_stages
 
@@ -176,8 +179,8 @@ def test_speed_decides_only_where_no_device_is_named() -> None:
     with emulated(linger_s=0.001):
         istft = next(stage for stage in usual_stages() if stage.name == "istft")
         request = _request(istft, {}, {}, "emu", "float32", None)
-        assert str(_choose(request).device) == "emu:0"
-        left = _choose(replace(request, any_device=True))
+        assert str(_measured(request).device) == "emu:0"
+        left = _measured(replace(request, any_device=True))
     assert left.device == CPU
     assert "ms against" in left.reason and "on emu:0 by matmul" in left.reason
 
@@ -194,3 +197,46 @@ def test_more_mistakes() -> None:
         make_placement(device="cpu", mel=None)  # type: ignore[arg-type]
     with pytest.raises(PlacementError, match="'mel=cpu/fft,mel=cpu/matmul' names a stage twice"):
         make_placement("mel=cpu/fft,mel=cpu/matmul")
+
+
+def test_choices_of_a_cpu_are_kept_for_other_processes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "_ignored", False)
+    measured = make_placement(device="cpu")
+    assert measured["istft"].check is not None  # by this very process
+    entries = json.loads(kept.file().read_text())
+    assert all(set(entry) == kept.FIELDS for entry in entries.values()) and len(entries) >= 2
+    monkeypatch.setattr("tts_infer.runtime.choice._chosen", {})  # as in another process
+    monkeypatch.setattr("tts_infer.runtime.choice._measured", lambda request: pytest.fail("it was measured again"))
+    remembered = make_placement(device="cpu")
+    assert str(remembered) == str(measured)
+    assert remembered["istft"].check is None and remembered["istft"].reason.endswith("; measured before")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "[" * 10_000, '{"x": {"engine": 3}}'])
+def test_a_damaged_file_of_choices_is_as_good_as_none(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "_ignored", False)
+    kept.file().parent.mkdir()
+    kept.file().write_text(text)
+    assert make_placement(device="cpu")["mel"].check is not None
+    assert len(json.loads(kept.file().read_text())) >= 1
+
+
+def test_choices_that_this_release_does_not_know_are_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "_ignored", False)
+    make_placement(device="cpu")
+    entries = json.loads(kept.file().read_text())
+    kept.file().write_text(json.dumps({name: {**entry, "engine": "abacus"} for name, entry in entries.items()}))
+    monkeypatch.setattr("tts_infer.runtime.choice._chosen", {})
+    assert make_placement(device="cpu")["istft"].engine == "torch"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_no_mistake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(kept, "_ignored", False)
+    assert make_placement(device="cpu")["istft"].engine == "torch"

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import tts_infer
-from tests.test_streaming import SPLITS, cut
-from tests.test_vocoder import small_vocoder
+from tests.helpers import SPLITS, cut, small_vocoder
 from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import LogMel, mel_filterbank
 from tts_infer.dsp.refine import Refinement, Spectrum

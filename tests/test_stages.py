@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from tts_infer.config import MelConfig
 from tts_infer.dsp.refine import Refinement
 from tts_infer.dsp.stft import ISTFT
-from tts_infer.stages import Contextual, Stage, relative_error
+from tts_infer.stages import Stage, relative_error
 from tts_infer.vocoders import FAMILIES
+from tts_infer.vocoders.networks import Contextual
 from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 SPLITS = ([20], [7, 13], [1] * 20, [0, 3, 0, 17, 0])

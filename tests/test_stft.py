@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
-from tts_infer.dsp.stft import ISTFT, STFT, frame, overlap_add, reflect_pad
+from tts_infer.dsp.frames import frame, overlap_add, reflect_pad
+from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import ConfigError, InputError
 
 METHODS = get_args(SpectralMethod)

@@ -2,38 +2,13 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
 
 import tts_infer
-from tests.test_vocoder import small_vocoder
+from tests.helpers import FRAMES, SPLITS, cut, small_vocoder
 from tts_infer.errors import InputError
-
-FRAMES = 61  # more than twice the reach of the small vocoder, which is 9, and than that of the embedded one, 27
-
-
-def cut(mel: Tensor, sizes: list[int]) -> Iterator[Tensor]:
-    start = 0
-    for size in sizes:
-        if start < mel.shape[2]:
-            yield mel[..., start : start + size]
-        start += size
-    if start < mel.shape[2]:
-        yield mel[..., start:]
-
-
-def random_sizes(seed: int) -> list[int]:
-    random.seed(seed)
-    return [random.choice([1, 2, 3, 5, 8, 20]) for _ in range(9)]
-
-
-SPLITS = {"one frame at a time": [1] * FRAMES, "at once": [], "unevenly": [1, 40, 3]} | {
-    f"at random {seed}": random_sizes(seed) for seed in range(4)
-}
 
 
 @pytest.mark.parametrize("sizes", SPLITS.values(), ids=SPLITS)

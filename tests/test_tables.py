@@ -16,16 +16,17 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import tts_infer
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.diagnose import doctor
 from tts_infer.dsp.mel import LogMel
 from tts_infer.engines import ENGINES
 from tts_infer.frontends import FRONTENDS
 from tts_infer.io.audio import read_audio
-from tts_infer.stages import Contextual, Stage, relative_error
+from tts_infer.stages import Stage, relative_error
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.features import MelSpec
+from tts_infer.vocoders.networks import Contextual
 from tts_infer.vocoders.spectral import MelStage
 
 MEL = MelConfig(sample_rate=8000, n_fft=64, hop_length=16, n_mels=8, padding="same")

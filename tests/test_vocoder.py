@@ -15,22 +15,12 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.config import MelConfig
+from tests.helpers import small_vocoder
 from tts_infer.devices import CPU, dtype_refusal
 from tts_infer.errors import InputError, InputTypeError, PlacementError
-from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 ROOT = Path(__file__).parent.parent
-
-
-def small_vocoder(padding: Any = "center", method: Any = "auto") -> Vocoder:
-    """Random weights, another mel convention than the embedded one."""
-    torch.manual_seed(0)
-    mel = MelConfig(sample_rate=16000, n_fft=512, hop_length=128, n_mels=40, padding=padding)
-    config = VocoderConfig(mel, BackboneConfig(40, 32, 64, 2), HeadConfig(32, 512, 128, padding))
-    return Vocoder(Vocos(config).eval(), make_placement(device="cpu", istft=method), "small")
 
 
 def test_the_stages_in_order(vocoder: Vocoder, speech: torch.Tensor) -> None:

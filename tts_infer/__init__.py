@@ -9,7 +9,7 @@ from typing import Any
 import tts_infer.diagnose.doctor as doctor
 import tts_infer.evaluation as evaluation
 import tts_infer.report.pictures as pictures
-from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
+from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
 from tts_infer.deprecated import warn_renamed
@@ -30,20 +30,17 @@ from tts_infer.errors import (
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
-from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
-from tts_infer.io.writer import SampleFormat, check_writable, write_audio
+from tts_infer.io.features import read_features, read_mel
+from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
+from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
+from tts_infer.loading import load_vocoder
 from tts_infer.report.page import check_report, write_report
-from tts_infer.runtime.placement import (
-    MethodChoice,
-    Place,
-    Placement,
-    clear_checks,
-    make_placement,
-)
+from tts_infer.runtime.choice import Place, clear_checks
+from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
-from tts_infer.vocoder import Synthesis, Vocoder, load_vocoder
+from tts_infer.vocoder import Synthesis, Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [
@@ -57,8 +54,8 @@ __all__ = [
     "ConfigError",
     "Container",
     "DTypeName",
-    "EngineName",
     "Evaluation",
+    "ExecutorName",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -88,6 +85,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "evaluation",
+    "holds_features",
     "known_vocoders",
     "load_vocoder",
     "log_mel_error_db",
@@ -97,17 +95,20 @@ __all__ = [
     "read_audio",
     "read_features",
     "read_mel",
+    "require_file",
     "resample",
     "synthesize_batch",
     "synthesize_file",
     "systems_of",
     "to_int16",
+    "wav_header",
     "write_audio",
     "write_report",
 ]
 
 _RENAMED = {
     "Candidate": "System",
+    "EngineName": "ExecutorName",
     "KnownVocoder": "VocoderPreset",
     "StagePlacement": "Place",
     "candidates_of": "systems_of",

@@ -1,7 +1,7 @@
-"""What a vocoder is, as data: frozen dataclasses, the closed table of class names, and strict YAML.
+"""Configuration as data: frozen dataclasses, and a strict reader of YAML.
 
-The official `config.yaml` layout names Python classes. Here such a name is only a key of a table: nothing that a
-file says is ever imported, and a key, class or type that the table does not hold is a `ConfigError`.
+The reader refuses unknown keys, missing keys, repeated keys and wrong types with a `ConfigError`. It never imports
+anything that a file names.
 """
 
 from __future__ import annotations
@@ -52,7 +52,13 @@ class MelConfig:
         require_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "log_floor")
         f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
         if not 0 <= self.f_min < f_max <= self.sample_rate / 2:
-            raise ConfigError(f"mel range {self.f_min} to {f_max} Hz must lie within 0 to {self.sample_rate / 2} Hz")
+            raise ConfigError(
+                "mel range {f_min} to {f_max} Hz must lie within 0 to {nyquist} Hz",
+                code="mel-range",
+                f_min=self.f_min,
+                f_max=f_max,
+                nyquist=self.sample_rate / 2,
+            )
 
     @property
     def db_per_unit(self) -> float:
@@ -64,8 +70,8 @@ class MelConfig:
 class VocoderPreset:
     """An entry of `configs/vocoders`: where a checkpoint is, and the mel convention that it was trained on.
 
-    The convention is spelt out because a checkpoint's own `config.yaml` cannot state all of it (the log floor, the
-    filterbank of third-party forks). What that file does state must agree.
+    The entry states the whole convention, because a checkpoint's own `config.yaml` cannot: it has no key for the log
+    floor, nor for the filterbanks of third-party forks. What `config.yaml` does state must agree with the entry.
     """
 
     name: str
@@ -75,11 +81,15 @@ class VocoderPreset:
     mel: MelConfig
     repo_id: str | None = None
     revision: str | None = None
-    refine: int = 0  # passes of refinement that suit it, see `tts_infer.dsp.refine`
+    refine: int = 0  # default number of refinement passes, see `tts_infer.dsp.refine`
 
     def __post_init__(self) -> None:
         if (self.source == "hub") != (self.repo_id is not None):
-            raise ConfigError(f"vocoder {self.name!r}: repo_id goes with source 'hub', and only with it")
+            raise ConfigError(
+                "vocoder {name!r}: repo_id goes with source 'hub', and only with it",
+                code="preset-repo-id",
+                name=self.name,
+            )
 
 
 def configs_dir() -> Path:
@@ -94,18 +104,18 @@ def known_vocoders() -> dict[str, VocoderPreset]:
     return {e.name: e for e in sorted(entries, key=lambda e: (e.source != "embedded", e.name))}
 
 
-# In C where the yaml package was built with it: ten times as fast, and as safe.
+# The loader written in C, if the yaml package has it: as safe, and ten times as fast.
 _SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _StrictLoader(_SAFE_LOADER):
-    """The safe loader, which would let the last of two equal keys win."""
+    """A safe loader that refuses repeated keys; the plain one silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        twice = [name for name, count in names.items() if count > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} is given twice", node.start_mark)
         mapping: dict[Any, Any] = super().construct_mapping(node, deep)
         return mapping
 
@@ -114,45 +124,56 @@ def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping, with the safe loader.
 
     Raises:
-        ConfigError: the file cannot be read, is no YAML, or holds something else than a mapping.
+        ConfigError: the file cannot be read, is not YAML, or holds something other than a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    except ValueError as error:  # a NUL in its name
-        raise ConfigError(f"cannot read {str(path)!r}: {error}") from None
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError("cannot read {path}: {reason}", code="config-unreadable", path=path, reason=reason) from None
+    except ValueError as error:  # the path contains a NUL character
+        raise ConfigError(
+            "cannot read {path!r}: {reason}", code="config-path-invalid", path=str(path), reason=str(error)
+        ) from None
     try:
         document = yaml.load(text, _StrictLoader)
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:  # the latter of scalars and depths
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    # yaml raises ValueError and AttributeError for malformed numbers and dates, RecursionError for deep nesting
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("{path} is not valid YAML: {reason}", code="yaml-invalid", path=path, reason=reason) from None
     return as_mapping(document, str(path))
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
-    """Make a dataclass from a mapping, refusing unknown keys, missing keys and wrong types.
+    """Make a dataclass from a mapping.
+
+    Args:
+        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses and dicts with string keys.
+        data: its values by name.
+        where: the file and section that the values come from, for messages.
 
     Raises:
-        ConfigError: names `where`, the key, what was got and what is allowed.
+        ConfigError: a key is unknown or missing, or a value has the wrong type.
     """
     data = as_mapping(data, where)
     fields = dataclasses.fields(cls)  # type: ignore[arg-type]
     required = {f.name for f in fields if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
     check_keys(data, {f.name for f in fields}, required, where)
     hints = get_type_hints(cls)
-    values = {key: _typed(value, hints[key], f"{where}: {key}") for key, value in data.items()}
+    values = {key: _typed(value, hints[key], key, where) for key, value in data.items()}
     try:
         return cls(**values)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise error.within(where) from None
 
 
-def _typed(value: Any, hint: Any, where: str) -> Any:
-    """`value` as `hint` says, or a ConfigError. Integers pass as floats; nothing else is converted."""
+def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
+    """The value of a key, if it has the type that `hint` states. Integers become floats where floats are due."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build(hint, value, where)
+        return build(hint, value, f"{where}: {key}")
     if get_origin(hint) is dict:
-        return {key: _typed(v, get_args(hint)[1], f"{where}.{key}") for key, v in as_mapping(value, where).items()}
+        inner = as_mapping(value, f"{where}: {key}")
+        return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if get_origin(option) is Literal and any(value == a and type(value) is type(a) for a in get_args(option)):
@@ -162,7 +183,14 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
         if isinstance(option, type) and type(value) is option:
             return value
     allowed = " or ".join(_describe(option) for option in options)
-    raise ConfigError(f"{where} is {reprlib.repr(value)}; allowed: {allowed}")
+    raise ConfigError(
+        "{key} is {got}; allowed: {allowed}",
+        code="config-type",
+        where=where,
+        key=key,
+        got=reprlib.repr(value),
+        allowed=allowed,
+    )
 
 
 def _describe(hint: Any) -> str:
@@ -172,22 +200,50 @@ def _describe(hint: Any) -> str:
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
+    """The value, if it is a mapping with strings as keys.
+
+    Raises:
+        ConfigError: it is something else.
+    """
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(f"{where}: expected a mapping of names to values, got {type(value).__name__}")
+        raise ConfigError(
+            "expected a mapping of names to values, got {got}",
+            code="config-mapping",
+            where=where,
+            got=type(value).__name__,
+        )
     return value
 
 
 def check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], where: str) -> None:
+    """Refuse keys that are not allowed, and the absence of keys that are required.
+
+    Raises:
+        ConfigError: names all of them.
+    """
     unknown, missing = sorted(set(data) - allowed), sorted(required - set(data))
     if unknown:
         raise ConfigError(
-            f"{where}: unknown key {', '.join(map(repr, unknown))}; allowed: {', '.join(sorted(allowed))}"
+            "unknown key {keys}; allowed: {allowed}",
+            code="config-key-unknown",
+            where=where,
+            keys=", ".join(map(repr, unknown)),
+            allowed=", ".join(sorted(allowed)),
         )
     if missing:
-        raise ConfigError(f"{where}: missing key {', '.join(map(repr, missing))}")
+        raise ConfigError(
+            "missing key {keys}", code="config-key-missing", where=where, keys=", ".join(map(repr, missing))
+        )
 
 
 def require_positive(config: object, *names: str) -> None:
+    """Refuse attributes that are not greater than 0.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
     for name in names:
         if not getattr(config, name) > 0:
-            raise ConfigError(f"{name} is {getattr(config, name)}; it must be greater than 0")
+            raise ConfigError(
+                "{key} is {got}; it must be greater than 0", code="config-positive", key=name, got=getattr(config, name)
+            )

@@ -1,7 +1,7 @@
-"""Devices by name: which there are, waiting for one, sharing one between threads, moving a tensor to one.
+"""Devices: find them by name, wait for them, share them between threads, choose the precision that suits them.
 
-Every accelerator is reached through its own torch module (`torch.cuda`, `torch.mps`, ...), found by the name of the
-device type: nothing here, or above, knows one device from another by a literal.
+Each accelerator has its own torch module (`torch.cuda`, `torch.mps`, ...). It is found by the name of the device type,
+so no code here or above has a branch for a particular accelerator.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from types import ModuleType
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
 
 from tts_infer.config import DTypeName
 from tts_infer.errors import PlacementError, first_sentence
 
 CPU = torch.device("cpu")
 DTYPES: dict[DTypeName, torch.dtype] = {name: getattr(torch, name) for name in get_args(DTypeName)}
-# In the order of preference of device="auto".
+# device="auto" takes the first of these that the machine has.
 ACCELERATORS = ("cuda", "mps", "xpu")
 
 _locks: dict[torch.device, threading.RLock] = {}
@@ -47,22 +49,41 @@ def available_devices() -> tuple[str, ...]:
 
 
 def resolve_device(name: str | torch.device) -> torch.device:
-    """A device by name, with its index; "auto" is the first accelerator, or the CPU; "accelerator" insists on one.
+    """Find a device by name.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", "mps", ...; "auto" is the first accelerator, or the CPU if there is none;
+            "accelerator" is the first accelerator.
+
+    Returns:
+        The device; that of an accelerator has an index.
 
     Raises:
-        PlacementError: no such device type, or this machine has none (or not so many) of it.
+        PlacementError: the name is unknown, or this machine has no such device.
     """
     accelerators = available_devices()[1:]
     if name == "accelerator" and not accelerators:
-        raise PlacementError("an accelerator is asked for, but this machine has none; use device 'cpu'")
+        raise PlacementError(
+            "an accelerator is asked for, but this machine has none; use device 'cpu'", code="accelerator-missing"
+        )
     if name in ("auto", "accelerator"):
         name = (*accelerators, "cpu")[0]
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise PlacementError(f"device {name!r} is unknown; here: {', '.join(available_devices())}") from None
+        raise PlacementError(
+            "device {name!r} is unknown; here: {available}",
+            code="device-unknown",
+            name=name,
+            available=", ".join(available_devices()),
+        ) from None
     if (device.index or 0) >= device_count(device.type):
-        raise PlacementError(f"device '{device}' is not available; here: {', '.join(available_devices())}")
+        raise PlacementError(
+            "device '{name}' is not available; here: {available}",
+            code="device-unavailable",
+            name=str(device),
+            available=", ".join(available_devices()),
+        )
     return CPU if device.type == "cpu" else torch.device(device.type, device.index or 0)
 
 
@@ -71,35 +92,35 @@ def synchronise(device: torch.device) -> None:
     module = device_module(device)
     if module is None:
         return
-    # without a name, it is the current device that is waited for; where there is but one, it has no name
+    # modules with several devices need the device's name; modules with one device take no name
     module.synchronize(*[device] if hasattr(module, "set_device") else [])
 
 
 def release_memory(device: torch.device) -> None:
-    """Give cached memory of an accelerator back to the system, where that is possible."""
+    """Give an accelerator's cached memory back to the system, if its module can."""
     module = device_module(device)
     if module is not None and hasattr(module, "empty_cache"):
-        # torch refuses while a graph is recorded, and for good after a recording has failed
+        # torch raises RuntimeError while a graph is recorded, and always after a recording has failed
         with device_lock(device), suppress(RuntimeError):
             module.empty_cache()
 
 
 def precision(device: torch.device, dtype: DTypeName = "float32") -> torch.autocast | nullcontext[None]:
-    """Compute matrix products on `device` in `dtype`, whatever the caller's autocast says.
+    """Compute matrix products on `device` in `dtype`. The caller's own autocast has no influence.
 
     Norms and residual sums stay in float32.
     """
     if dtype != "float32":
-        # what it would keep of the weights ends with it, and so before a graph that reads that
+        # autocast's weight cache would be freed before a CUDA graph reads it
         return torch.autocast(device.type, DTYPES[dtype], cache_enabled=False)
-    # torch 2.4 knows no autocast on MPS, and raises when it is asked about it
-    around = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
-    return torch.autocast(device.type, enabled=False) if around else nullcontext()
+    # torch 2.4 has no autocast on MPS, and raises when asked whether it is enabled
+    enabled = torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if enabled else nullcontext()
 
 
 @cache
 def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
-    """Why matrix products in `dtype` are no use on `device`; None where they are."""
+    """Say why matrix products in `dtype` should not run on `device`; None if they may."""
     if dtype == "float32":
         return None
     if device.type == "cpu":
@@ -107,38 +128,51 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
             return "slow and incomplete on the CPU"
         native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return None if native else "slow on this CPU, which has no instructions for it"
-    emulates = getattr(device_module(device), "is_bf16_supported", None)  # CUDA and XPU know; the others are tried
-    if dtype == "bfloat16" and emulates is not None and not emulates(including_emulation=False):
+    has_bfloat16 = getattr(device_module(device), "is_bf16_supported", None)  # only CUDA and XPU have this function
+    if dtype == "bfloat16" and has_bfloat16 is not None and not has_bfloat16(including_emulation=False):
         return f"slow on {device}, which has no instructions for it"
     try:
         with device_lock(device), precision(device, dtype), torch.inference_mode():
             x = torch.ones(1, 8, 8, device=device)
             F.linear(F.conv1d(x, x.expand(8, 8, 8)), x[0, :, :1])
             synchronise(device)
-    except (RuntimeError, NotImplementedError, TypeError) as error:  # whatever a backend refuses with
+    except (RuntimeError, NotImplementedError, TypeError) as error:  # backends raise any of these
         return f"not supported on {device} ({first_sentence(error)})"
     return None
 
 
 def require_dtype(device: torch.device, dtype: DTypeName) -> None:
-    """Refuse a dtype that is unknown or no use on a device.
+    """Refuse a dtype that is unknown, or that a device cannot use well.
 
     Raises:
-        PlacementError: says why.
+        PlacementError: says why, and which dtypes the device can use.
     """
     if dtype not in DTYPES:
-        raise PlacementError(f"dtype {dtype!r} is unknown; allowed: {', '.join(DTYPES)}")
+        raise PlacementError(
+            "dtype {got!r} is unknown; allowed: {allowed}", code="dtype-unknown", got=dtype, allowed=", ".join(DTYPES)
+        )
     refusal = dtype_refusal(device, dtype)
     if refusal:
         better = [name for name in reversed(DTYPES) if dtype_refusal(device, name) is None]
-        raise PlacementError(f"dtype {dtype!r} is {refusal}; use {' or '.join(map(repr, better))}")
+        raise PlacementError(
+            "dtype {got!r} is {reason}; use {allowed}",
+            code="dtype-unsupported",
+            got=dtype,
+            reason=refusal,
+            allowed=" or ".join(map(repr, better)),
+        )
+
+
+def device_of(value: Tensor | NDArray[Any]) -> torch.device:
+    """The device that holds the values: that of a tensor, or the CPU for an array."""
+    return value.device if isinstance(value, Tensor) else CPU
 
 
 def device_lock(*devices: torch.device) -> AbstractContextManager[None]:
     """Hold the process-wide lock of every accelerator among `devices`; the CPU is never locked.
 
-    Two threads that encode work for one MPS device can crash the process (pytorch#197805), and web servers run their
-    handlers in threads. Locks are taken in one global order, so two holders cannot wait for each other.
+    Two threads that use one MPS device at the same time can crash the process (pytorch#197805), and web servers run
+    their handlers in threads. Locks are taken in one global order, so two threads cannot wait for each other.
     """
     accelerators = [device for device in devices if device.type != "cpu"]
     return _held(sorted(set(accelerators), key=str)) if accelerators else nullcontext()

@@ -1,4 +1,4 @@
-"""From disk to disk: one file in, one file out, in memory that does not grow with their length."""
+"""Synthesis of files: one file in, one file out. Memory does not grow with their length."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
-from tts_infer.io.features import FEATURE_SUFFIXES, open_features, prefix_errors, require_mel_shape
-from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer, check_writable
+from tts_infer.io.features import open_features, prefix_errors, require_mel_shape
+from tts_infer.io.sources import holds_features
+from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer
 from tts_infer.runtime.timing import StageRecord
 from tts_infer.vocoder import Vocoder
 
 
 @dataclass(frozen=True)
 class FileSynthesis:
-    """What `synthesize_file` did."""
+    """The result of `synthesize_file`."""
 
     sample_rate: int
     samples: int
     frames: int
     clipped_samples: int
     stages: list[StageRecord]
-    total_ms: float  # of computing: reading and writing not included
-    log_mel_error_db: float | None  # of a copy from its input; None for features, and a copy too short to have one
+    total_ms: float  # time of computing, without reading and writing
+    log_mel_error_db: float | None  # difference of a copy from its input; None for features and very short copies
 
     @property
     def seconds(self) -> float:
@@ -51,10 +52,10 @@ class FileSynthesis:
     xrt = renamed("xrt", "rtfx")
 
     def as_text(self, vocoder: str) -> str:
-        """A few lines for people, the stages as a table.
+        """The report as a few lines of text, with a table of the stages.
 
         Args:
-            vocoder: name of what decoded.
+            vocoder: its name.
         """
         lines = [f"{self.seconds:.2f} s at {self.sample_rate} Hz, {vocoder}"]
         lines += [f"{'stage':<10}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
@@ -78,27 +79,25 @@ def synthesize_file(
     *,
     sample_format: SampleFormat = "pcm16",
 ) -> FileSynthesis:
-    """Decode a file of features, or copy a file of audio, into a file that is written whole or not at all.
+    """Decode a file of features, or copy a file of audio. The output file is written whole or not at all.
 
-    What is long is read, decoded and written in pieces: audio of every kind, and features in .npy files. Features of
-    other kinds are read at once, and written in pieces.
+    Long audio, and long features in .npy files, are read, decoded and written in pieces. Features in other files are
+    read at once, decoded in pieces and written in pieces.
 
     Args:
-        vocoder: what decodes.
+        vocoder: decodes the features.
         source: audio, or one mel (.npy, .npz, .safetensors, .pt).
         target: .wav or .flac.
         sample_format: how samples are stored.
 
     Raises:
-        FileError: a file that cannot be read or written, or `target` is `source`.
-        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`, with the name of `source`; or it holds a
-            batch.
+        FileError: a file cannot be read or written, or `target` is `source`.
+        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; or `source` holds a batch.
     """
     source, target = Path(source), Path(target)
-    check_writable(target, sample_format)
     if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
-        raise FileError(f"output {target} is the input itself; give another name")
-    run = _decode if source.suffix.lower() in FEATURE_SUFFIXES else _copy
+        raise FileError("output {target} is the input itself; give another name", code="output-is-input", target=target)
+    run = _decode if holds_features(source) else _copy
     with audio_writer(target, vocoder.sample_rate, sample_format) as writer, prefix_errors(source):
         return run(vocoder, source, writer)
 
@@ -107,23 +106,26 @@ def _decode(vocoder: Vocoder, source: Path, writer: AudioWriter) -> FileSynthesi
     features = open_features(source)
     require_mel_shape(features.shape, vocoder.n_mels)
     if features.ndim == 3 and features.shape[0] != 1:
-        raise InputError(f"mel holds a batch of {features.shape[0]}; expected one mel a file")
+        raise InputError(
+            "mel holds a batch of {batch}; expected one mel a file", code="mel-file-batch", batch=features.shape[0]
+        )
     frames = features.shape[-1]
     if frames <= vocoder.max_frames:
         result = vocoder.synthesize(features)
         writer.write(result.audio[0])
         return _report(vocoder, writer, frames, result.stages, result.total_ms)
-    stream = vocoder.stream(timed=True)
-    for audio in stream.decode(_mel_pieces(source, features)):
+    stream, pieces = vocoder.stream(timed=True), _mel_pieces(source, features)
+    del features  # see below
+    for audio in stream.decode(pieces):
         writer.write(audio[0])
     return _report(vocoder, writer, frames, stream.stages, stream.total_ms)
 
 
 def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tensor | NDArray[Any]]:
-    """The frames of a file, some at a time."""
+    """The frames of a file in pieces of `READ_FRAMES`."""
     for start in range(0, features.shape[-1], READ_FRAMES):
         piece = features[..., start : start + READ_FRAMES]
-        if isinstance(piece, np.memmap):  # anew: what was read counts as memory of this process until it is unmapped
+        if isinstance(piece, np.memmap):  # map the file again: pages that were read count as memory until unmapped
             piece, features = np.array(piece), open_features(source)
         yield piece
 
@@ -153,16 +155,16 @@ def _is_short(source: Path, vocoder: Vocoder) -> bool:
 
 
 class _MeanError:
-    """`log_mel_error_db` of two log-mels that arrive in pieces, not at the same time."""
+    """`log_mel_error_db` of two log-mels that arrive in pieces of different lengths."""
 
     def __init__(self, config: MelConfig) -> None:
-        self.frames = 0  # of the first
+        self.frames = 0  # frames of the first mel so far
         self._config = config
         self._waiting: list[Tensor | None] = [None, None]
         self._sum, self._common = 0.0, 0
 
     def seen(self, mels: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Add mels to the first of the two as they pass by."""
+        """Pass mels on, and add each to the first of the two."""
         for mel in mels:
             self.add(0, mel)
             yield mel

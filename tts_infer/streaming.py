@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.devices import CPU, device_lock
+from tts_infer.devices import device_lock, device_of
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
 from tts_infer.runtime.pipeline import Pipeline, Placed
@@ -125,7 +125,7 @@ class StreamingDecoder(_Stream):
                 flushed.
         """
         self._require_open()
-        with device_lock(features.device if isinstance(features, Tensor) else CPU):
+        with device_lock(device_of(features)):
             piece = self._features.check(features, piece=True)
         self._require_batch(piece.shape[0])
         if piece.shape[2] == 0:
@@ -183,7 +183,7 @@ class StreamingMel(_Stream):
             InputError, InputTypeError: see `as_audio`; another batch size than before; or a stream that was flushed.
         """
         self._require_open()
-        with device_lock(audio.device if isinstance(audio, Tensor) else CPU):
+        with device_lock(device_of(audio)):
             samples = as_audio(audio, piece=True)
         self._require_batch(samples.shape[0])
         self._device = samples.device

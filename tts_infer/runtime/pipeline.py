@@ -1,7 +1,7 @@
-"""The one place where the stages meet: each on its own device, timed, tensors moved at the borders.
+"""The pipeline: runs the stages one after the other, each on its device, and moves tensors between devices.
 
-There is one way through the stages, `Pipeline.run`. Whole signals, several lengths in one batch, pieces and streams
-differ only in the state and the mask that go with them.
+Everything goes through `Pipeline.run`. Whole signals, batches of several lengths, and streams differ only in the state
+and the mask that they pass.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
-from tts_infer.devices import device_lock, precision, release_memory, require_dtype
+from tts_infer.devices import CPU, device_lock, precision, release_memory, require_dtype
 from tts_infer.engines import ENGINES
 from tts_infer.errors import InputError
 from tts_infer.runtime.placement import Place, Placement
@@ -23,27 +23,31 @@ from tts_infer.runtime.timing import StageTimer
 from tts_infer.stages import Stage, State
 from tts_infer.vocoders import family_of
 
-StreamState = dict[str, State]  # of each stage, by name
+# Frames, over the whole batch, up to which calls cost more than products: another engine may be faster there.
+SHORT_FRAMES = 16
+
+StreamState = dict[str, State]  # stage name -> state
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A stage by the means of its engine, and where it runs."""
+    """A stage, prepared by its engine, and the place where it runs."""
 
     stage: Stage
     place: Place
+    short: Placed | None = None  # what runs short whole signals instead
 
 
 class Pipeline:
-    """A model's stages on their devices. Tensors in and out are checked by whoever calls.
+    """A model's stages on their devices. The caller checks the tensors that go in.
 
     Args:
-        model: its modules are moved to where the placement says.
+        model: its modules are moved to the devices of the placement.
         placement: device, engine and method of each stage.
         dtype: of the matrix products of networks.
 
     Raises:
-        PlacementError: a dtype that the devices of those stages cannot use well.
+        PlacementError: the device of a network cannot use the dtype well.
     """
 
     def __init__(self, model: nn.Module, placement: Placement, dtype: DTypeName) -> None:
@@ -62,27 +66,27 @@ class Pipeline:
         self._front, self._decoding = self._placed[:first], self._placed[first:]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What was packed or recorded for this process is made anew where a copy is."""
+        """A copy packs weights and records graphs again: both are valid in one process only."""
         return Pipeline, (self.model, self.placement, self.dtype)
 
     @property
     def stages(self) -> list[Stage]:
-        """All stages in order, by the means of their engines."""
+        """All stages in order, prepared by their engines."""
         return [placed.stage for placed in self._placed]
 
     @property
     def receptive_field(self) -> int:
-        """Frames that a stream waits for at most to be exact, those of refinement and windows not counted."""
+        """Frames after a frame that the networks need to decode it exactly: the largest useful lookahead."""
         return sum(placed.stage.receptive_field for placed in self._decoding)
 
     @property
     def max_frames(self) -> int:
-        """Frames, over the whole batch, that are decoded at once."""
+        """Frames, summed over the batch, that are decoded at once."""
         return min(placed.stage.max_frames for placed in self._decoding)
 
     @property
     def out_device(self) -> torch.device:
-        """Where audio comes out."""
+        """The device on which the audio is made."""
         return self._placed[-1].place.device
 
     def n_samples(self, frames: int) -> int:
@@ -90,7 +94,7 @@ class Pipeline:
         return self.family.n_samples(self.config, frames)
 
     def release_memory(self) -> None:
-        """Give back what accelerators keep cached."""
+        """Give the cached memory of all accelerators in use back to the system."""
         for device in self.placement.devices:
             release_memory(device)
 
@@ -98,11 +102,11 @@ class Pipeline:
         """The stages that make features of audio.
 
         Raises:
-            InputError: this family of vocoders has none.
+            InputError: this family of vocoders has no such stages.
         """
         if not self._front:
             raise InputError(
-                "this vocoder makes no {features} of audio; give {features}",
+                "this vocoder cannot make {features} from audio; give {features}",
                 code="no-features-of-audio",
                 features=self.features.name,
             )
@@ -113,10 +117,10 @@ class Pipeline:
 
         Args:
             refine: how often repeated stages run.
-            lookahead: frames that a stream waits for, see `receptive_field`; None: all of them, which is exact.
+            lookahead: frames that a stream waits for; None: `receptive_field`, which is exact.
 
         Raises:
-            InputError: repetitions of a vocoder without repeated stages.
+            InputError: `refine` is not 0, and the vocoder has no repeated stage.
         """
         if refine and not any(placed.stage.passes is not None for placed in self._decoding):
             raise InputError(
@@ -133,7 +137,7 @@ class Pipeline:
             if lookahead is not None and stage.receptive_field:
                 stage = stage.with_lookahead(min(lookahead, stage.receptive_field))
                 lookahead -= stage.delay_frames
-            chain.append(Placed(stage, placed.place))
+            chain.append(replace(placed, stage=stage))
         return chain
 
     def decode(
@@ -143,20 +147,43 @@ class Pipeline:
 
         Args:
             features: finite values, also in the padding.
-            valid: 1.0 where a frame belongs to its item, else 0.0; None: all do. On the device of `features`.
+            chain: see `decoding`.
+            timer: records the stages.
+            valid: 1.0 where a frame belongs to its item, else 0.0; None: all frames do. On the device of `features`.
 
-        Shape: (B, C, L), (B, L, 1) -> (B, T); what padding alone reaches is 0
+        Shape: (B, C, L), (B, L, 1) -> (B, T); samples that only padding reaches are 0
         """
         batch, _, frames = features.shape
-        wishes = [ENGINES[placed.place.engine].padded_frames(batch, frames) for placed in chain]
-        padded = max((wish for wish in wishes if wish is not None), default=None)
+        lengths = [ENGINES[placed.place.engine].padded_frames(batch, frames) for placed in chain]
+        padded = max((length for length in lengths if length is not None), default=None)
         if padded is not None:
             with device_lock(features.device):
                 marks = features.new_ones(batch, frames, 1) if valid is None else valid
                 missing = padded - frames
                 features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
+        if batch * frames <= SHORT_FRAMES:
+            chain = [placed.short or placed for placed in chain]
         live, _ = self.run(chain, {self.features.name: features}, timer, valid=valid)
         return live["audio"][:, : self.n_samples(frames)]
+
+    def decode_ragged(
+        self, features: Tensor, lengths: Sequence[int], chain: Sequence[Placed], timer: StageTimer
+    ) -> list[Tensor]:
+        """Decode a padded batch of several lengths.
+
+        Args:
+            features: finite values, also in the padding.
+            lengths: frames of each item.
+            chain, timer: as for `decode`.
+
+        Shape: (B, C, L) -> B times (T,)
+        """
+        positions, ends = torch.arange(features.shape[2], device=CPU), torch.tensor(lengths, device=CPU)
+        valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
+        with device_lock(features.device):
+            valid = valid.to(features.device)
+        audio = self.decode(features, chain, timer, valid)
+        return [item[: self.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
 
     @staticmethod
     def initial_state(chain: Sequence[Placed], batch: int) -> StreamState:
@@ -178,13 +205,14 @@ class Pipeline:
 
         Args:
             chain: the stages.
-            values: the tensors that the first ones take, by name.
-            state: None: whole signals; else those of a stream. It is not changed.
+            values: the input tensors by name.
+            timer: records the stages.
+            state: the state of a stream; None for whole signals. It is not changed.
             valid: for whole signals of several lengths, see `Stage`.
-            final: whether a stream ends here.
+            final: whether the stream ends with this piece.
 
         Returns:
-            The tensors by name, each where it was used last, and the new state.
+            All tensors by name, each on the device where it was last used, and the new state.
         """
         assert valid is None or state is None, "the lengths of a stream's items are not known before its end"
         live, after = dict(values), StreamState()
@@ -205,13 +233,15 @@ class Pipeline:
 
 def _placed(stage: Stage, place: Place, dtype: DTypeName) -> Placed:
     chosen = stage.by(place.method) if stage.methods else stage
-    return Placed(ENGINES[place.engine].prepare(chosen, place.device, dtype), place)
+    prepared = ENGINES[place.engine].prepare(chosen, place.device, dtype)
+    short = replace(place, engine=place.short, short="") if place.short else None
+    return Placed(prepared, place, _placed(stage, short, dtype) if short else None)
 
 
 def _moved(
     live: Mapping[str, Tensor], names: Sequence[str], device: torch.device, timer: StageTimer
 ) -> dict[str, Tensor]:
-    """The named tensors that are elsewhere, brought to the device: as one transfer from each place."""
+    """Copy the named tensors that are on other devices to `device`, in one transfer from each device."""
     sources = dict.fromkeys(live[name].device for name in names if live[name].device != device)
     moved: dict[str, Tensor] = {}
     for source in sources:

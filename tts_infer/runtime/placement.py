@@ -12,43 +12,23 @@ engines and methods that it leaves out, are chosen from what passes the self-tes
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from tts_infer.config import DTypeName
 from tts_infer.deprecated import warn_renamed
-from tts_infer.devices import CPU, DTYPES, device_lock, dtype_refusal, require_dtype, resolve_device
+from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
 from tts_infer.engines import unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
-from tts_infer.runtime import selftest
-from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
 from tts_infer.runtime.spec import parse, parse_place
 from tts_infer.stages import Stage
 from tts_infer.vocoders import usual_stages
 from tts_infer.vocoders.spectral import METHODS
 
 MethodChoice = Literal["auto", "matmul", "fft"]
-# How many times faster the second choice must be to replace the first: noise must not decide.
-MARGIN = 1.5
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how one stage runs, and why."""
-
-    device: torch.device
-    engine: str
-    method: str  # of spectral stages; "" for the others
-    reason: str
-    check: StageCheck | None = None  # None: nothing was checked, because nothing was to be chosen
-
-    def __str__(self) -> str:
-        how = [self.engine] if self.engine != "torch" or not self.method else []
-        return "/".join([str(self.device), *how, *([self.method] if self.method else [])])
 
 
 class Placement(Mapping[str, Place]):
@@ -148,7 +128,7 @@ def make_placement(
         if leader is not None and leader.check is None:  # what was asked for is obeyed for both
             places[stage.name] = leader
         else:
-            places[stage.name] = _place(_request(stage, wanted, methods, device, dtype, leader), check)
+            places[stage.name] = choose(_request(stage, wanted, methods, device, dtype, leader), check)
     return Placement({name: places[name] for name in names})
 
 
@@ -185,24 +165,6 @@ def _as_stated(placement: Placement, methods: Mapping[str, str], stages: Sequenc
     return Placement(places)
 
 
-def clear_checks() -> None:
-    """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
-    _chosen.clear()
-    selftest.clear()
-
-
-@dataclass(frozen=True)
-class StageRequest:
-    """What is asked of one stage, and what is left open."""
-
-    stage: Stage
-    device: torch.device
-    choices: tuple[tuple[str, str], ...]  # engine and method, in order of preference
-    insists: bool  # the device was stated for this very stage
-    any_device: bool  # no device was named at all
-    dtype: DTypeName
-
-
 def _request(
     stage: Stage,
     wanted: Mapping[str, str],
@@ -216,25 +178,21 @@ def _request(
         choice = (leader.engine, leader.method)
         return StageRequest(stage, leader.device, (choice,), False, False, dtype)
     where, engine, method = parse_place(stage, wanted.get(stage.name, ""))
+    engine, _, short = engine.partition("+")
     asked = methods.get(stage.name, "")
     if method and asked and method != asked:
         raise _two_methods(stage.name, method, asked)
     target = resolve_device(where or device)
     if stage.half:
         require_dtype(target, dtype)
-    engines = (_require_engine(stage, engine, target, dtype),) if engine else usable_engines(stage, target, dtype)
+    for one in (engine, short) if engine else ():
+        _require_engine(stage, one or engine, target, dtype)
+    engines = (engine,) if engine else usable_engines(stage, target, dtype)
     named = method or asked
     ways = (named,) if named else preference_order(stage.methods, target) or ("",)
     choices = tuple((one, way) for one in engines for way in ways)
-    return StageRequest(stage, target, choices, where not in ("", "auto"), (where or str(device)) == "auto", dtype)
-
-
-def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str, ...]:
-    """Methods in the order of preference on a device.
-
-    On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks.
-    """
-    return tuple(sorted(methods, reverse=device != CPU))
+    insists, any_device = where not in ("", "auto"), (where or str(device)) == "auto"
+    return StageRequest(stage, target, choices, insists, any_device, dtype, short)
 
 
 def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTypeName) -> str:
@@ -270,58 +228,3 @@ def _two_methods(stage: str, first: str, second: str) -> PlacementError:
         first=first,
         second=second,
     )
-
-
-def _on_cpu(request: StageRequest) -> tuple[tuple[str, str], ...]:
-    """The engines and methods that stand for the requested ones on the CPU, in order of preference."""
-    methods = {method for _, method in request.choices}
-    engine = usable_engines(request.stage, CPU, request.dtype)[0]
-    return tuple((engine, method) for method in preference_order(tuple(methods), CPU))
-
-
-def _place(request: StageRequest, check: bool) -> Place:
-    engine, method = request.choices[0]
-    if len(request.choices) == 1 and (request.insists or request.device == CPU):
-        usual = "the reference" if engine == "torch" else "fused products, probed here"
-        return Place(request.device, engine, method, "asked for" if request.insists else usual)
-    if not check:
-        return Place(request.device, engine, method, "preferred there; not checked")
-    key = (request.stage.signature, request.device, request.choices, request.insists, request.any_device, request.dtype)
-    with device_lock(request.device):  # two threads would measure each other, and warn twice
-        if key not in _chosen:
-            _chosen[key] = _choose(request)
-        return _chosen[key]
-
-
-_chosen: dict[object, Place] = {}
-
-
-def _choose(request: StageRequest) -> Place:
-    """Check the choices, in order of preference, and take the first that none beats by a clear margin."""
-    stage, home = request.stage, request.device
-    trials = [StageTrial(stage, home, *choice, request.dtype, home) for choice in request.choices]
-    checks = {trial: trial.check() for trial in trials}
-    failed = [check for check in checks.values() if not check.passed]
-    if len(failed) == len(trials):
-        return _fall_back_to_cpu(request, failed)
-    if request.any_device and home != CPU and (not stage.half or dtype_refusal(CPU, request.dtype) is None):
-        for choice in _on_cpu(request):
-            trial = StageTrial(stage, CPU, *choice, request.dtype, home)
-            checks[trial] = trial.check()
-    best, *rivals = [trial for trial, check in checks.items() if check.passed]
-    for rival in rivals:
-        if rival.is_faster_than(best, MARGIN):
-            best = rival
-    others = [check for trial, check in checks.items() if trial is not best and check.passed]
-    against = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method or c.engine}" for c in others)
-    reason = f"{checks[best].ms:.2f} ms against {against}" if others else "right there"
-    return Place(best.device, best.engine, best.method, "; ".join([reason, *map(str, failed)]), checks[best])
-
-
-def _fall_back_to_cpu(request: StageRequest, checks: list[StageCheck]) -> Place:
-    """The place of a stage that its device computes wrongly."""
-    problem = "; ".join(map(str, checks))
-    if request.insists:
-        raise PlacementError("{problem}; place this stage on 'cpu'", code="stage-wrong", problem=problem)
-    warnings.warn(f"stage {request.stage.name!r} goes to the CPU: {problem}", stacklevel=2)
-    return Place(CPU, *_on_cpu(request)[0], f"wrong on {request.device}: {problem}", checks[0])

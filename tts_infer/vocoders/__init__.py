@@ -23,7 +23,7 @@ def family_of(model: nn.Module) -> Family:
 
 @cache
 def usual_stages() -> tuple[Stage, ...]:
-    """The stages of the field's usual vocoder without weights: to ask what runs where before there is a vocoder."""
+    """The stages of the most common vocoder, without weights: to choose a placement before a vocoder is loaded."""
     with torch.device("meta"):
-        model = Vocos(VocoderConfig(backbone=BackboneConfig(num_layers=2)), "fft")  # the other layers are like these
+        model = Vocos(VocoderConfig(backbone=BackboneConfig(num_layers=2)), "fft")  # further layers are the same
     return tuple(FAMILIES["vocos"].stages(model))

@@ -1,7 +1,7 @@
-"""From a name to a model with weights: resolve, fetch or find the files, verify, load strictly.
+"""Checkpoints: find or download their files, check them, and load them strictly.
 
-Order of resolution: a name in `configs/vocoders`; a local directory; a Hub id. What the Hub cache holds is used
-without asking the network.
+A name is looked up in this order: a name in `configs/vocoders`, a local directory, a Hub id. Files in the Hub cache are
+used without asking the network.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from tts_infer.vocoders.family import read_config
 DEFAULT_VOCODER = "vocos-mini-24khz"
 CONFIG_FILE = "config.yaml"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
+_NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
 ASSETS = Path(__file__).parent.parent / "assets"
 
-# Constants that checkpoints store beside the weights are computed here and compared: a filterbank that differs means a
-# mel convention that differs.
-# They were computed in float32, and may be stored in half precision; another convention differs by 0.1 and more.
+# Checkpoints store some constants beside the weights. They are compared with ours: another filterbank means another mel
+# convention. The stored ones were computed in float32 and may be stored in half precision; those of another convention
+# differ by 0.1 or more.
 _CONSTANT_TOLERANCE = 2e-3
 
 
@@ -44,24 +45,33 @@ class CheckpointFiles:
 
 
 def resolve(name: str | os.PathLike[str], revision: str | None = None) -> CheckpointFiles:
-    """Find the files of a vocoder, downloading them if they are on the Hub and not in its cache.
+    """Find the files of a vocoder. Download them if they are on the Hub and not in its cache.
 
     Args:
         name: a name in `configs/vocoders`, a local directory, or a Hub id such as "charactr/vocos-mel-24khz".
         revision: branch, tag or commit on the Hub; None: the one in `configs/vocoders`, else the main branch.
 
     Raises:
-        VocoderNotFoundError: nothing of that name, here or there; says what was tried.
-        InputError: a revision of what is not on the Hub.
+        VocoderNotFoundError: nothing has that name, here or on the Hub; says what was tried.
+        InputError: a revision is stated, but the vocoder is not on the Hub.
     """
     if not isinstance(name, str | os.PathLike):
-        raise VocoderNotFoundError(f"vocoder is {name!r}; expected a name, a local directory or a Hub id (owner/name)")
+        raise VocoderNotFoundError(
+            "vocoder is {got!r}; expected a name, a local directory or a Hub id (owner/name)",
+            code="vocoder-type",
+            got=name,
+        )
     text = os.fspath(name)
     known = known_vocoders()
     entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)
     local = os.path.isdir(text) if entry is None else entry.source == "embedded"
     if local and revision is not None:
-        raise InputError(f"revision {revision!r} is asked for, but {text!r} is not on the Hub; leave it out")
+        raise InputError(
+            "revision {revision!r} is asked for, but {name!r} is not on the Hub; leave it out",
+            code="revision-local",
+            revision=revision,
+            name=text,
+        )
     if entry is not None and local:
         return _in_directory(ASSETS / entry.name, entry.name, entry)
     if local:
@@ -69,7 +79,10 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Checkp
     repo_id = entry.repo_id if entry is not None and entry.repo_id else text
     if not _may_be_on_hub(repo_id):
         raise VocoderNotFoundError(
-            f"vocoder {text!r} is neither a local directory, nor a Hub id (owner/name), nor one of: {', '.join(known)}"
+            "vocoder {name!r} is neither a local directory, nor a Hub id (owner/name), nor one of: {known}",
+            code="vocoder-unknown",
+            name=text,
+            known=", ".join(known),
         )
     return _on_hub(repo_id, revision or (entry.revision if entry else None), entry)
 
@@ -89,13 +102,13 @@ def _in_directory(directory: Path, name: str, known: VocoderPreset | None) -> Ch
     weights = next((directory / f for f in WEIGHT_FILES if (directory / f).is_file()), None)
     if weights is None or not (directory / CONFIG_FILE).is_file():
         raise VocoderNotFoundError(
-            f"{directory} is no vocoder: it must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
+            "{folder} is no vocoder: it must hold {files}", code="folder-no-vocoder", folder=directory, files=_NEEDED
         )
     return CheckpointFiles(name, directory / CONFIG_FILE, weights, known)
 
 
 def _on_hub(repo_id: str, revision: str | None, known: VocoderPreset | None) -> CheckpointFiles:
-    """Files from the Hub cache; if they are not all there, from the Hub. Its tokens and switches are honoured."""
+    """The files in the Hub cache, or from the Hub if one is missing. The Hub client reads its tokens and settings."""
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
@@ -111,26 +124,35 @@ def _download(repo_id: str, revision: str | None) -> tuple[Path, Path]:
     from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # HTTPError: of the client in use
 
     try:
-        # Asked first because it answers at once when there is no network, where a download retries for long.
+        # Ask for metadata first: without a network it fails at once, while a download retries for a long time.
         get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
         return _fetch(repo_id, revision, local_files_only=False)
     except RemoteEntryNotFoundError:
         raise VocoderNotFoundError(
-            f"{repo_id} on the Hub is no vocoder: it must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
+            "{repo_id} on the Hub is no vocoder: it must hold {files}",
+            code="repository-no-vocoder",
+            repo_id=repo_id,
+            files=_NEEDED,
         ) from None
     except (HTTPError, OSError, ValueError) as error:  # no network, no such repository or revision, no access
         raise VocoderNotFoundError(
-            f"vocoder {repo_id!r} is not in the Hub cache ({HF_HUB_CACHE}) and could not be downloaded: "
-            f"{_one_line(error)}; give a local directory with {CONFIG_FILE} and {WEIGHT_FILES[0]}, or use the embedded "
-            f"{DEFAULT_VOCODER!r}"
+            "vocoder {repo_id!r} is not in the Hub cache ({cache}) and could not be downloaded: {reason}; give a local "
+            "directory with {config} and {weights}, or use the embedded {embedded!r}",
+            code="hub-unreachable",
+            repo_id=repo_id,
+            cache=HF_HUB_CACHE,
+            reason=_one_line(error),
+            config=CONFIG_FILE,
+            weights=WEIGHT_FILES[0],
+            embedded=DEFAULT_VOCODER,
         ) from None
 
 
 def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[Path, Path]:
-    """Both files by the Hub's own client, the preferred weights if the repository has them.
+    """Get both files through the Hub's client: the configuration, and the preferred weights if they exist.
 
     Raises:
-        EntryNotFoundError: a file is not there, or not in the cache.
+        EntryNotFoundError: a file does not exist, or is not in the cache.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -154,18 +176,18 @@ def load_model(files: CheckpointFiles) -> Any:
 
     Raises:
         ConfigError: see `read_config`.
-        CheckpointError: the file cannot be read without running code; tensors are missing, surplus, of another
-            shape, not floating point, NaN or infinite; or stored constants belong to another mel convention.
+        CheckpointError: the file cannot be read without running code; a tensor is missing, surplus, of another shape,
+            not floating point, NaN or infinite; or stored constants belong to another mel convention.
     """
     family, config = read_config(files.config, FAMILIES.values(), files.known)
     try:
-        with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
+        with torch.device("meta"):  # the weights replace all parameters, so allocate and draw none
             model = family.build(config)
     except (MemoryError, RuntimeError, OverflowError) as error:
         raise ConfigError(
-            "{path}: its sizes are those of no model: {reason}",
+            "no model can have these sizes: {reason}",
             code="config-sizes",
-            path=files.config,
+            where=str(files.config),
             reason=first_sentence(error),
         ) from None
     weights, constants = read_weights(files.weights), family.constants(model)
@@ -180,16 +202,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a `.safetensors` file, or of a pickled state dict with torch's weights-only unpickler.
 
     Raises:
-        CheckpointError: the file is damaged, holds something else than named tensors, or would have to run code.
+        CheckpointError: the file is damaged, holds something other than named tensors, or needs code to be run.
     """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise CheckpointError(f"cannot read weights from {path}: {_one_line(error)}; fetch the file again") from None
+        raise CheckpointError(
+            "cannot read weights from {path}: {reason}; fetch the file again",
+            code="weights-unreadable",
+            path=path,
+            reason=_one_line(error),
+        ) from None
     if not isinstance(content, dict) or not all(map(_is_named_tensor, content, content.values())):
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to dense tensors)")
+        raise CheckpointError(
+            "{path} holds no state dict (a mapping of names to dense tensors)", code="weights-no-state-dict", path=path
+        )
     return content
 
 
@@ -198,7 +227,7 @@ def _is_named_tensor(name: object, value: object) -> bool:
 
 
 def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path) -> None:
-    """Refuse weights that do not fit, naming every tensor that is wrong."""
+    """Refuse weights that do not fit. The error names every wrong tensor."""
     shapes = {
         key: f"{tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
         for key in expected
@@ -215,7 +244,13 @@ def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path
     }
     found = [f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
     if found:
-        raise CheckpointError(f"weights in {path} do not fit {CONFIG_FILE}; {'; '.join(found)}")
+        raise CheckpointError(
+            "weights in {path} do not fit {config}; {problems}",
+            code="weights-misfit",
+            path=path,
+            config=CONFIG_FILE,
+            problems="; ".join(found),
+        )
 
 
 def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path) -> None:
@@ -225,6 +260,10 @@ def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Ten
         fits = stored.shape == ours.shape and stored.is_floating_point()
         if not fits or not (stored.float() - ours).abs().max() <= _CONSTANT_TOLERANCE * ours.abs().max():  # NaN, too
             raise CheckpointError(
-                f"{path}: stored {key} differs from the one that {CONFIG_FILE} describes; the checkpoint was trained "
-                "on another mel convention: state mel_scale, norm, f_min and f_max in its feature_extractor"
+                "stored {key} differs from the one that {config} describes; the checkpoint was trained on another mel "
+                "convention: state mel_scale, norm, f_min and f_max in its feature_extractor",
+                code="constants-differ",
+                where=str(path),
+                key=key,
+                config=CONFIG_FILE,
             )

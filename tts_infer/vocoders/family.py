@@ -1,4 +1,7 @@
-"""A family of vocoders: what a file of this package must say so that a checkpoint loads, runs and streams."""
+"""The interface of a family of vocoders, and the reader of configurations.
+
+A family is one file in this folder. It says how its checkpoints are read, and which stages its models have.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,11 @@ from tts_infer.vocoders.features import FeatureSpec
 
 
 class Family(Protocol):
-    """One entry of `FAMILIES`. Nothing outside of the family's own file knows its stages by name.
+    """One entry of `FAMILIES`. No code outside the family's own file knows its stages by name.
 
     Attributes:
-        class_paths: for each section of config.yaml the class paths that it may name, and the dataclass that reads the
-            init_args of each. The names are keys of this table: nothing that a file says is imported.
+        class_paths: for each section of config.yaml, the class paths that it may name, and the dataclass that reads the
+            init_args of each. A class path is only a key of this table; it is never imported.
         model: the class of its models.
     """
 
@@ -29,45 +32,45 @@ class Family(Protocol):
     def model(self) -> type[nn.Module]: ...
 
     def configure(self, sections: Mapping[str, Any]) -> Any:
-        """The configuration, from one dataclass for each section.
+        """The configuration of a model, made of one dataclass for each section.
 
         Raises:
-            ConfigError: sections that do not fit each other.
+            ConfigError: the sections do not fit each other.
         """
         ...
 
     def features(self, config: Any) -> FeatureSpec:
-        """What it decodes."""
+        """The features that a model with this configuration decodes."""
         ...
 
     def build(self, config: Any) -> nn.Module:
-        """The model, with its configuration as attribute `config`; its keys are those of the checkpoints."""
+        """Build a model. It has an attribute `config`, and its state dict has the keys of the checkpoints."""
         ...
 
     def stages(self, model: Any) -> list[Stage]:
-        """The steps of the model in order, those included that make features of audio."""
+        """The stages of a model in order: first those that make features of audio, then those that make audio."""
         ...
 
     def n_samples(self, config: Any, frames: int) -> int:
-        """Samples of audio that `frames` give."""
+        """Number of samples that a number of frames gives."""
         ...
 
     def constants(self, model: Any) -> dict[str, Tensor]:
-        """What checkpoints store beside the weights and is computed here: checkpoint key -> our value."""
+        """Constants that checkpoints store and our models compute: checkpoint key -> our value."""
         ...
 
 
 def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | None = None) -> tuple[Family, Any]:
-    """Read a config.yaml in the layout of the official vocos package, by the family that knows its classes.
+    """Read a config.yaml in the layout of the official vocos package.
 
     Args:
         path: the file.
-        families: to choose from.
+        families: the families to choose from; the one that knows most of the file reads it.
         preset: the entry of this checkpoint in `configs/vocoders`; it completes the mel convention.
 
     Raises:
-        ConfigError: the file is missing or no YAML; it names a class that no family has, an unknown key or a wrong
-            type; or it contradicts the preset.
+        ConfigError: the file is missing or not YAML; it contains a class or key that is unknown, or a wrong type; or it
+            contradicts the preset.
 
     Source: layout of charactr/vocos-mel-24khz `config.yaml`, read by `Vocos.from_hparams` of gemelo-ai/vocos.
     """
@@ -97,7 +100,7 @@ def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | 
 
 
 def _known_parts(family: Family, document: Mapping[str, Any]) -> int:
-    """How much of a document a family knows: its sections, and the classes that they name."""
+    """How many of a document's sections and classes a family knows."""
     known = 0
     for section, classes in family.class_paths.items():
         body = document.get(section)
@@ -107,7 +110,7 @@ def _known_parts(family: Family, document: Mapping[str, Any]) -> int:
 
 
 def _agreed_mel(preset: VocoderPreset, stated: Mapping[str, Any], mel: MelConfig, where: str) -> MelConfig:
-    """The preset's convention, once everything that the file itself states agrees with it."""
+    """The convention of the preset. Everything that the file states must agree with it."""
     for key in stated:
         if getattr(mel, key) != getattr(preset.mel, key):
             raise ConfigError(

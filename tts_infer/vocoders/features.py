@@ -1,4 +1,4 @@
-"""What a vocoder decodes: a mel in one convention, or codes."""
+"""Specifications of features, the input of vocoders. Mels in one convention are the only kind so far."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Features = Tensor | NDArray[Any]
 
 
 class FeatureSpec(Protocol):
-    """What every kind of feature says of itself.
+    """The interface of all kinds of features.
 
     Attributes:
-        name: of the tensor that the stages take.
-        sample_rate, hop_length: samples a second, and samples a frame.
-        n_channels: rows of a frame.
+        name: name of the tensor that the stages take.
+        sample_rate, hop_length: samples per second, and samples per frame.
+        n_channels: C, the number of values in a frame.
     """
 
     @property
@@ -34,11 +34,29 @@ class FeatureSpec(Protocol):
     def n_channels(self) -> int: ...
 
     def check(self, features: Features, piece: bool = False) -> Tensor:
-        """Features of one length as the stages take them. Shape: (B, C, L) or (C, L) -> (B, C, L)"""
+        """Check features of one length, and return them as the stages take them.
+
+        Args:
+            features: what the user gave.
+            piece: whether they are a piece of a stream, which may have no frames.
+
+        Shape: (B, C, L) or (C, L) -> (B, C, L)
+        Raises:
+            InputError, InputTypeError: shape, values or type are wrong.
+        """
         ...
 
     def check_ragged(self, features: Any, lengths: Any) -> tuple[Tensor, list[int]]:
-        """Features of several lengths as one padded batch, and the length of each item."""
+        """Check features of several lengths, and return them as one padded batch with the length of each item.
+
+        Args:
+            features: a padded batch, or a list of items.
+            lengths: frames of each item of a padded batch; None for a list.
+
+        Shape: (B, C, L), or a list of (C, L) -> (B, C, L) and B numbers
+        Raises:
+            InputError, InputTypeError: shape, values, type or lengths are wrong.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""What the convolutions of a network at the frame rate see beyond the ends of their input."""
+"""Padding of convolutions at the frame rate: the frames that they read beyond the ends of their input."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from torch import Tensor
 from tts_infer.stages import Tensors
 
 KERNEL_SIZE = 7
-REACH = KERNEL_SIZE // 2  # frames on each side that a convolution needs
+HALF_KERNEL = KERNEL_SIZE // 2  # frames on each side that one output frame of a convolution depends on
 
 
 class ConvPadding:
-    """What a convolution sees beyond the ends of its input: zeros, as the official padding.
+    """Zeros beyond both ends, as in the official package.
 
-    A convolution reads `padding(layer, x)`: frames, and how many zeros it adds at each end of them. It answers for as
-    many frames as were given.
+    Each convolution calls `padding(layer, x)` and gets the frames to read, and the number of zeros to add at each end.
+    Its output has as many frames as `x`.
     """
 
     def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        """The input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 (REACH - zeros), H), zeros"""
-        return x, REACH
+        """The input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 (HALF_KERNEL - zeros), H), zeros"""
+        return x, HALF_KERNEL
 
 
 class MaskedPadding(ConvPadding):
-    """Several lengths in one batch: everything beyond an item's own end is zero.
+    """Several lengths in one batch: before every convolution, all frames after an item's end are set to zero.
 
-    Without it, layer after layer carries what it made of the padding back into the last valid frames.
+    Otherwise each layer would compute values there, and the next layer would read them into the last valid frames.
 
     Args:
         valid: 1.0 where a frame belongs to its item, else 0.0, of shape (B, L, 1).
@@ -36,40 +36,40 @@ class MaskedPadding(ConvPadding):
         self.valid = valid
 
     def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        return x * self.valid, REACH
+        return x * self.valid, HALF_KERNEL
 
 
 class CachedPadding(ConvPadding):
-    """A piece of a longer signal: each convolution sees the frames before the piece, and answers REACH frames late.
+    """A piece of a stream: each convolution reads the frames before the piece, and is HALF_KERNEL frames late.
 
-    The input of layer i begins REACH * i frames before the piece.
+    So the input of layer i begins HALF_KERNEL * i frames before the piece.
 
     Args:
-        history: for each convolution its last 2 REACH inputs; they are replaced, never changed.
-        valid: (B, lag + L, 1), 0.0 for frames before the signal's first and after its last; None: there are none. The
-            input of the last layer begins `lag` frames before the piece.
+        history: the last 2 HALF_KERNEL input frames of each convolution. They are replaced, never changed.
+        valid: 0.0 for frames before the start and after the end of the signal, else 1.0, of shape (B, lag + L, 1);
+            None if all are 1.0. It begins `lag` frames before the piece, like the input of the last layer.
     """
 
     def __init__(self, history: Tensors, valid: Tensor | None) -> None:
-        self.history, self.valid, self.lag = list(history), valid, REACH * (len(history) - 1)
+        self.history, self.valid, self.lag = list(history), valid, HALF_KERNEL * (len(history) - 1)
 
     def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
         if self.valid is not None:
-            begin = self.lag - REACH * layer
+            begin = self.lag - HALF_KERNEL * layer
             x = x * self.valid[:, begin : begin + x.shape[1]]
         extended = torch.cat([self.history[layer], x], dim=1)
-        self.history[layer] = extended[:, extended.shape[1] - 2 * REACH :].clone()
+        self.history[layer] = extended[:, extended.shape[1] - 2 * HALF_KERNEL :].clone()
         return extended, 0
 
 
 def conv_padding(valid: Tensor | None, history: Tensors | None) -> ConvPadding:
-    """The padding of whole signals, of several lengths, or of a piece."""
+    """The padding for whole signals, for a batch of several lengths, or for a piece of a stream."""
     if history is not None:
         return CachedPadding(history, valid)
     return ConvPadding() if valid is None else MaskedPadding(valid)
 
 
 def crop(x: Tensor, zeros: int) -> Tensor:
-    """The frames that a convolution answers for. Shape: (B, L + 2 (REACH - zeros), H) -> (B, L, H)"""
-    cut = REACH - zeros
+    """The input frames at the positions of the output. Shape: (B, L + 2 (HALF_KERNEL - zeros), H) -> (B, L, H)"""
+    cut = HALF_KERNEL - zeros
     return x[:, cut : x.shape[1] - cut] if cut else x

@@ -1,7 +1,7 @@
-"""The family of Vocos: ConvNeXt blocks at the frame rate, and an inverse STFT (arXiv 2306.00814).
+"""The Vocos family: ConvNeXt blocks at the frame rate, and an inverse STFT (arXiv 2306.00814).
 
-The modules are the readable reference, one class per block of the paper, section 3. Attribute names are the keys of the
-official checkpoints. Every forward is a function of tensors, so that any engine can compile it.
+The modules are written to be read: one class for each block of the paper, section 3. Attribute names are the keys of
+the official checkpoints. Every forward takes and returns tensors only, so that any engine can compile it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from tts_infer.config import MelConfig, Padding, SpectralMethod, require_positiv
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.stft import ISTFT
 from tts_infer.errors import ConfigError
-from tts_infer.stages import PROBE_FRAMES, Convolutional, Framewise, Stage, Tensors
+from tts_infer.stages import PROBE_FRAMES, Stage, Tensors
 from tts_infer.vocoders.features import MelSpec
-from tts_infer.vocoders.padding import KERNEL_SIZE, REACH, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.networks import Convolutional, Framewise
+from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
 from tts_infer.vocoders.spectral import MelStage, with_refinement
 
-# exp() of the predicted log-magnitude is cut off here. Source: vocos/heads.py ISTFTHead.
+# Upper limit of the predicted magnitude. Source: vocos/heads.py ISTFTHead.
 MAX_MAGNITUDE = 1e2
 
 
@@ -35,7 +36,7 @@ class BackboneConfig:
     dim: int = 512
     intermediate_dim: int = 1536
     num_layers: int = 8
-    layer_scale_init_value: float | None = None  # of interest to training only
+    layer_scale_init_value: float | None = None  # used by training only
     adanorm_num_embeddings: int | None = None
 
     def __post_init__(self) -> None:
@@ -64,7 +65,7 @@ class HeadConfig:
 
 @dataclass(frozen=True)
 class VocoderConfig:
-    """A whole vocoder: how its mel is made, its backbone, its head."""
+    """The configuration of a whole vocoder: mel convention, backbone and head."""
 
     mel: MelConfig = field(default_factory=MelConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -94,10 +95,10 @@ class VocoderConfig:
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then a two-layer network per frame, scaled and added to its input.
+    """Depthwise convolution over time, then a two-layer network for each frame. The result is scaled and added to x.
 
-    Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
-    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; padding is left to `ConvPadding`.
+    Shape: (B, L + 2 (HALF_KERNEL - zeros), H), zeros -> (B, L, H)
+    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; `ConvPadding` does the padding.
     """
 
     def __init__(self, dim: int, intermediate_dim: int, layer_scale: float) -> None:
@@ -116,7 +117,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 def _convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
-    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)"""
+    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - HALF_KERNEL), H)"""
     weight, bias, groups = convolution.weight, convolution.bias, convolution.groups
     return F.conv1d(x.transpose(1, 2), weight, bias, padding=zeros, groups=groups).transpose(1, 2)
 
@@ -146,15 +147,15 @@ class VocosBackbone(nn.Module):
     @property
     def receptive_field(self) -> int:
         """Frames on each side that one frame of the output depends on."""
-        return REACH * (1 + len(self.convnext))
+        return HALF_KERNEL * (1 + len(self.convnext))
 
     def forward(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
         """Compute whole signals, or a piece of longer ones.
 
         Args:
-            features: whole signals, or the next frames.
+            features: whole signals, or the next frames of a stream.
             valid: see `MaskedPadding`, and for pieces `CachedPadding`.
-            history: what the call before returned, for pieces only.
+            history: for pieces only: the history that the last call returned.
 
         Returns:
             The hidden frames; for pieces also the new history.
@@ -168,15 +169,15 @@ class VocosBackbone(nn.Module):
 
 
 def make_istft(config: HeadConfig, method: SpectralMethod) -> ISTFT:
-    """The inverse STFT that a head's spectrum is meant for."""
+    """The inverse STFT of a head's spectrum."""
     return ISTFT(config.n_fft, config.hop_length, padding=config.padding, method=method)
 
 
 class ISTFTHead(nn.Module):
-    """Linear layer to log-magnitude and phase. `istft` turns its spectrum into audio, as a stage of its own.
+    """Linear layer to log-magnitude and phase. Its `istft` turns the spectrum into audio; that is another stage.
 
     Shape: (B, L, H) -> real, imag of (B, N, L), float32, N = n_fft // 2 + 1
-    Source: vocos/heads.py ISTFTHead, which continues in complex numbers.
+    Source: vocos/heads.py ISTFTHead, which uses complex numbers from here on.
     """
 
     def __init__(self, config: HeadConfig, method: SpectralMethod = "matmul") -> None:
@@ -185,14 +186,14 @@ class ISTFTHead(nn.Module):
         self.istft = make_istft(config, method)
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        # float32 from here on: half precision has too few digits for a phase or an exponential
+        # float32 from here on: half precision is too coarse for phases and exponentials
         log_magnitude, phase = self.out(hidden).float().chunk(2, dim=-1)
         magnitude = log_magnitude.exp().clamp_max(MAX_MAGNITUDE)
         return (magnitude * phase.cos()).transpose(1, 2), (magnitude * phase.sin()).transpose(1, 2)
 
 
 class Vocos(nn.Module):
-    """The stages of a vocoder: `feature_extractor`, `backbone`, `head` and `head.istft`.
+    """The modules of a vocoder: `feature_extractor`, `backbone`, `head` and `head.istft`.
 
     Shape: mel of (B, n_mels, L) -> audio of (B, T), T as in `ISTFT`
     """
@@ -227,7 +228,7 @@ class VocosFamily:
         return MelSpec(config.mel)
 
     def build(self, config: VocoderConfig) -> Vocos:
-        return Vocos(config, method="fft")  # the method that is cheap to set up; a placement may choose the other
+        return Vocos(config, method="fft")  # "fft" needs no matrices; the placement may choose "matmul" later
 
     def stages(self, model: Vocos) -> list[Stage]:
         probe = (PROBE_FRAMES, model.config.head.dim)
@@ -251,7 +252,7 @@ class VocosFamily:
 
 
 def backbone_stage(backbone: VocosBackbone) -> Convolutional:
-    """The backbone as a stage: each of its convolutions keeps 2 REACH frames of its input."""
+    """The backbone as a stage. In a stream, each convolution keeps the last 2 HALF_KERNEL frames of its input."""
     channels, hidden = backbone.embed.in_channels, backbone.embed.out_channels
     layers = len(backbone.convnext)
     return Convolutional(
@@ -261,8 +262,8 @@ def backbone_stage(backbone: VocosBackbone) -> Convolutional:
         ("hidden",),
         half=True,
         channels=channels,
-        kept=((2 * REACH, channels), *[(2 * REACH, hidden)] * layers),
+        kept=((2 * HALF_KERNEL, channels), *[(2 * HALF_KERNEL, hidden)] * layers),
         hidden=hidden,
         context=backbone.receptive_field,
-        lag=REACH * layers,
+        lag=HALF_KERNEL * layers,
     )

@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from tts_infer.dsp.buffers import keep_constant
+from tts_infer.dsp import register_constant
 
 
 def test_constant_moves_with_its_module_and_is_not_saved() -> None:
     module = nn.Module()
     torch.set_default_dtype(torch.float16)
     try:
-        keep_constant(module, "third", np.full((2, 3), 1 / 3).T)
+        register_constant(module, "third", np.full((2, 3), 1 / 3).T)
     finally:
         torch.set_default_dtype(torch.float32)
     third = module.get_buffer("third")

@@ -1,0 +1,79 @@
+"""Windows and frames: what a short-time transform does before and after its Fourier transform.
+
+Frames are cut, and added up again, as shifted blocks of `hop_length` samples: no fold, no unfold, no scatter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
+    """Periodic Hann window of `win_length`, centred in `n_fft` zeros.
+
+    Shape: (n_fft,)
+    Source: torch.hann_window and the centring of torch.stft, for window and win_length < n_fft.
+    """
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(win_length) / win_length)
+    left = (n_fft - win_length) // 2
+    return np.pad(window, (left, n_fft - win_length - left))
+
+
+def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
+    """Mirror both ends without repeating the edge sample, as often as a short signal needs.
+
+    Args:
+        x: signal with at least one sample.
+        left, right: number of samples to add.
+
+    Shape: (B, T) -> (B, left + T + right)
+    Source: numpy.pad(mode="reflect"). torch's own cannot pad by more than T - 1.
+    """
+    while left or right:
+        step = x.shape[-1] - 1
+        if step == 0:
+            return F.pad(x, (left, right), mode="replicate")
+        now = min(left, step), min(right, step)
+        x = F.pad(x, now, mode="reflect")
+        left, right = left - now[0], right - now[1]
+    return x
+
+
+def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
+    """Cut a signal into overlapping frames, as shifted blocks of `hop_length`.
+
+    Shape: (B, T) -> (B, L, n_fft), L = (T - n_fft) // hop_length + 1
+    """
+    overlap = -(-n_fft // hop_length)
+    length = (x.shape[-1] - n_fft) // hop_length + 1
+    samples = (length + overlap - 1) * hop_length
+    # if hop_length does not divide n_fft, the last block may end after the signal (then zeros are added, and cut off
+    # again below) or before it (then no frame uses the last samples)
+    x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
+    blocks = x.reshape(x.shape[0], -1, hop_length)
+    return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
+
+
+def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
+    """Multiply frames by the window and add them to a signal, in place. It is the adjoint of windowing after `frame`.
+
+    Every hop receives its earliest frame first, so a signal that is added in several steps has the same bits.
+
+    Args:
+        hops: the signal, cut into hops of hop_length samples.
+        frames: added to it; frame l begins at hop l.
+        window: factor for each sample of a frame.
+
+    Shape: (B, L + R - 1, hop_length), (B, L, n_fft), (n_fft,); R = ceil(n_fft / hop_length)
+    """
+    batch, length, n_fft = frames.shape
+    hop_length, overlap = hops.shape[2], hops.shape[1] - length + 1
+    if missing := overlap * hop_length - n_fft:
+        frames, window = F.pad(frames, (0, missing)), F.pad(window, (0, missing))
+    blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
+    for k in reversed(range(overlap)):
+        hops[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])

@@ -1,0 +1,54 @@
+"""Load a vocoder: find its files, build its model, place its stages."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from tts_infer.config import DTypeName
+from tts_infer.runtime.placement import MethodChoice, PlacementSpec, make_placement, require_devices
+from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import family_of
+from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
+
+
+def load_vocoder(
+    name: str | os.PathLike[str] = DEFAULT_VOCODER,
+    *,
+    device: str | torch.device = "auto",
+    placement: PlacementSpec = None,
+    mel: MethodChoice = "auto",
+    istft: MethodChoice = "auto",
+    dtype: DTypeName = "float32",
+    refine: int | None = None,
+    revision: str | None = None,
+    check: bool = True,
+) -> Vocoder:
+    """Load a pretrained vocoder, ready to decode.
+
+    Args:
+        name: a name in `configs/vocoders` (the default vocoder is part of the package), a local directory with
+            `config.yaml` and weights, or a Hub id such as "charactr/vocos-mel-24khz".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
+        placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
+        mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
+        dtype: of the matrix products in backbone and head.
+        refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
+        revision: branch, tag or commit of a Hub repository.
+        check: prove and time the stages whose device or method is not stated, see `make_placement`.
+
+    Raises:
+        VocoderNotFoundError: nothing has that name, here or on the Hub.
+        ConfigError, CheckpointError: its files cannot be used.
+        PlacementError: a device, engine, method or dtype is unknown or not available here.
+        InputError: `refine` is not 0 or more, or a revision is stated for a vocoder that is not on the Hub.
+    """
+    require_devices(placement, device, dtype)  # fails before anything is downloaded
+    files = resolve(name, revision)
+    model = load_model(files)
+    stages = family_of(model).stages(model)
+    placed = make_placement(placement, device, mel, istft, dtype, check, stages=stages)
+    if refine is None:
+        refine = files.known.refine if files.known else 0
+    return Vocoder(model, placed, files.name, dtype, refine)

@@ -1,0 +1,175 @@
+"""How one stage is placed where the user left something open: what passes the self-test, and is faster.
+
+What was chosen on a CPU is kept on disk, see `tts_infer.runtime.kept`: one process in many has to measure.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tts_infer.config import DTypeName
+from tts_infer.devices import CPU, device_lock, dtype_refusal
+from tts_infer.engines import ENGINES, usable_engines
+from tts_infer.errors import PlacementError
+from tts_infer.runtime import kept, selftest
+from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.stages import Stage
+
+# How many times faster the second choice must be to replace the first: noise must not decide.
+MARGIN = 1.5
+
+_chosen: dict[object, Place] = {}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how one stage runs, and why."""
+
+    device: torch.device
+    engine: str
+    method: str  # of spectral stages; "" for the others
+    reason: str
+    check: StageCheck | None = None  # None: nothing was checked, because nothing was to be chosen
+    short: str = ""  # the engine of short whole signals, where it is another one
+
+    def __str__(self) -> str:
+        engine = f"{self.engine}+{self.short}" if self.short else self.engine
+        how = [engine] if engine != "torch" or not self.method else []
+        return "/".join([str(self.device), *how, *([self.method] if self.method else [])])
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """What is asked of one stage, and what is left open."""
+
+    stage: Stage
+    device: torch.device
+    choices: tuple[tuple[str, str], ...]  # engine and method, in order of preference
+    insists: bool  # the device was stated for this very stage
+    any_device: bool  # no device was named at all
+    dtype: DTypeName
+    short: str = ""  # the engine that is stated for short whole signals
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for requests that have the same answer."""
+        return self.stage.signature, self.device, self.choices, self.insists, self.any_device, self.dtype
+
+
+def clear_checks() -> None:
+    """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
+    _chosen.clear()
+    selftest.clear()
+    kept.forget()
+
+
+def choose(request: StageRequest, check: bool) -> Place:
+    """The place of a stage: as it was asked for, or the best of what was left open.
+
+    Args:
+        request: what was asked for.
+        check: whether what is left to choose is proved and timed first.
+
+    Raises:
+        PlacementError: the stage fails on the device that was stated for it.
+    """
+    engine, method = request.choices[0]
+    if len(request.choices) == 1 and (request.insists or request.device == CPU):
+        usual = "the reference" if engine == "torch" else "fused products, probed here"
+        reason = "asked for" if request.insists else usual
+        return Place(request.device, engine, method, reason, short=request.short)
+    if not check:
+        return Place(request.device, engine, method, "preferred there; not checked")
+    with device_lock(request.device):  # two threads would measure each other, and warn twice
+        if request.key not in _chosen:
+            _chosen[request.key] = _remembered(request) if request.device == CPU else _measured(request)
+        return _chosen[request.key]
+
+
+def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str, ...]:
+    """Methods in the order of preference on a device.
+
+    On a CPU, FFTs usually beat a dense product; elsewhere, FFTs and complex numbers are what breaks.
+    """
+    return tuple(sorted(methods, reverse=device != CPU))
+
+
+def _remembered(request: StageRequest) -> Place:
+    """What another process chose on this very machine; else what is chosen now."""
+    found = kept.read(request.key)
+    if found is not None and (found["engine"], found["method"]) in request.choices and found["short"] in ("", *ENGINES):
+        return Place(CPU, found["engine"], found["method"], found["reason"], short=found["short"])
+    place = _measured(request)
+    about = {"engine": place.engine, "method": place.method, "short": place.short}
+    kept.write(request.key, {**about, "reason": f"{place.reason}; measured before"})
+    return place
+
+
+def _measured(request: StageRequest) -> Place:
+    """Check the choices, in order of preference, and take the first that none beats by a clear margin."""
+    stage, home = request.stage, request.device
+    trials = [StageTrial(stage, home, *choice, request.dtype, home) for choice in request.choices]
+    checks = {trial: trial.check() for trial in trials}
+    failed = [check for check in checks.values() if not check.passed]
+    if len(failed) == len(trials):
+        return _fall_back_to_cpu(request, failed)
+    if request.any_device and home != CPU and (not stage.half or dtype_refusal(CPU, request.dtype) is None):
+        for choice in _on_cpu(request):
+            trial = StageTrial(stage, CPU, *choice, request.dtype, home)
+            checks[trial] = trial.check()
+    best, *rivals = [trial for trial, check in checks.items() if check.passed]
+    for rival in rivals:
+        if rival.is_faster_than(best, MARGIN):
+            best = rival
+    others = [check for trial, check in checks.items() if trial is not best and check.passed]
+    against = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method or c.engine}" for c in others)
+    reasons = [f"{checks[best].ms:.2f} ms against {against}" if others else "right there", *map(str, failed)]
+    short = _short_engine(best, [trial for trial in rivals if trial is not best])
+    if short is not None:
+        reasons.append(str(short))
+    place = best.device, best.engine, best.method
+    return Place(*place, "; ".join(reasons), checks[best], short.engine if short else "")
+
+
+@dataclass(frozen=True)
+class _Short:
+    """The engine of short whole signals, and why."""
+
+    engine: str
+    ms: float
+    other_ms: float
+
+    def __str__(self) -> str:
+        return f"short signals by {self.engine}: {self.ms:.2f} ms against {self.other_ms:.2f}"
+
+
+def _short_engine(best: StageTrial, rivals: Sequence[StageTrial]) -> _Short | None:
+    """The rival that is right and clearly faster than the best on a few frames, where calls cost more than products."""
+    for rival in rivals:
+        if rival.engine == best.engine:
+            continue
+        few, usual = rival.on_few_frames(), best.on_few_frames()
+        check = few.check()
+        if check.passed and few.is_faster_than(usual, MARGIN):
+            return _Short(rival.engine, check.ms, usual.check().ms)
+    return None
+
+
+def _on_cpu(request: StageRequest) -> tuple[tuple[str, str], ...]:
+    """The engines and methods that stand for the requested ones on the CPU, in order of preference."""
+    methods = {method for _, method in request.choices}
+    engine = usable_engines(request.stage, CPU, request.dtype)[0]
+    return tuple((engine, method) for method in preference_order(tuple(methods), CPU))
+
+
+def _fall_back_to_cpu(request: StageRequest, checks: list[StageCheck]) -> Place:
+    """The place of a stage that its device computes wrongly."""
+    problem = "; ".join(map(str, checks))
+    if request.insists:
+        raise PlacementError("{problem}; place this stage on 'cpu'", code="stage-wrong", problem=problem)
+    warnings.warn(f"stage {request.stage.name!r} goes to the CPU: {problem}", stacklevel=2)
+    return Place(CPU, *_on_cpu(request)[0], f"wrong on {request.device}: {problem}", checks[0])

@@ -1,0 +1,92 @@
+"""What was measured on this machine, kept on disk: one small JSON file in the user's cache folder.
+
+An entry holds for one processor, one release of torch and of each engine's package, and one number of threads. A file
+that cannot be read or written is as good as none: then every process measures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import sys
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tts_infer.engines import ENGINES
+from tts_infer.io.writer import whole_file
+
+Entry = dict[str, str]
+FIELDS = {"engine", "method", "short", "reason"}
+# Entries in the file; the oldest go.
+_MOST = 200
+
+_ignored = False  # what the file says, after `forget`, until this process has measured anew
+
+
+def file() -> Path:
+    """Where it is: in XDG_CACHE_HOME, or where the system keeps caches."""
+    default = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
+    return Path(os.environ.get("XDG_CACHE_HOME") or default) / "tts-infer" / "choices.json"
+
+
+def forget() -> None:
+    """Leave the file unread from now on in this process: what is measured now replaces it."""
+    global _ignored
+    _ignored = True
+
+
+def read(key: object) -> Entry | None:
+    """The entry of a question, if there is one."""
+    entry = None if _ignored else _entries().get(_name(key))
+    fits = isinstance(entry, dict) and set(entry) == FIELDS and all(isinstance(value, str) for value in entry.values())
+    return entry if fits else None
+
+
+def write(key: object, entry: Entry) -> None:
+    """Keep an answer for other processes."""
+    entries = _entries()
+    entries.pop(_name(key), None)
+    newest = dict(list({**entries, _name(key): entry}.items())[-_MOST:])
+    with suppress(OSError, RuntimeError):  # RuntimeError: nobody's home
+        file().parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file()) as part:
+            part.write_text(json.dumps(newest, indent=1), encoding="utf-8")
+
+
+def _entries() -> dict[str, Any]:
+    try:
+        found = json.loads(file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _name(key: object) -> str:
+    about = [processor(), torch.__version__, torch.get_num_threads(), *_engine_versions(), key]
+    return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
+
+
+@cache
+def processor() -> str:
+    """The processor's name."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} x {os.cpu_count()}"
+    return f"{platform.machine()} {platform.processor()} x {os.cpu_count()}"
+
+
+@cache
+def _engine_versions() -> tuple[str, ...]:
+    found = []
+    for package in sorted(engine.package for engine in ENGINES.values() if engine.package is not None):
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return tuple(found)

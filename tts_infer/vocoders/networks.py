@@ -1,0 +1,192 @@
+"""The stages of networks: three ways in which a network computes a signal in pieces.
+
+Framewise       every frame by itself: no state, no delay
+Convolutional   convolutions at the frame rate; a stream keeps the last inputs of each convolution
+Contextual      any generator of audio; a stream computes the frames around a piece again
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tts_infer.devices import CPU
+from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
+
+
+@dataclass(frozen=True)
+class Framewise(Stage):
+    """A network that makes each frame from one frame. It has no state and no delay.
+
+    Args:
+        probe_shape: shape of its input without the batch axis; one axis is `PROBE_FRAMES` long.
+    """
+
+    probe_shape: tuple[int, ...] = ()
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        outputs = self.module(*inputs)
+        return outputs if isinstance(outputs, tuple) else (outputs,), {}
+
+    @property
+    def frame_axis(self) -> int:
+        return 1 + self.probe_shape.index(PROBE_FRAMES)
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, *self.probe_shape),)
+
+
+@dataclass(frozen=True)
+class Convolutional(Stage):
+    """A stack of convolutions at the frame rate. A stream keeps the last inputs of each, and computes no frame twice.
+
+    The module is a function of tensors (`VocosBackbone` is the example):
+
+        module(features, valid)           -> hidden             whole signals
+        module(features, valid, history)  -> hidden, history    pieces
+
+    For every piece, the module gives as many frames as it gets, `context` frames late. With a `lookahead` below
+    `context`, frames come earlier and are approximate: every push also computes the last frames as if the signal ended
+    there.
+
+    Args:
+        channels: channels of the input.
+        kept: shape of the inputs that each convolution keeps: (frames, channels).
+        hidden: channels of the output.
+        context: frames on each side that one output frame depends on.
+        lag: frames by which the input of the last convolution is late.
+        lookahead: frames to wait for; None: `context`, which is exact.
+
+    Shape: (B, C, L) -> (B, L, H)
+    """
+
+    channels: int = 0
+    kept: tuple[tuple[int, int], ...] = ()
+    hidden: int = 0
+    context: int = 0
+    lag: int = 0
+    lookahead: int | None = None
+
+    @property
+    def receptive_field(self) -> int:
+        return self.context
+
+    @property
+    def delay_frames(self) -> int:
+        return self.context if self.lookahead is None else self.lookahead
+
+    def with_lookahead(self, frames: int) -> Convolutional:
+        return replace(self, lookahead=frames)
+
+    def initial_state(self, batch: int, device: torch.device = CPU) -> State:
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(batch, *shape, dtype=torch.float32, device=device)
+
+        history = {f"history.{i}": zeros(*shape) for i, shape in enumerate(self.kept)}
+        return {"frames": 0, "valid": zeros(self.lag, 1), **history}
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        (features,) = inputs
+        if state is None:
+            return (self.module(features, valid),), {}
+        batch, _, frames = features.shape
+        if not (frames or final):
+            return (features.new_zeros(batch, 0, self.hidden),), state
+        before = state["frames"]
+        given, end = max(0, before - self.delay_frames), before + frames
+        due = end if final else end - self.delay_frames
+        hidden, after = self._advance(features, state, final)
+        if due > before - self.context + hidden.shape[1]:
+            nothing = features.new_zeros(batch, features.shape[1], 0)
+            hidden = torch.cat([hidden, self._advance(nothing, after, True)[0]], dim=1)
+        begin = before - self.context
+        return (hidden[:, max(0, given - begin) : max(0, due - begin)],), after
+
+    def _advance(self, features: Tensor, state: State, final: bool) -> tuple[Tensor, State]:
+        """Push frames through the module. At the end, `context` frames of zeros push out the frames still inside."""
+        before, frames = state["frames"], features.shape[2]
+        mask: Tensor | None = None
+        if final or before < self.lag:  # else all frames inside belong to the signal
+            mask = torch.cat([state["valid"], features.new_ones(features.shape[0], frames, 1)], dim=1)
+        if final:
+            features = F.pad(features, (0, self.context))
+            assert mask is not None
+            mask = F.pad(mask, (0, 0, 0, self.context))
+        history = tuple(state[f"history.{i}"] for i in range(len(self.kept)))
+        hidden, history = self.module(features, mask, history)
+        after = {f"history.{i}": frames_kept for i, frames_kept in enumerate(history)}
+        recent = state["valid"] if mask is None else mask[:, mask.shape[1] - self.lag :].clone()
+        return hidden, {"frames": before + frames, "valid": recent, **after}
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, self.channels, PROBE_FRAMES),)
+
+
+@dataclass(frozen=True)
+class Contextual(Stage):
+    """A generator of audio. A stream keeps only input frames, and computes each piece with `context` frames around it.
+
+    It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
+    field.
+
+    Args:
+        channels: channels of the input.
+        hop: samples per frame.
+        context: frames on each side that one sample depends on.
+
+    Shape: (B, C, L) -> (B, L * hop)
+    """
+
+    channels: int = 0
+    hop: int = 0
+    context: int = 0
+
+    @property
+    def delay_frames(self) -> int:
+        return self.context
+
+    def initial_state(self, batch: int, device: torch.device = CPU) -> State:
+        return {
+            "frames": 0,
+            "recent": torch.zeros(batch, self.channels, 0, dtype=torch.float32, device=device),
+        }
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        (features,) = inputs
+        if state is None:
+            return (self._whole(features, valid),), {}
+        end = state["frames"] + features.shape[2]
+        known = torch.cat([state["recent"], features], dim=2)
+        begin = end - known.shape[2]
+        given = max(0, state["frames"] - self.context)
+        due = end if final else max(given, end - self.context)
+        audio = features.new_zeros(features.shape[0], 0)
+        if due > given:
+            audio = self._whole(known, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
+        recent = known[..., max(0, due - self.context - begin) :].clone()
+        return (audio,), {"frames": end, "recent": recent}
+
+    def _whole(self, features: Tensor, valid: Tensor | None) -> Tensor:
+        """Compute whole signals. Items of several lengths run one by one, so that none sees another's padding."""
+        if features.shape[2] == 0:
+            return features.new_zeros(features.shape[0], 0)
+        if valid is None:
+            whole: Tensor = self.module(features)
+            return whole
+        audio = features.new_zeros(features.shape[0], features.shape[2] * self.hop)
+        for item, row, marks in zip(features, audio, valid, strict=True):
+            frames = int(marks.sum())
+            row[: frames * self.hop] = self.module(item[None, :, :frames])[0]
+        return audio
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, self.channels, PROBE_FRAMES),)
