@@ -115,7 +115,7 @@ def test_ragged_batches_that_are_long(monkeypatch: pytest.MonkeyPatch, vocoder: 
         ([torch.zeros(40, 3)], [3], "give a list of at least one mel without lengths"),
         ([torch.zeros(40, 3), torch.zeros(39, 3)], None, "item 1: mel has shape .39, 3."),
         ([torch.zeros(2, 40, 3)], None, "item 0: mel has shape .2, 40, 3.; expected a single"),
-        (torch.zeros(2, 40, 3), [3], "lengths .3.: expected .B, 40, L. and B of them"),
+        (torch.zeros(2, 40, 3), [3], "lengths .3.: expected .B, 40, L. and B lengths"),
         (torch.zeros(2, 40, 3), [3, 4], "lengths are .3, 4.; each must be a whole number from 1 to 3 frames"),
         (torch.zeros(2, 40, 3), [3, 0], "each must be a whole number from 1 to 3"),
         (torch.zeros(2, 40, 3), [1.5, 2.0], "each must be a whole number"),

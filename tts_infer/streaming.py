@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.devices import device_lock, device_of
+from tts_infer.devices import CPU, device_lock, device_of
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
+from tts_infer.runtime import parallel
 from tts_infer.runtime.pipeline import Pipeline, Placed
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 
@@ -32,6 +33,7 @@ class _Stream:
 
     def __init__(self, chain: Sequence[Placed], takes: str, gives: str, timed: bool) -> None:
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
+        self._is_on_cpu = all(placed.place.device == CPU for placed in chain)
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
@@ -76,7 +78,11 @@ class _Stream:
         if self._state is None:
             self._state, self._batch = Pipeline.initial_state(self._chain, piece.shape[0]), piece.shape[0]
         values: Mapping[str, Tensor] = {self._takes: piece}
-        live, self._state = Pipeline.run(self._chain, values, timer, state=self._state, final=final)
+
+        def compute() -> tuple[dict[str, Tensor], Any]:
+            return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
+
+        live, self._state = parallel.alone(compute) if self._is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3

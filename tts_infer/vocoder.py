@@ -17,6 +17,7 @@ from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock, device_of
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
+from tts_infer.runtime import parallel, workers
 from tts_infer.runtime.pipeline import Pipeline
 from tts_infer.runtime.placement import Placement, make_placement
 from tts_infer.runtime.timing import StageRecord, StageTimer
@@ -78,6 +79,7 @@ class Vocoder:
         self.name = name
         self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
+        workers.survive_fork()
 
     @property
     def placement(self) -> Placement:
@@ -275,8 +277,10 @@ class Vocoder:
         return live[self._pipeline.features.name]
 
     def _decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
-        """Decode short features at once, and long ones in pieces."""
+        """Decode short features at once, and long ones in pieces; on a busy CPU, workers share parts."""
         batch, _, frames = features.shape
+        if self._pipeline.is_on_cpu and workers.should_share():
+            return parallel.decode(self._pipeline, features, self._pipeline.decoding(refine), timer)
         piece = max(1, self.max_frames // batch)
         if frames <= piece:
             return self._pipeline.decode(features, self._pipeline.decoding(refine), timer)
@@ -295,6 +299,8 @@ class Vocoder:
 
     def _decode_ragged(self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer) -> list[Tensor]:
         """Decode items of several lengths: together if they are short, else one by one."""
+        if self._pipeline.is_on_cpu and features.shape[2] <= self.max_frames and workers.should_share():
+            return parallel.decode_ragged(self._pipeline, features, lengths, self._pipeline.decoding(refine), timer)
         if features.shape[0] * features.shape[2] > self.max_frames:
             return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
         return self._pipeline.decode_ragged(features, lengths, self._pipeline.decoding(refine), timer)

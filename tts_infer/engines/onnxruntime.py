@@ -1,7 +1,8 @@
 """Networks on a CPU by ONNX Runtime: a module's forward is exported once, as a graph, and run without torch.
 
-A stage may be called in three ways, and each is a graph of its own, made when it is first needed: whole signals, whole
-signals of several lengths, and pieces of a stream, whose state goes in and comes out as tensors.
+A stage may be called in three ways, and each is a graph of its own: whole signals, whole signals of several lengths,
+and pieces of a stream, whose state goes in and comes out as tensors. The first is made at once, the others when they
+are first needed.
 
 torch's tracing exporter makes the graphs. torch calls it the legacy one; it is used because it takes 0.1 to 0.9 s for a
 backbone, where the newer one (`dynamo=True`) takes 2 to 8 s, gives no faster graph, and needs one more package. It runs
@@ -53,7 +54,9 @@ class OnnxRuntimeEngine:
         return None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        return stage.using(GraphModule(stage))
+        graphs = GraphModule(stage)
+        graphs.session("whole")  # now, not in the first decode
+        return stage.using(graphs)
 
     def padded_frames(self, batch: int, frames: int) -> int | None:
         return None
@@ -76,12 +79,13 @@ class GraphModule:
             if valid is None:  # one graph for all pieces: those at the borders of a signal need marks
                 lag = stage.initial_state(1)["valid"].shape[1]
                 valid = x.new_ones(x.shape[0], lag + x.shape[stage.frame_axis], 1)
-            hidden, *kept = self._session("piece")(x, valid, *history)
+            hidden, *kept = self.session("piece")(x, valid, *history)
             return hidden, tuple(kept)
-        results = self._session("whole")(x) if valid is None else self._session("ragged")(x, valid)
+        results = self.session("whole")(x) if valid is None else self.session("ragged")(x, valid)
         return results[0] if len(results) == 1 else results
 
-    def _session(self, kind: str) -> Session:
+    def session(self, kind: str) -> Session:
+        """The graph of one way to call the stage: whole, ragged or piece."""
         with self._making:
             if kind not in self._sessions:
                 self._sessions[kind] = self._made(kind)

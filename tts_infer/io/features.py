@@ -52,7 +52,7 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
     """
     tensor = _as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
-    _check_values(tensor, "mel", piece, LARGEST_LOG, _LOUD_MEL)
+    _check_values(tensor, "mel", piece, LARGEST_LOG)
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 
@@ -63,16 +63,22 @@ def require_mel_shape(shape: Sequence[int], n_mels: int) -> None:
         InputError: wrong rank, number of bins or orientation.
     """
     shape = tuple(shape)
-    text = "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L)"
     if len(shape) not in (2, 3):
+        text = "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L)"
         raise InputError(text, code="mel-rank", shape=shape, n_mels=n_mels)
     bins, frames = shape[-2:]
     if bins == n_mels:
         return
     if frames == n_mels:
-        text += "; this one is (L, n_mels): transpose its last two axes"
+        text = (
+            "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L); this one is (L, n_mels): transpose its "
+            "last two axes"
+        )
         raise InputError(text, code="mel-transposed", shape=shape, n_mels=n_mels)
-    text += "; this vocoder takes {n_mels} mel bins; use one trained on the convention of this mel"
+    text = (
+        "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L); this vocoder takes {n_mels} mel bins; use "
+        "one trained on the convention of this mel"
+    )
     raise InputError(text, code="mel-bins", shape=shape, n_mels=n_mels)
 
 
@@ -157,7 +163,7 @@ def as_audio(audio: Tensor | NDArray[Any], piece: bool = False) -> Tensor:
     if tensor.ndim not in (1, 2):
         text = "audio has shape {shape}; expected (B, T) or (T,), one channel"
         raise InputError(text, code="audio-rank", shape=tuple(tensor.shape))
-    _check_values(tensor, "audio", piece, LARGEST_SAMPLE, _LOUD_AUDIO)
+    _check_values(tensor, "audio", piece, LARGEST_SAMPLE)
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
@@ -210,7 +216,6 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
 def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
     """Read features like `read_features`, but map a plain .npy file instead of reading it.
 
-    Shape: as stored
     Raises:
         FileError: see `read_features`; the dtype of a mapped array is not checked.
     """
@@ -250,10 +255,11 @@ def _as_float_tensor(value: Any, what: str) -> Tensor:
         text = "{what} is a {kind}; expected a torch tensor or a numpy array of floats"
         raise InputTypeError(text, code="not-an-array", what=what, kind=type(value).__name__)
     if not floats:
-        text = "{what} has dtype {dtype}; expected a floating-point type"
         if what == "audio" and integers:
-            text += "; divide 16-bit samples by 32768"
-        raise InputTypeError(text, code=f"{what}-not-float", what=what, dtype=str(value.dtype))
+            text = "audio has dtype {dtype}; expected a floating-point type; divide 16-bit samples by 32768"
+            raise InputTypeError(text, code="audio-integers", dtype=str(value.dtype))
+        text = "{what} has dtype {dtype}; expected a floating-point type"
+        raise InputTypeError(text, code="not-float", what=what, dtype=str(value.dtype))
     if isinstance(value, np.ndarray):
         # numpy has floats that torch lacks, such as other byte orders; and torch warns about read-only arrays
         with np.errstate(over="ignore"):  # infinite values are reported later
@@ -268,13 +274,15 @@ def _as_float_tensor(value: Any, what: str) -> Tensor:
         raise InputTypeError(text, code="dtype-unconvertible", what=what, dtype=str(value.dtype)) from None
 
 
-_LOUD_MEL = (
-    "natural-log mels end far below 20: take the logarithm of a linear one, multiply one in decibels by ln(10) / 20"
-)
-_LOUD_AUDIO = "full scale is 1.0: divide samples that were whole numbers of N bits by 2 ** (N - 1)"
+_LOUD = {
+    "mel": "mel reaches {largest:.4g}, but natural-log mels end far below 20: take the logarithm of a linear one, "
+    "multiply one in decibels by ln(10) / 20",
+    "audio": "audio reaches {largest:.4g}, but full scale is 1.0: divide samples that were whole numbers of N bits by "
+    "2 ** (N - 1)",
+}
 
 
-def _check_values(tensor: Tensor, what: str, piece: bool, most: float, hint: str) -> None:
+def _check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
     """Check all values at once. On an accelerator this waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
         if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:
@@ -287,6 +295,6 @@ def _check_values(tensor: Tensor, what: str, piece: bool, most: float, hint: str
     bad, largest = int((~torch.isfinite(tensor)).sum()), float(tensor.max())
     if bad:
         text = "{what} holds {bad} NaN or infinite values of {count}"
-        raise InputError(text, code=f"{what}-not-finite", what=what, bad=bad, count=tensor.numel())
+        raise InputError(text, code="not-finite", what=what, bad=bad, count=tensor.numel())
     if largest > most:
-        raise InputError("{what} reaches {largest:.4g}, but " + hint, code=f"{what}-loud", what=what, largest=largest)
+        raise InputError(_LOUD[what], code=f"{what}-loud", largest=largest)

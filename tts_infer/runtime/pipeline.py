@@ -85,6 +85,11 @@ class Pipeline:
         return min(placed.stage.max_frames for placed in self._decoding)
 
     @property
+    def is_on_cpu(self) -> bool:
+        """Whether every stage runs on the CPU."""
+        return self.placement.devices == {CPU}
+
+    @property
     def out_device(self) -> torch.device:
         """The device on which the audio is made."""
         return self._placed[-1].place.device
@@ -161,7 +166,7 @@ class Pipeline:
                 marks = features.new_ones(batch, frames, 1) if valid is None else valid
                 missing = padded - frames
                 features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
-        if batch * frames <= SHORT_FRAMES:
+        if valid is None and batch * frames <= SHORT_FRAMES:
             chain = [placed.short or placed for placed in chain]
         live, _ = self.run(chain, {self.features.name: features}, timer, valid=valid)
         return live["audio"][:, : self.n_samples(frames)]
