@@ -94,7 +94,7 @@ def test_stream_to_stdout(vocoder: tts_infer.Vocoder, capfdbinary: pytest.Captur
     [
         ("turned.npy", "turned.npy: mel has shape (500, 100); expected (B, 100, L) or (100, L); this one is"),
         ("nan.npy", "nan.npy: mel holds 1 NaN"),
-        ("batch.npy", "batch.npy holds a batch of 2"),
+        ("batch.npy", "batch.npy: mel holds a batch of 2; expected one mel a file"),
         ("point.npy", "point.npy: mel has shape ()"),
         ("list.pt", "list.pt: mel is a list"),
         ("nan.wav", "nan.wav: audio holds 3000 NaN"),

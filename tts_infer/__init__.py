@@ -28,12 +28,12 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.files import FileSynthesis, synthesize_file
+from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import read_features, read_mel
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
-from tts_infer.loading import load_vocoder
+from tts_infer.loading import DTypeChoice, load_vocoder
 from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
@@ -53,6 +53,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Container",
+    "DTypeChoice",
     "DTypeName",
     "Evaluation",
     "ExecutorName",
@@ -85,6 +86,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "evaluation",
+    "features_of_file",
     "holds_features",
     "known_vocoders",
     "load_vocoder",

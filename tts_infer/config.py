@@ -204,6 +204,8 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
     if get_origin(hint) is dict:
         inner = as_mapping(value, f"{where}: {key}")
         return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value)]
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         if get_origin(option) is Literal and any(value == a and type(value) is type(a) for a in get_args(option)):

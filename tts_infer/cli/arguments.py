@@ -52,10 +52,11 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         )
     group.add_argument(
         "--dtype",
-        choices=get_args(tts_infer.DTypeName),
+        choices=get_args(tts_infer.DTypeChoice),
         default="float32",
-        help="of the matrix products in backbone and head (default: %(default)s)",
+        help="of the products in networks; auto: bfloat16 where it was measured to be faster (default: %(default)s)",
     )
+    group.add_argument("--no-cache", action="store_true", help="measure anew what suits this machine, and keep it")
     group.add_argument(
         "--refine",
         type=int,
@@ -76,4 +77,5 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
         dtype=args.dtype,
         refine=None if name else args.refine,
         revision=args.revision,
+        cache=not args.no_cache,
     )

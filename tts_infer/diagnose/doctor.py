@@ -9,8 +9,8 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
-from typing import Any
+from itertools import groupby, product
+from typing import Any, get_args
 
 import torch
 
@@ -21,7 +21,8 @@ from tts_infer.engines import ENGINES, unusable_reason
 from tts_infer.engines.cuda_graphs import unsupported_reason
 from tts_infer.frontends import FRONTENDS
 from tts_infer.runtime.placement import Placement, make_placement
-from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.runtime.precision import best_dtype
+from tts_infer.runtime.selftest import Size, StageCheck, StageTrial
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import (
@@ -61,6 +62,8 @@ def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, A
         "graphs": {name: unsupported_reason(resolve_device(name)) or "right" for name in available_devices()[1:]},
         "placement": {stage: _placed(placement, stage) for stage in placement},
         "checks": checks,
+        "speed": _speeds(stages),
+        "dtype": dict(zip(("best", "reason"), best_dtype(stages, resolve_device(device)), strict=True)),
         "frontends": {name: list(front_end.voices) for name, front_end in FRONTENDS.items()},
         "vocoders": {name: _where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
@@ -102,6 +105,18 @@ def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
         if unusable_reason(name, stage, device, "float32") is None
         for method in stage.methods or ("",)
     ]
+
+
+def _speeds(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Milliseconds of every network on the CPU, by every engine and precision, on few frames and on many."""
+    rows = []
+    for stage in (stage for stage in stages if stage.half):
+        for name, dtype in product(ENGINES, DTYPES):
+            if unusable_reason(name, stage, CPU, dtype) is None and dtype_refusal(CPU, dtype) is None:
+                trial = StageTrial(stage, CPU, name, "", dtype)
+                times = {size: trial.on(size).check().ms for size in get_args(Size)}
+                rows.append({"stage": stage.name, "engine": name, "dtype": dtype, **times})
+    return rows
 
 
 def _as_json(check: StageCheck) -> dict[str, Any]:
@@ -152,8 +167,8 @@ def _advice(report: dict[str, Any]) -> list[str]:
     advice = []
     if len(report["devices"]) == 1:
         advice.append("no accelerator here: everything runs on the CPU")
-    if report["devices"]["cpu"]["bfloat16"] == "fast" and len(report["devices"]) == 1:
-        advice.append("this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact")
+    if report["dtype"]["best"] == "bfloat16":
+        advice.append(f"--dtype bfloat16 is faster here, a little less exact ({report['dtype']['reason']})")
     wrong = [c for c in report["checks"] if not c["passed"]]
     advice += [f"{c['stage']} by {c['method']} is wrong on {c['device']}: update torch and the system" for c in wrong]
     if FALLBACK in os.environ or "misspelt" in report["fallback"]:
@@ -179,6 +194,14 @@ def report_text(report: dict[str, Any]) -> str:
     ]
     for c in report["checks"]:
         lines.append(f"{c['stage']:<10}{c['device']:<10}{c['method']:<10}" + _figures(c))
+    lines += [
+        "",
+        f"{'network':<10}{'engine':<14}{'dtype':<10}" + "".join(f"{size + ' ms':>10}" for size in get_args(Size)),
+    ]
+    for row in report["speed"]:
+        times = "".join(f"{row[size]:>10.2f}" for size in get_args(Size))
+        lines.append(f"{row['stage']:<10}{row['engine']:<14}{row['dtype']:<10}{times}")
+    lines += [f"--dtype auto: {report['dtype']['best']} ({report['dtype']['reason']})"]
     lines += ["", *(f"{name}: {where}" for name, where in report["vocoders"].items())]
     lines += ["", f"{FALLBACK}: {report['fallback']}", *(f"- {line}" for line in report["advice"])]
     return "\n".join(lines)
@@ -198,7 +221,7 @@ def audit_stages() -> list[StageAudit]:
         paths["official vocos"] = official_path(model)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
-    samples = 60 * model.config.mel.hop_length
+    samples = 60 * family_of(model).features(model.config).hop_length
     n = torch.arange(2 * samples, device=CPU)
     audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
     return audit(paths, audio, [*shipped_tables().values(), installed_table()])

@@ -93,11 +93,14 @@ class Refinement(nn.Module):
         """
         real, imag = spectrum
         batch, _, frames = real.shape
+        groups = tiles(batch, frames, real.device)
+        if len(tiles(frames, batch, real.device)) < len(groups):  # fewer tiles if the batch is cut along time
+            groups = [slice(0, batch)]
         items = [
             self.advance(
                 (real[some], imag[some]), log_mel[some], [{}] * passes, None if valid is None else valid[some], True
             )[0]
-            for some in tiles(batch, frames, real.device)
+            for some in groups
         ]
         return _joined(items, 0)
 
@@ -157,13 +160,21 @@ class Refinement(nn.Module):
         frames = max(0, hops.shape[1] - self.receptive_field)
         after["hops"] = hops[:, frames:].clone()
         consistent = self.transform(hops) if frames else (spectrum[0][..., :0], spectrum[1][..., :0])
-        target_mel, after["target"] = _take(target_mel, state.get("target"), frames)
+
+        def take(name: str, new: Tensor) -> Tensor:
+            """Append frames to those that wait under a name; take the first, as many as come out. Shape: (B, L, C)"""
+            waiting = torch.cat([state[name], new], dim=1) if name in state else new
+            after[name] = waiting[:, frames:] if final else waiting[:, frames:].clone()  # at the end nothing is left
+            return waiting[:, :frames]
+
+        target_mel = take("target", target_mel)
         if previous is not None:
-            real, after["real"] = _take(previous[0].transpose(1, 2), state.get("real"), frames)
-            imag, after["imag"] = _take(previous[1].transpose(1, 2), state.get("imag"), frames)
+            real, imag = (
+                take(name, part.transpose(1, 2)) for name, part in zip(("real", "imag"), previous, strict=True)
+            )
             previous = real.transpose(1, 2), imag.transpose(1, 2)
         if valid is not None:
-            valid, after["valid"] = _take(valid, state.get("valid"), frames)
+            valid = take("valid", valid)
         return self.correct(consistent, previous, target_mel), consistent, (target_mel, valid), after
 
     def transform(self, hops: Tensor) -> Spectrum:
@@ -207,12 +218,6 @@ class Refinement(nn.Module):
             ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
             corrected = self.filterbank_transpose(ratio).mul_(corrected)
         return corrected.addcmul_(size, self.unfiltered)  # bins outside all filters stay as they are
-
-
-def _take(new: Tensor, waiting: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-    """Append frames to the waiting ones; return the first `count`, and the rest. Shape: (B, L, C)"""
-    frames = new if waiting is None else torch.cat([waiting, new], dim=1)
-    return frames[:, :count], frames[:, count:].clone()
 
 
 def _joined(pieces: list[Spectrum], dim: int) -> Spectrum:

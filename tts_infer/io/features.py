@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,9 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
         InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values too large for
             the natural logarithm of a magnitude.
     """
-    tensor = _as_float_tensor(features, "mel")
+    tensor = as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
-    _check_values(tensor, "mel", piece, LARGEST_LOG, _LOUD_MEL)
+    check_values(tensor, "mel", piece, LARGEST_LOG)
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 
@@ -63,16 +63,22 @@ def require_mel_shape(shape: Sequence[int], n_mels: int) -> None:
         InputError: wrong rank, number of bins or orientation.
     """
     shape = tuple(shape)
-    text = "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L)"
     if len(shape) not in (2, 3):
+        text = "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L)"
         raise InputError(text, code="mel-rank", shape=shape, n_mels=n_mels)
     bins, frames = shape[-2:]
     if bins == n_mels:
         return
     if frames == n_mels:
-        text += "; this one is (L, n_mels): transpose its last two axes"
+        text = (
+            "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L); this one is (L, n_mels): transpose its "
+            "last two axes"
+        )
         raise InputError(text, code="mel-transposed", shape=shape, n_mels=n_mels)
-    text += "; this vocoder takes {n_mels} mel bins; use one trained on the convention of this mel"
+    text = (
+        "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L); this vocoder takes {n_mels} mel bins; use "
+        "one trained on the convention of this mel"
+    )
     raise InputError(text, code="mel-bins", shape=shape, n_mels=n_mels)
 
 
@@ -80,12 +86,15 @@ def as_ragged(
     features: Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]],
     lengths: Tensor | NDArray[Any] | Sequence[int] | None,
     n_mels: int,
+    check: Callable[[Any, int], Tensor] = as_features,
 ) -> tuple[Tensor, list[int]]:
     """Check features of several lengths, and make them one batch whose padding is zero.
 
     Args:
         features: a list of single spectrograms; or a padded batch, whose padding is ignored.
         lengths: valid frames of each item of a padded batch; None for a list.
+        n_mels: values of a frame.
+        check: what checks one item; it gets the item and `n_mels`.
 
     Shape: a list of (n_mels, L_i) or (1, n_mels, L_i), or (B, n_mels, L) -> (B, n_mels, L), float32, and B lengths
     Raises:
@@ -96,15 +105,16 @@ def as_ragged(
         if lengths is not None or not features:
             text = "give a list of at least one mel without lengths, or a padded batch with lengths"
             raise InputError(text, code="mels-or-lengths")
-        items = [_item(item, n_mels, i) for i, item in enumerate(features)]
+        items = [_item(item, n_mels, i, check) for i, item in enumerate(features)]
     else:
-        batch = _as_float_tensor(features, "mel")
+        batch = as_float_tensor(features, "mel")
         counts = _as_list(lengths)
         if batch.ndim != 3 or len(counts) != batch.shape[0]:
             text = "mel of shape {shape} and lengths {lengths}: expected (B, {n_mels}, L) and B lengths"
             shape = tuple(batch.shape)
             raise InputError(text, code="lengths-mismatch", shape=shape, lengths=counts, n_mels=n_mels)
-        items = [_item(batch[i, :, :n], n_mels, i) for i, n in enumerate(_checked_counts(counts, batch.shape[2]))]
+        counts = _checked_counts(counts, batch.shape[2])
+        items = [_item(batch[i, :, :n], n_mels, i, check) for i, n in enumerate(counts)]
     longest = max(item.shape[1] for item in items)
     padded = items[0].new_zeros(len(items), n_mels, longest)
     for row, item in zip(padded, items, strict=True):
@@ -132,9 +142,9 @@ def _checked_counts(counts: list[Any], most: int) -> list[int]:
     return whole
 
 
-def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
+def _item(features: Tensor | NDArray[Any], n_mels: int, index: int, check: Callable[[Any, int], Tensor]) -> Tensor:
     with prefix_errors(f"item {index}"):
-        batch = as_features(features, n_mels)
+        batch = check(features, n_mels)
         if batch.shape[0] != 1:
             text = "mel has shape {shape}; expected a single ({n_mels}, L)"
             raise InputError(text, code="mel-not-single", shape=tuple(batch.shape), n_mels=n_mels)
@@ -153,11 +163,11 @@ def as_audio(audio: Tensor | NDArray[Any], piece: bool = False) -> Tensor:
         InputTypeError: not a dense floating-point array or tensor.
         InputError: wrong rank; empty; NaN or infinite values; or far beyond full scale.
     """
-    tensor = _as_float_tensor(audio, "audio")
+    tensor = as_float_tensor(audio, "audio")
     if tensor.ndim not in (1, 2):
         text = "audio has shape {shape}; expected (B, T) or (T,), one channel"
         raise InputError(text, code="audio-rank", shape=tuple(tensor.shape))
-    _check_values(tensor, "audio", piece, LARGEST_SAMPLE, _LOUD_AUDIO)
+    check_values(tensor, "audio", piece, LARGEST_SAMPLE)
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
@@ -182,12 +192,28 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
     """Read features from a file. Code in the file never runs.
 
     Args:
-        path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
+        path: see `read_array`.
 
     Shape: as stored, float32
     Raises:
         FileError: missing; unreadable; not a feature file; several arrays and none named "mel"; or an array that is
             not dense and floating-point.
+    """
+    try:
+        return as_float_tensor(read_array(path), "mel")
+    except InputTypeError as error:
+        raise FileError(error.text, code=error.code, **error.fields).within(path) from None
+
+
+def read_array(path: str | os.PathLike[str]) -> Any:
+    """Read the one array of a file as it is stored. Code in the file never runs.
+
+    Args:
+        path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
+
+    Shape: as stored
+    Raises:
+        FileError: missing; unreadable; not a feature file; or several arrays and none named "mel".
     """
     path = Path(path)
     if not holds_features(path):
@@ -199,16 +225,15 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
     except UNREADABLE as error:
         text = "cannot read {path} as features: {reason}; give a plain array, without pickled objects"
         raise FileError(text, code="features-unreadable", path=str(path), reason=first_sentence(error)) from None
-    if isinstance(content, dict):
-        content = _the_one_array(content, path)
-    try:
-        return _as_float_tensor(content, "mel")
-    except InputTypeError as error:
-        raise FileError(error.text, code=error.code, **error.fields).within(path) from None
+    return _the_one_array(content, path) if isinstance(content, dict) else content
 
 
-def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
+def open_features(path: str | os.PathLike[str], integers: bool = False) -> Tensor | NDArray[Any]:
     """Read features like `read_features`, but map a plain .npy file instead of reading it.
+
+    Args:
+        path: see `read_array`.
+        integers: whether whole numbers are allowed, because they are codes.
 
     Shape: as stored
     Raises:
@@ -217,7 +242,14 @@ def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
     if Path(path).suffix.lower() == ".npy":
         with suppress(*UNREADABLE):  # `read_features` says what is wrong
             return np.lib.format.open_memmap(os.fspath(path), mode="r")
+    content = read_array(path) if integers else None
+    if isinstance(content, Tensor | np.ndarray) and not _is_float(content):
+        return content
     return read_features(path)
+
+
+def _is_float(content: Tensor | NDArray[Any]) -> bool:
+    return content.is_floating_point() if isinstance(content, Tensor) else content.dtype.kind == "f"
 
 
 def _load(path: Path) -> Any:
@@ -241,7 +273,7 @@ def _the_one_array(content: dict[str, Any], path: Path) -> Any:
     raise FileError(text, code="which-array", path=str(path), count=len(content), names=names, key=FEATURE_KEY)
 
 
-def _as_float_tensor(value: Any, what: str) -> Tensor:
+def as_float_tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, np.ndarray):
         floats, integers = value.dtype.kind == "f", value.dtype.kind in "iu"
     elif isinstance(value, Tensor):
@@ -250,10 +282,11 @@ def _as_float_tensor(value: Any, what: str) -> Tensor:
         text = "{what} is a {kind}; expected a torch tensor or a numpy array of floats"
         raise InputTypeError(text, code="not-an-array", what=what, kind=type(value).__name__)
     if not floats:
-        text = "{what} has dtype {dtype}; expected a floating-point type"
         if what == "audio" and integers:
-            text += "; divide 16-bit samples by 32768"
-        raise InputTypeError(text, code=f"{what}-not-float", what=what, dtype=str(value.dtype))
+            text = "audio has dtype {dtype}; expected a floating-point type; divide 16-bit samples by 32768"
+            raise InputTypeError(text, code="audio-integers", dtype=str(value.dtype))
+        text = "{what} has dtype {dtype}; expected a floating-point type"
+        raise InputTypeError(text, code="not-float", what=what, dtype=str(value.dtype))
     if isinstance(value, np.ndarray):
         # numpy has floats that torch lacks, such as other byte orders; and torch warns about read-only arrays
         with np.errstate(over="ignore"):  # infinite values are reported later
@@ -268,13 +301,15 @@ def _as_float_tensor(value: Any, what: str) -> Tensor:
         raise InputTypeError(text, code="dtype-unconvertible", what=what, dtype=str(value.dtype)) from None
 
 
-_LOUD_MEL = (
-    "natural-log mels end far below 20: take the logarithm of a linear one, multiply one in decibels by ln(10) / 20"
-)
-_LOUD_AUDIO = "full scale is 1.0: divide samples that were whole numbers of N bits by 2 ** (N - 1)"
+_LOUD = {
+    "mel": "mel reaches {largest:.4g}, but natural-log mels end far below 20: take the logarithm of a linear one, "
+    "multiply one in decibels by ln(10) / 20",
+    "audio": "audio reaches {largest:.4g}, but full scale is 1.0: divide samples that were whole numbers of N bits by "
+    "2 ** (N - 1)",
+}
 
 
-def _check_values(tensor: Tensor, what: str, piece: bool, most: float, hint: str) -> None:
+def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
     """Check all values at once. On an accelerator this waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
         if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:
@@ -287,6 +322,6 @@ def _check_values(tensor: Tensor, what: str, piece: bool, most: float, hint: str
     bad, largest = int((~torch.isfinite(tensor)).sum()), float(tensor.max())
     if bad:
         text = "{what} holds {bad} NaN or infinite values of {count}"
-        raise InputError(text, code=f"{what}-not-finite", what=what, bad=bad, count=tensor.numel())
+        raise InputError(text, code="not-finite", what=what, bad=bad, count=tensor.numel())
     if largest > most:
-        raise InputError("{what} reaches {largest:.4g}, but " + hint, code=f"{what}-loud", what=what, largest=largest)
+        raise InputError(_LOUD[what], code=f"{what}-loud", largest=largest)
