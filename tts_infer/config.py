@@ -1,4 +1,4 @@
-"""Configuration as data: frozen dataclasses, and a strict reader of YAML.
+"""Configuration as data: frozen dataclasses, and a strict reader of YAML and JSON.
 
 The reader refuses unknown keys, missing keys, repeated keys and wrong types with a `ConfigError`. It never imports
 anything that a file names.
@@ -7,6 +7,7 @@ anything that a file names.
 from __future__ import annotations
 
 import dataclasses
+import json
 import reprlib
 import types
 from collections import Counter
@@ -126,15 +127,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or holds something other than a mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError("cannot read {path}: {reason}", code="config-unreadable", path=path, reason=reason) from None
-    except ValueError as error:  # the path contains a NUL character
-        raise ConfigError(
-            "cannot read {path!r}: {reason}", code="config-path-invalid", path=str(path), reason=str(error)
-        ) from None
+    text = _text(path)
     try:
         document = yaml.load(text, _StrictLoader)
     # yaml raises ValueError and AttributeError for malformed numbers and dates, RecursionError for deep nesting
@@ -144,11 +137,46 @@ def load_yaml(path: Path) -> dict[str, Any]:
     return as_mapping(document, str(path))
 
 
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file whose top level is a mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, is not JSON, repeats a key, or holds something other than a mapping.
+    """
+    text = _text(path)
+    try:
+        document = json.loads(text, object_pairs_hook=_unrepeated)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError("{path} is not valid JSON: {reason}", code="json-invalid", path=path, reason=reason) from None
+    return as_mapping(document, str(path))
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise ValueError(f"key {repeated[0]!r} is given twice")
+    return dict(pairs)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        raise ConfigError("cannot read {path}: {reason}", code="config-unreadable", path=path, reason=reason) from None
+    except ValueError as error:  # the path contains a NUL character
+        raise ConfigError(
+            "cannot read {path!r}: {reason}", code="config-path-invalid", path=str(path), reason=str(error)
+        ) from None
+
+
 def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """Make a dataclass from a mapping.
 
     Args:
-        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses, lists, or dicts with string keys.
+        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses, dicts with string keys,
+            and tuples of any length, which are lists in the file.
         data: its values by name.
         where: the file and section that the values come from, for messages.
 
@@ -171,6 +199,8 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
     """The value of a key, if it has the type that `hint` states. Integers become floats where floats are due."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"{where}: {key}")
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value))
     if get_origin(hint) is dict:
         inner = as_mapping(value, f"{where}: {key}")
         return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
@@ -198,6 +228,8 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(repr(a) for a in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_describe(get_args(hint)[0])}"
     return "null" if hint is type(None) else hint.__name__
 
 

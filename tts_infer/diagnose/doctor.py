@@ -25,7 +25,15 @@ from tts_infer.runtime.precision import best_dtype
 from tts_infer.runtime.selftest import Size, StageCheck, StageTrial
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
-from tts_infer.vocoders.checkpoint import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, load_model, resolve
+from tts_infer.vocoders.checkpoint import (
+    CONFIG_FILE,
+    DEFAULT_VOCODER,
+    FLAT_CONFIG_FILE,
+    FLAT_WEIGHT_FILES,
+    WEIGHT_FILES,
+    load_model,
+    resolve,
+)
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
@@ -127,7 +135,9 @@ def _where(known: VocoderPreset) -> str:
     def cached(filename: str) -> bool:
         return isinstance(try_to_load_from_cache(str(known.repo_id), filename, revision=known.revision), str)
 
-    return "cached" if cached(CONFIG_FILE) and any(map(cached, WEIGHT_FILES)) else "not cached"
+    layouts = (CONFIG_FILE, WEIGHT_FILES), (FLAT_CONFIG_FILE, FLAT_WEIGHT_FILES)
+    found = any(cached(config) and any(map(cached, weights)) for config, weights in layouts)
+    return "cached" if found else "not cached"
 
 
 def fallback_report(environment: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,16 @@ from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNo
 from tts_infer.io.features import UNREADABLE
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import read_config
+from tts_infer.vocoders.weight_norm import fold_weight_norm
 
 DEFAULT_VOCODER = "vocos-mini-24khz"
 CONFIG_FILE = "config.yaml"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
-_NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
+# The same of BigVGAN and HiFi-GAN. Their training writes g_00000000 and so on; the latest one counts.
+FLAT_CONFIG_FILE = "config.json"
+FLAT_WEIGHT_FILES = ("model.safetensors", "bigvgan_generator.pt", "generator_v1", "generator_v2", "generator_v3")
+_STEPS = "g_" + "[0-9]" * 8
+_NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}, or {FLAT_CONFIG_FILE} and bigvgan_generator.pt"
 ASSETS = Path(__file__).parent.parent / "assets"
 
 # Checkpoints store some constants beside the weights. They are compared with ours: another filterbank means another mel
@@ -99,12 +105,16 @@ def _may_be_on_hub(repo_id: str) -> bool:
 
 
 def _in_directory(directory: Path, name: str, known: VocoderPreset | None) -> CheckpointFiles:
-    weights = next((directory / f for f in WEIGHT_FILES if (directory / f).is_file()), None)
-    if weights is None or not (directory / CONFIG_FILE).is_file():
+    config, names = CONFIG_FILE, [*WEIGHT_FILES]
+    if not (directory / CONFIG_FILE).is_file():
+        steps = sorted((path.name for path in directory.glob(_STEPS)), reverse=True)
+        config, names = FLAT_CONFIG_FILE, [*FLAT_WEIGHT_FILES, *steps]
+    weights = next((directory / f for f in names if (directory / f).is_file()), None)
+    if weights is None or not (directory / config).is_file():
         raise VocoderNotFoundError(
             "{folder} is no vocoder: it must hold {files}", code="folder-no-vocoder", folder=directory, files=_NEEDED
         )
-    return CheckpointFiles(name, directory / CONFIG_FILE, weights, known)
+    return CheckpointFiles(name, directory / config, weights, known)
 
 
 def _on_hub(repo_id: str, revision: str | None, known: VocoderPreset | None) -> CheckpointFiles:
@@ -125,7 +135,8 @@ def _download(repo_id: str, revision: str | None) -> tuple[Path, Path]:
 
     try:
         # Ask for metadata first: without a network it fails at once, while a download retries for a long time.
-        get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
+        with suppress(RemoteEntryNotFoundError):  # it may have the other configuration
+            get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
         return _fetch(repo_id, revision, local_files_only=False)
     except RemoteEntryNotFoundError:
         raise VocoderNotFoundError(
@@ -160,11 +171,15 @@ def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[
     def get(filename: str) -> Path:
         return Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only))
 
-    config = get(CONFIG_FILE)
+    names: tuple[str, ...]
     try:
-        return config, get(WEIGHT_FILES[0])
+        config, names = get(CONFIG_FILE), WEIGHT_FILES
     except EntryNotFoundError:
-        return config, get(WEIGHT_FILES[1])
+        config, names = get(FLAT_CONFIG_FILE), FLAT_WEIGHT_FILES
+    for name in names[:-1]:
+        with suppress(EntryNotFoundError):
+            return config, get(name)
+    return config, get(names[-1])
 
 
 def _one_line(error: BaseException) -> str:
@@ -190,7 +205,7 @@ def load_model(files: CheckpointFiles) -> Any:
             where=str(files.config),
             reason=first_sentence(error),
         ) from None
-    weights, constants = read_weights(files.weights), family.constants(model)
+    weights, constants = fold_weight_norm(read_weights(files.weights)), family.constants(model)
     stored = {key: weights.pop(key) for key in constants if key in weights}
     _check_constants(constants, stored, files.weights)
     _check_weights(model.state_dict(), weights, files.weights)
@@ -215,6 +230,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             path=path,
             reason=_one_line(error),
         ) from None
+    if isinstance(content, dict) and isinstance(content.get("generator"), dict):  # HiFi-GAN, BigVGAN
+        content = content["generator"]
     if not isinstance(content, dict) or not all(map(_is_named_tensor, content, content.values())):
         raise CheckpointError(
             "{path} holds no state dict (a mapping of names to dense tensors)", code="weights-no-state-dict", path=path

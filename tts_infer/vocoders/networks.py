@@ -140,12 +140,14 @@ class Contextual(Stage):
     """A generator of audio. A stream keeps only input frames, and computes each piece with `context` frames around it.
 
     It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
-    field.
+    field. With a `lookahead` below `context`, samples come earlier and are approximate: every piece is computed as if
+    the signal ended with it.
 
     Args:
         channels: channels of the input.
         hop: samples per frame.
         context: frames on each side that one sample depends on.
+        lookahead: frames to wait for; None: `context`, which is exact.
 
     Shape: (B, C, L) -> (B, L * hop)
     """
@@ -153,10 +155,18 @@ class Contextual(Stage):
     channels: int = 0
     hop: int = 0
     context: int = 0
+    lookahead: int | None = None
+
+    @property
+    def receptive_field(self) -> int:
+        return self.context
 
     @property
     def delay_frames(self) -> int:
-        return self.context
+        return self.context if self.lookahead is None else self.lookahead
+
+    def with_lookahead(self, frames: int) -> Contextual:
+        return replace(self, lookahead=frames)
 
     def initial_state(self, batch: int, device: torch.device = CPU) -> State:
         return {
@@ -173,8 +183,8 @@ class Contextual(Stage):
         end = state["frames"] + features.shape[2]
         known = torch.cat([state["recent"], features], dim=2)
         begin = end - known.shape[2]
-        given = max(0, state["frames"] - self.context)
-        due = end if final else max(given, end - self.context)
+        given = max(0, state["frames"] - self.delay_frames)
+        due = end if final else max(given, end - self.delay_frames)
         audio = features.new_zeros(features.shape[0], 0)
         if due > given:
             audio = self._whole(known, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
