@@ -178,7 +178,7 @@ def export(module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, A
     """
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):
         warnings.simplefilter("always")  # recorded, not raised: the tracer turns a raised warning into a SystemError
         logger.setLevel(logging.ERROR)
         try:
