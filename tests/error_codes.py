@@ -14,7 +14,7 @@ from pathlib import Path
 from string import Formatter
 
 ROOT = Path(__file__).parent.parent
-UNUSED_ROOMS = ("batch", "cli", "evaluation", "report")  # of tts_infer; the page only takes pictures of the last
+UNUSED_ROOMS = ("batch", "cli", "evaluation", "losses", "report")  # of tts_infer; the last for its pictures only
 
 
 @dataclass(frozen=True)
