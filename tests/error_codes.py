@@ -14,7 +14,13 @@ from pathlib import Path
 from string import Formatter
 
 ROOT = Path(__file__).parent.parent
-UNUSED_ROOMS = ("batch", "cli", "evaluation", "report")  # of tts_infer; the page only takes pictures of the last
+UNUSED_ROOMS = (
+    "batch",
+    "cli",
+    "evaluation",
+    "export",
+    "report",
+)  # of tts_infer; the page only takes pictures of the last
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.export import Export, ExportLayout, export_onnx
+from tts_infer.export.graphs import ExportLayout
+from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import read_features, read_mel

@@ -52,8 +52,8 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     length = (x.shape[-1] - n_fft) // hop_length + 1
     samples = (length + overlap - 1) * hop_length
     # if hop_length does not divide n_fft, the last block may end after the signal (then zeros are added, and cut off
-    # again below) or before it (then no frame uses the last samples)
-    x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
+    # again below) or before it (then no frame uses the last samples); it ends at most this much after the signal
+    x = F.pad(x, (0, overlap * hop_length - n_fft))[:, :samples]
     blocks = x.reshape(x.shape[0], -1, hop_length)
     return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
 
