@@ -14,7 +14,15 @@ from pathlib import Path
 from string import Formatter
 
 ROOT = Path(__file__).parent.parent
-UNUSED_ROOMS = ("batch", "cli", "evaluation", "losses", "report")  # of tts_infer; the last for its pictures only
+# Of tts_infer; of report the page takes pictures only.
+UNUSED_ROOMS = ("batch", "cli", "evaluation", "export", "losses", "report")
+    "batch",
+    "cli",
+    "evaluation",
+    "export",
+    "losses",
+    "report",
+)  # of tts_infer; the last for its pictures only
 
 
 @dataclass(frozen=True)
