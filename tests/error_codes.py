@@ -16,13 +16,6 @@ from string import Formatter
 ROOT = Path(__file__).parent.parent
 # Of tts_infer; of report the page takes pictures only.
 UNUSED_ROOMS = ("batch", "cli", "evaluation", "export", "losses", "report")
-    "batch",
-    "cli",
-    "evaluation",
-    "export",
-    "losses",
-    "report",
-)  # of tts_infer; the last for its pictures only
 
 
 @dataclass(frozen=True)
