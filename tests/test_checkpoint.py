@@ -22,7 +22,8 @@ from safetensors.torch import load_file, save_file
 import tts_infer
 from tts_infer.errors import CheckpointError, ConfigError, VocoderNotFoundError
 from tts_infer.vocoders import family_of
-from tts_infer.vocoders.checkpoint import ASSETS, load_model, read_weights, resolve
+from tts_infer.vocoders.checkpoint import ASSETS, load_model, resolve
+from tts_infer.vocoders.weights import read_weights
 
 EMBEDDED = ASSETS / "vocos-mini-24khz"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders, load_yaml
+from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders
+from tts_infer.documents import load_yaml
 from tts_infer.errors import ConfigError
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import read_config

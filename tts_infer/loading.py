@@ -23,19 +23,23 @@ def load_vocoder(
     dtype: DTypeName = "float32",
     refine: int | None = None,
     revision: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     check: bool = True,
 ) -> Vocoder:
     """Load a pretrained vocoder, ready to decode.
 
     Args:
         name: a name in `configs/vocoders` (the default vocoder is part of the package), a local directory with
-            `config.yaml` and weights, or a Hub id such as "charactr/vocos-mel-24khz".
+            `config.yaml` and weights, a weights file (.safetensors, .bin, .pt, .pth, .ckpt) with a `config.yaml` beside
+            it, or a Hub id such as "charactr/vocos-mel-24khz".
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in backbone and head.
         refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
         revision: branch, tag or commit of a Hub repository.
+        config: in place of the configuration beside the weights: its path, or a name in `configs/vocoders` whose
+            mel convention the weights have.
         check: prove and time the stages whose device or method is not stated, see `make_placement`.
 
     Raises:
@@ -45,7 +49,7 @@ def load_vocoder(
         InputError: `refine` is not 0 or more, or a revision is stated for a vocoder that is not on the Hub.
     """
     require_devices(placement, device, dtype)  # fails before anything is downloaded
-    files = resolve(name, revision)
+    files = resolve(name, revision, config)
     model = load_model(files)
     stages = family_of(model).stages(model)
     placed = make_placement(placement, device, mel, istft, dtype, check, stages=stages)

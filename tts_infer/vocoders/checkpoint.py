@@ -1,32 +1,34 @@
 """From a name to a model with weights: resolve, fetch or find the files, verify, load strictly.
 
-Order of resolution: a name in `configs/vocoders`; a local directory; a Hub id. What the Hub cache holds is used
-without asking the network.
+Order of resolution: a name in `configs/vocoders`; a local directory or file; a Hub id.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tts_infer.config import VocoderPreset, known_vocoders
-from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, first_sentence
-from tts_infer.io.features import UNREADABLE
+from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, few, first_sentence
 from tts_infer.vocoders import FAMILIES
-from tts_infer.vocoders.family import read_config
+from tts_infer.vocoders.family import Family, read_config, read_document
+from tts_infer.vocoders.hub import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, from_hub, may_be_on_hub
+from tts_infer.vocoders.layouts import fit, short_path
+from tts_infer.vocoders.sizes import check_sizes, document_of
+from tts_infer.vocoders.weights import INDEX_SUFFIX, SUFFIXES, read_weights
 
-DEFAULT_VOCODER = "vocos-mini-24khz"
-CONFIG_FILE = "config.yaml"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
+__all__ = ["ASSETS", "CONFIG_FILE", "DEFAULT_VOCODER", "WEIGHT_FILES", "CheckpointFiles", "load_model", "resolve"]
+
 ASSETS = Path(__file__).parent.parent / "assets"
 
+_CONFIG_FILES = (CONFIG_FILE, "config.yml", "config.json")
+_INDEXED = tuple(name + INDEX_SUFFIX for name in WEIGHT_FILES)
 # Constants that checkpoints store beside the weights are computed here and compared: a filterbank that differs means a
 # mel convention that differs.
 # They were computed in float32, and may be stored in half precision; another convention differs by 0.1 and more.
@@ -35,196 +37,200 @@ _CONSTANT_TOLERANCE = 2e-3
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of one vocoder, on this machine."""
+    """The files of one vocoder, on this machine.
+
+    Attributes:
+        name: what users call it.
+        config: its configuration; None: the convention is that of `known`, and the weights say the sizes.
+        weights: a file of weights, or an index of several.
+        known: its entry in `configs/vocoders`.
+    """
 
     name: str
-    config: Path
+    config: Path | None
     weights: Path
     known: VocoderPreset | None
 
 
-def resolve(name: str | os.PathLike[str], revision: str | None = None) -> CheckpointFiles:
+def resolve(
+    name: str | os.PathLike[str], revision: str | None = None, config: str | os.PathLike[str] | None = None
+) -> CheckpointFiles:
     """Find the files of a vocoder, downloading them if they are on the Hub and not in its cache.
 
     Args:
-        name: a name in `configs/vocoders`, a local directory, or a Hub id such as "charactr/vocos-mel-24khz".
+        name: a name in `configs/vocoders`, a local directory, a weights file, or a Hub id such as
+            "charactr/vocos-mel-24khz".
         revision: branch, tag or commit on the Hub; None: the one in `configs/vocoders`, else the main branch.
+        config: in place of the configuration beside the weights: the path of one, or a name in `configs/vocoders`,
+            whose convention is taken while the weights say the sizes.
 
     Raises:
         VocoderNotFoundError: nothing of that name, here or there; says what was tried.
         InputError: a revision of what is not on the Hub.
+        ConfigError: `config` is neither a file nor a known name.
     """
     if not isinstance(name, str | os.PathLike):
-        raise VocoderNotFoundError(f"vocoder is {name!r}; expected a name, a local directory or a Hub id (owner/name)")
+        raise VocoderNotFoundError(
+            "vocoder is {got!r}; expected a name, a local directory or file, or a Hub id (owner/name)",
+            code="vocoder-type",
+            got=name,
+        )
     text = os.fspath(name)
     known = known_vocoders()
     entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)
-    local = os.path.isdir(text) if entry is None else entry.source == "embedded"
+    local = _exists(text) if entry is None else entry.source == "embedded"
     if local and revision is not None:
-        raise InputError(f"revision {revision!r} is asked for, but {text!r} is not on the Hub; leave it out")
-    if entry is not None and local:
-        return _in_directory(ASSETS / entry.name, entry.name, entry)
+        raise InputError(
+            "revision {revision!r} is asked for, but {name!r} is not on the Hub; leave it out",
+            code="revision-not-on-hub",
+            revision=revision,
+            name=text,
+        )
+    given, preset = _given_config(config, known)
     if local:
-        return _in_directory(Path(text), text, None)
+        place = ASSETS / entry.name if entry else Path(text)
+        weights = _weights_in(place) if place.is_dir() else _weights_file(place)
+        beside = given or (None if preset else _config_of(weights))
+        return CheckpointFiles(text, beside, weights, preset or (None if given else entry))
     repo_id = entry.repo_id if entry is not None and entry.repo_id else text
-    if not _may_be_on_hub(repo_id):
+    if not may_be_on_hub(repo_id) or text.endswith(SUFFIXES):
         raise VocoderNotFoundError(
-            f"vocoder {text!r} is neither a local directory, nor a Hub id (owner/name), nor one of: {', '.join(known)}"
+            "vocoder {name!r} is neither a local directory or file, nor a Hub id (owner/name), nor one of: {known}",
+            code="vocoder-unknown",
+            name=short_path(text),
+            known=few(known, 6),
         )
-    return _on_hub(repo_id, revision or (entry.revision if entry else None), entry)
+    revision = revision or (entry.revision if entry else None)
+    fetched, weights = from_hub(repo_id, revision, entry, with_config=config is None)
+    name = entry.name if entry else repo_id
+    return CheckpointFiles(name, fetched or given, weights, preset or (None if given else entry))
 
 
-def _may_be_on_hub(repo_id: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError:
-        return False
-    return repo_id.count("/") == 1
+def _exists(path: str) -> bool:
+    return os.path.isdir(path) or os.path.isfile(path)
 
 
-def _in_directory(directory: Path, name: str, known: VocoderPreset | None) -> CheckpointFiles:
-    weights = next((directory / f for f in WEIGHT_FILES if (directory / f).is_file()), None)
-    if weights is None or not (directory / CONFIG_FILE).is_file():
-        raise VocoderNotFoundError(
-            f"{directory} is no vocoder: it must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
+def _given_config(
+    config: str | os.PathLike[str] | None, known: Mapping[str, VocoderPreset]
+) -> tuple[Path | None, VocoderPreset | None]:
+    """The path or the known vocoder that `config=` means."""
+    if config is None:
+        return None, None
+    text = os.fspath(config)
+    if text in known:
+        return None, known[text]
+    if not os.path.isfile(text):
+        raise ConfigError(
+            "config {got!r} is neither a file nor one of: {known}",
+            code="config-not-found",
+            got=short_path(text),
+            known=few(known, 6),
         )
-    return CheckpointFiles(name, directory / CONFIG_FILE, weights, known)
+    return Path(text), None
 
 
-def _on_hub(repo_id: str, revision: str | None, known: VocoderPreset | None) -> CheckpointFiles:
-    """Files from the Hub cache; if they are not all there, from the Hub. Its tokens and switches are honoured."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        config, weights = _fetch(repo_id, revision, local_files_only=True)
-    except EntryNotFoundError:
-        config, weights = _download(repo_id, revision)
-    return CheckpointFiles(known.name if known else repo_id, config, weights, known)
-
-
-def _download(repo_id: str, revision: str | None) -> tuple[Path, Path]:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # HTTPError: of the client in use
-
-    try:
-        # Asked first because it answers at once when there is no network, where a download retries for long.
-        get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
-        return _fetch(repo_id, revision, local_files_only=False)
-    except RemoteEntryNotFoundError:
+def _weights_in(directory: Path) -> Path:
+    """The weights of a directory: those with a usual name, or the only ones."""
+    usual = (WEIGHT_FILES[0], _INDEXED[0], WEIGHT_FILES[1], _INDEXED[1])
+    found = [directory / name for name in usual if (directory / name).is_file()]
+    others = [] if found else sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
+    if len(others) > 1:
         raise VocoderNotFoundError(
-            f"{repo_id} on the Hub is no vocoder: it must hold {CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
-        ) from None
-    except (HTTPError, OSError, ValueError) as error:  # no network, no such repository or revision, no access
+            "{directory} holds several files of weights: {files}; give the path of one of them",
+            code="vocoder-several-weights",
+            directory=directory,
+            files=few(path.name for path in others),
+        )
+    if not found and not others:
         raise VocoderNotFoundError(
-            f"vocoder {repo_id!r} is not in the Hub cache ({HF_HUB_CACHE}) and could not be downloaded: "
-            f"{_one_line(error)}; give a local directory with {CONFIG_FILE} and {WEIGHT_FILES[0]}, or use the embedded "
-            f"{DEFAULT_VOCODER!r}"
-        ) from None
+            "{directory} is no vocoder: it must hold {config} and {weights}",
+            code="vocoder-directory",
+            directory=directory,
+            config=CONFIG_FILE,
+            weights=" or ".join(WEIGHT_FILES),
+        )
+    return [*found, *others][0]
 
 
-def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[Path, Path]:
-    """Both files by the Hub's own client, the preferred weights if the repository has them.
-
-    Raises:
-        EntryNotFoundError: a file is not there, or not in the cache.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    def get(filename: str) -> Path:
-        return Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only))
-
-    config = get(CONFIG_FILE)
-    try:
-        return config, get(WEIGHT_FILES[0])
-    except EntryNotFoundError:
-        return config, get(WEIGHT_FILES[1])
+def _weights_file(path: Path) -> Path:
+    if not path.name.endswith((*SUFFIXES, INDEX_SUFFIX)):
+        raise VocoderNotFoundError(
+            "{path} is no file of weights; allowed: {suffixes}, or a directory",
+            code="vocoder-suffix",
+            path=short_path(path),
+            suffixes=" ".join(SUFFIXES),
+        )
+    return path
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {first_sentence(error)}"
+def _config_of(weights: Path) -> Path:
+    """The configuration beside weights: of the same name, or config.yaml; or above a folder of checkpoints."""
+    folder = weights.parent
+    names = [*(f"{weights.stem}{Path(name).suffix}" for name in _CONFIG_FILES), *_CONFIG_FILES]
+    places = [folder / name for name in names]
+    if folder.name == "checkpoints":  # as Lightning lays out a run
+        places += [folder.parent / name for name in _CONFIG_FILES]
+    for path in places:
+        if path.is_file():
+            return path
+    raise VocoderNotFoundError(
+        "{weights} has no {config} beside it: give config=PATH (--config PATH), or the name of the known vocoder whose "
+        "convention it has, for example config='vocos-mel-24khz'",
+        code="vocoder-without-config",
+        weights=short_path(weights),
+        config=CONFIG_FILE,
+    )
 
 
 def load_model(files: CheckpointFiles) -> Any:
     """Build the model of a checkpoint on the CPU, in float32 and evaluation mode, and load its weights strictly.
 
     Raises:
-        ConfigError: see `read_config`.
-        CheckpointError: the file cannot be read without running code; tensors are missing, surplus, of another
-            shape, not floating point, NaN or infinite; or stored constants belong to another mel convention.
+        ConfigError: see `read_config` and `check_sizes`.
+        CheckpointError: see `read_weights` and `fit`; or stored constants belong to another mel convention.
     """
-    family, config = read_config(files.config, FAMILIES.values(), files.known)
-    try:
-        with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
-            model = family.build(config)
-    except (MemoryError, RuntimeError, OverflowError) as error:
-        raise ConfigError(
-            "{path}: its sizes are those of no model: {reason}",
-            code="config-sizes",
-            path=files.config,
-            reason=first_sentence(error),
-        ) from None
-    weights, constants = read_weights(files.weights), family.constants(model)
-    stored = {key: weights.pop(key) for key in constants if key in weights}
-    _check_constants(constants, stored, files.weights)
-    _check_weights(model.state_dict(), weights, files.weights)
-    model.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, assign=True)
+    families: Iterable[Family] = FAMILIES.values()
+    if files.config is not None:
+        family, config = read_config(files.config, families, files.known)
+        stored, name = read_weights(files.weights), files.config.name
+    else:
+        assert files.known is not None
+        stored, name = read_weights(files.weights), files.known.name
+        document = document_of(stored, files.known, files.weights)
+        family, config = read_document(document, families, files.known, files.known.name)
+    check_sizes(config, stored.values(), files.config or name)
+    model = _build(family, config, files.config or files.weights)
+    constants = family.constants(model)
+    fitted = fit(stored, model.state_dict(), constants.keys(), files.weights, name)
+    _check_constants(constants, {key: fitted.pop(key) for key in constants if key in fitted}, files.weights, name)
+    model.load_state_dict(fitted, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a `.safetensors` file, or of a pickled state dict with torch's weights-only unpickler.
-
-    Raises:
-        CheckpointError: the file is damaged, holds something else than named tensors, or would have to run code.
-    """
+def _build(family: Family, config: Any, path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise CheckpointError(f"cannot read weights from {path}: {_one_line(error)}; fetch the file again") from None
-    if not isinstance(content, dict) or not all(map(_is_named_tensor, content, content.values())):
-        raise CheckpointError(f"{path} holds no state dict (a mapping of names to dense tensors)")
-    return content
+        with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
+            return family.build(config)
+    except (MemoryError, RuntimeError, OverflowError, TypeError) as error:
+        raise ConfigError(
+            "{path}: its sizes are those of no model: {reason}",
+            code="config-sizes",
+            path=path,
+            reason=first_sentence(error)[:150],
+        ) from None
 
 
-def _is_named_tensor(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-
-
-def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path) -> None:
-    """Refuse weights that do not fit, naming every tensor that is wrong."""
-    shapes = {
-        key: f"{tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in weights and weights[key].shape != expected[key].shape
-    }
-    problems = {
-        "missing": sorted(set(expected) - set(weights)),
-        "surplus": sorted(set(weights) - set(expected)),
-        "of another shape": [f"{key} {shapes[key]}" for key in shapes],
-        "not floating point": [key for key, t in weights.items() if not t.is_floating_point()],
-        "NaN or infinite": [
-            key for key, t in weights.items() if t.is_floating_point() and not torch.isfinite(t.float().sum())
-        ],
-    }
-    found = [f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(f"weights in {path} do not fit {CONFIG_FILE}; {'; '.join(found)}")
-
-
-def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path) -> None:
+def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path, config: str) -> None:
     """Compare stored windows and filterbanks with ours."""
     for key, stored in constants.items():
         ours = computed[key]
         fits = stored.shape == ours.shape and stored.is_floating_point()
         if not fits or not (stored.float() - ours).abs().max() <= _CONSTANT_TOLERANCE * ours.abs().max():  # NaN, too
             raise CheckpointError(
-                f"{path}: stored {key} differs from the one that {CONFIG_FILE} describes; the checkpoint was trained "
-                "on another mel convention: state mel_scale, norm, f_min and f_max in its feature_extractor"
+                "{path}: stored {key} differs from the one that {config} describes; the checkpoint was trained on "
+                "another mel convention: state mel_scale, norm, f_min and f_max in its feature_extractor",
+                code="constants-differ",
+                path=short_path(path),
+                key=key,
+                config=config,
             )

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from tts_infer.config import MelConfig, VocoderPreset, as_mapping, build, check_keys, load_yaml
+from tts_infer.config import MelConfig, VocoderPreset, build, check_keys
+from tts_infer.documents import as_mapping, load_yaml
 from tts_infer.errors import ConfigError
 from tts_infer.stages import Stage
 from tts_infer.vocoders.features import FeatureSpec
@@ -71,8 +72,17 @@ def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | 
 
     Source: layout of charactr/vocos-mel-24khz `config.yaml`, read by `Vocos.from_hparams` of gemelo-ai/vocos.
     """
-    document = load_yaml(path)
-    family = max(families, key=lambda one: _known_parts(one, document))
+    return read_document(load_yaml(path), families, preset, path)
+
+
+def read_document(
+    document: dict[str, Any], families: Iterable[Family], preset: VocoderPreset | None, path: Path | str
+) -> tuple[Family, Any]:
+    """As `read_config`, of what a config.yaml holds. `path` is for messages."""
+    family, document = max(
+        ((one, part) for one in families for part in _possible_parts(one, document)),
+        key=lambda pair: _known_parts(*pair),
+    )
     check_keys(document, set(family.class_paths), set(family.class_paths), str(path))
     parts: dict[str, Any] = {}
     for section, classes in family.class_paths.items():
@@ -94,6 +104,17 @@ def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | 
         return family, family.configure(parts)
     except ConfigError as error:
         raise error.within(path) from None
+
+
+def _possible_parts(family: Family, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The document, and the sections in it where a training run of LightningCLI states its model.
+
+    Source: configs/vocos.yaml of gemelo-ai/vocos (model: class_path, init_args).
+    """
+    model = document.get("model")
+    inner = model.get("init_args") if isinstance(model, dict) else None
+    places = [place for place in (inner, model) if isinstance(place, dict)]
+    return [document, *({key: place[key] for key in family.class_paths if key in place} for place in places)]
 
 
 def _known_parts(family: Family, document: Mapping[str, Any]) -> int:
