@@ -153,7 +153,7 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
         code="config-type",
         where=where,
         key=key,
-        got=reprlib.repr(value),
+        got=few([reprlib.repr(value)], length=100),
         allowed=allowed,
     )
 

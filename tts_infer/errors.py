@@ -23,7 +23,8 @@ def first_sentence(error: BaseException) -> str:
 
 
 def few(names: Iterable[str], shown: int = 3, length: int = 60) -> str:
-    """The first names of many, and how many more there are. Long names are cut in the middle."""
+    """The first names of many, and how many more there are, on one line. Long names are cut in the middle."""
+    names = [name if name.isprintable() else repr(name) for name in names]
     listed = [name if len(name) <= length else f"{name[: length // 2]}...{name[-length // 2 :]}" for name in names]
     more = len(listed) - shown
     return ", ".join(listed[:shown]) + (f" and {more} more" if more > 0 else "")

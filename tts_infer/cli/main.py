@@ -23,6 +23,7 @@ from tqdm import tqdm
 import tts_infer
 from tts_infer import Vocoder
 from tts_infer.cli import evaluate as evaluate_command
+from tts_infer.cli import vocoders as vocoders_command
 
 # Options of `decode` that only one kind of output has, and their defaults.
 _OF_STREAMS = {"raw": False, "stream_frames": 64, "lookahead": "full"}
@@ -114,9 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     add_vocoder_arguments(evaluate, several=True)
     evaluate.set_defaults(run=_evaluate)
 
-    vocoders = commands.add_parser("vocoders", help="list the known vocoders")
-    vocoders.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    vocoders.set_defaults(run=_vocoders)
+    vocoders = commands.add_parser("vocoders", help="list the known vocoders, or show one")
+    vocoders_command.add_arguments(vocoders)
+    vocoders.set_defaults(run=vocoders_command.run)
     return parser
 
 
@@ -128,10 +129,13 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         default=None if several else tts_infer.DEFAULT_VOCODER,
         action="append" if several else "store",
         metavar="V",
-        help=f"known name, local directory or Hub id (default: {tts_infer.DEFAULT_VOCODER})"
+        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER})"
         + ("; repeatable" if several else ""),
     )
     group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
+    group.add_argument(
+        "--config", metavar="C", help="config.yaml for weights without one, or the known vocoder whose mels they take"
+    )
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
     group.add_argument(
         "--placement",
@@ -182,6 +186,7 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
         dtype=args.dtype,
         refine=None if name else args.refine,
         revision=args.revision,
+        config=args.config,
     )
 
 
@@ -282,27 +287,12 @@ def _batch(args: argparse.Namespace) -> int:
 
 def _evaluate(args: argparse.Namespace) -> int:
     names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
-    if args.revision is not None and len(names) > 1:
-        raise tts_infer.InputError(f"--revision goes with one --vocoder; there are {len(names)}")
+    for option in ("revision", "config"):
+        if getattr(args, option) is not None and len(names) > 1:
+            raise tts_infer.InputError(
+                "--{option} goes with one --vocoder; there are {count}",
+                code="option-of-one-vocoder",
+                option=option,
+                count=len(names),
+            )
     return evaluate_command.run(args, lambda: [load_from(args, name) for name in names])
-
-
-def _vocoders(args: argparse.Namespace) -> int:
-    rows = [
-        {
-            "name": known.name,
-            "where": known.repo_id or "embedded",
-            "sample_rate": known.mel.sample_rate,
-            "n_mels": known.mel.n_mels,
-            "license": known.license,
-            "description": known.description,
-        }
-        for known in tts_infer.known_vocoders().values()
-    ]
-    if args.json:
-        print(json.dumps(rows))
-        return 0
-    for row in rows:
-        print(f"{row['name']:<28}{row['sample_rate']:>6} Hz {row['n_mels']:>4} mels  {row['where']}")
-        print(f"    {row['description']} License: {row['license']}.")
-    return 0

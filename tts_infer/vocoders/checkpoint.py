@@ -166,7 +166,8 @@ def _weights_file(path: Path) -> Path:
 def _config_of(weights: Path) -> Path:
     """The configuration beside weights: of the same name, or config.yaml; or above a folder of checkpoints."""
     folder = weights.parent
-    names = [*(f"{weights.stem}{Path(name).suffix}" for name in _CONFIG_FILES), *_CONFIG_FILES]
+    of_same_name = [] if weights.suffix == ".json" else [weights.stem + Path(name).suffix for name in _CONFIG_FILES]
+    names = [*of_same_name, *_CONFIG_FILES]
     places = [folder / name for name in names]
     if folder.name == "checkpoints":  # as Lightning lays out a run
         places += [folder.parent / name for name in _CONFIG_FILES]

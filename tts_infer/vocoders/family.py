@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, VocoderPreset, build, check_keys
 from tts_infer.documents import as_mapping, load_yaml
-from tts_infer.errors import ConfigError
+from tts_infer.errors import ConfigError, few
 from tts_infer.stages import Stage
 from tts_infer.vocoders.features import FeatureSpec
 
@@ -91,10 +92,10 @@ def read_document(
         check_keys(body, {"class_path", "init_args"}, {"class_path"}, where)
         if not isinstance(body["class_path"], str) or body["class_path"] not in classes:
             raise ConfigError(
-                "class_path {got!r} is not supported; allowed: {allowed}",
+                "class_path {got} is not supported; allowed: {allowed}",
                 code="class-path-unknown",
                 where=where,
-                got=body["class_path"],
+                got=few([reprlib.repr(body["class_path"])], length=100),
                 allowed=", ".join(map(repr, classes)),
             )
         parts[section] = build(classes[body["class_path"]], body.get("init_args") or {}, where)

@@ -35,7 +35,7 @@ _OF_EMA = re.compile(r"(^|[._])ema([._]|$)")
 _OF_TRAINING = re.compile(
     r"(\w*(disc|loss|metric|optim|utmos|cqtd)\w*|m[a-z]{1,2}d|net_?d|ema_?\w*)\.|feature_extractor\.encodec\."
 )
-_MAX_MESSAGE, _MAX_PATH = 480, 120
+_MAX_MESSAGE, _MAX_PATH = 480, 100
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Misfit:
             "not floating point": self.not_float,
             "NaN or infinite": self.not_finite,
         }
-        for shown in (3, 2, 1):
-            found = "; ".join(f"{len(v)} {kind}: {few(v, shown)}" for kind, v in kinds.items() if v)
+        for shown, length in ((3, 100), (2, 60), (1, 48)):
+            found = "; ".join(f"{len(v)} {kind}: {few(v, shown, length)}" for kind, v in kinds.items() if v)
             error = CheckpointError(
                 "weights in {path} do not fit {config}: {found}. {cause}",
                 code="weights-misfit",

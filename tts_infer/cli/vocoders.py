@@ -1,0 +1,57 @@
+"""`tts-infer vocoders`: list the known vocoders, or show one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import tts_infer
+
+_STATUS = {"embedded": "embedded", "cached": "cached", "not cached": "needs a download", "local": "local"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", nargs="?", help="known name, local directory or weights file to show")
+    parser.add_argument("--config", metavar="C", help="as for decode")
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.name is None:
+        rows = tts_infer.list_vocoders()
+        print(json.dumps(rows) if args.json else "\n".join(map(_row, rows)))
+        return 0
+    shown = tts_infer.describe_vocoder(args.name, config=args.config)
+    print(json.dumps(shown) if args.json else _page(shown))
+    return 0
+
+
+def _size(row: dict[str, Any]) -> str:
+    size, status = row["size_mb"], _STATUS[row["status"]]
+    if size is not None:
+        return f"{status}, {size:g} MB"
+    return status if row["status"] != "not cached" else f"{status}, size not known"
+
+
+def _row(row: dict[str, Any]) -> str:
+    head = f"{row['name']:<28}{row['sample_rate']:>6} Hz {row['n_mels']:>4} mels  {_size(row)}"
+    source = "" if row["status"] == "embedded" else f" From {row['where']}."
+    return f"{head}\n    {row['description']} License: {row['license']}.{source}"
+
+
+def _page(shown: dict[str, Any]) -> str:
+    """One line for each thing that is known; what the files alone say is left out until they are here."""
+    files = _size(shown) + ("" if shown["status"] == "embedded" else f": {shown['where']}")
+    lines = {"files": files, "about": shown["description"], "license": shown["license"]}
+    lines["convention"] = ", ".join(f"{key} {value}" for key, value in shown["convention"].items())
+    if shown["architecture"] is not None:
+        lines["architecture"] = shown["architecture"]
+        lines["parameters"] = f"{shown['parameters']:,}"
+        lines["stages"] = ", ".join(shown["stages"])
+        lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
+        stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
+        lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
+    text = "\n".join(f"{name:<20} {value}" for name, value in lines.items() if value)
+    more = "" if shown["architecture"] else f"\nto see the rest, fetch it: load_vocoder({shown['name']!r})"
+    return f"{shown['name']}\n{text}{more}"
