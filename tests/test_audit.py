@@ -16,8 +16,8 @@ from tts_infer.diagnose.audit import (
     StageAudit,
     audit,
     installed_table,
-    official_way,
-    our_ways,
+    official_path,
+    our_paths,
     shipped_tables,
 )
 from tts_infer.vocoders.checkpoint import load_model, resolve
@@ -28,9 +28,9 @@ RELEASES = list(shipped_tables())
 @pytest.fixture(scope="module")
 def rows() -> list[StageAudit]:
     model = load_model(resolve(tts_infer.DEFAULT_VOCODER))
-    ways = {**our_ways(model), "official": official_way(model)}
+    paths = {**our_paths(model), "official": official_path(model)}
     audio = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0)) * 0.1
-    return audit(ways, audio, [*shipped_tables().values(), installed_table()])
+    return audit(paths, audio, [*shipped_tables().values(), installed_table()])
 
 
 def test_default_path_is_clean_in_every_release(rows: list[StageAudit]) -> None:

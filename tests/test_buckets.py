@@ -11,7 +11,8 @@ import torch
 
 import tts_infer
 from tts_infer.batch import buckets
-from tts_infer.batch.buckets import Outcome, Task
+from tts_infer.batch.buckets import Outcome
+from tts_infer.batch.manifest import Item
 from tts_infer.config import MelConfig
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
@@ -45,13 +46,14 @@ def test_the_steps_of_a_bucket(tmp_path: Path, vocoder: tts_infer.Vocoder) -> No
     (tmp_path / "text.wav").write_text("no audio")
     soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 24000, subtype="FLOAT")
     sources = (CLIP, tmp_path / "mel.npy", tmp_path / "text.wav", tmp_path / "nan.wav")
-    tasks = [Task(f"{i}.wav", source, tmp_path / f"{i}.wav") for i, source in enumerate(sources)]
-    contents = [buckets.read(task, vocoder.mel_config) for task in tasks]
+    items = [Item(source, Path(f"{i}.wav"), tmp_path) for i, source in enumerate(sources)]
+    contents = [buckets.read(item, vocoder.mel_config) for item in items]
     mels = [buckets.to_mel(content, vocoder) for content in contents]
     audios = buckets.decode(mels, vocoder)
-    outcomes = [buckets.write(t, audio, 24000, "pcm16") for t, audio in zip(tasks, audios, strict=True)]
-    seconds = [soundfile.info(tmp_path / name).duration for name in ("0.wav", "1.wav")]
-    assert outcomes[:2] == [Outcome("0.wav", seconds[0]), Outcome("1.wav", seconds[1])]
+    outcomes = [buckets.write(item, audio, 24000, "pcm16") for item, audio in zip(items, audios, strict=True)]
+    for outcome in outcomes[:2]:
+        path = tmp_path / outcome.name
+        assert outcome == Outcome(path.name, soundfile.info(path).duration, path.stat().st_size)
     assert "cannot read" in str(outcomes[2].error) and "NaN" in str(outcomes[3].error)
     assert not (tmp_path / "2.wav").exists() and not (tmp_path / "3.wav").exists()
 
@@ -71,20 +73,19 @@ def test_broken_features_stop_nobody(tmp_path: Path, vocoder: tts_infer.Vocoder)
     read = {}
     for path in tmp_path.iterdir():
         assert buckets.frames_of(path, vocoder.mel_config) >= 0
-        read[path.name] = buckets.read(Task("a.wav", path, tmp_path / "a.wav"), vocoder.mel_config)
+        read[path.name] = buckets.read(Item(path, Path("a.wav"), tmp_path), vocoder.mel_config)
     assert {name for name, content in read.items() if isinstance(content, torch.Tensor)} == {"good.npy", "renamed.npy"}
     for name, content in read.items():
         assert isinstance(content, torch.Tensor) or (str(tmp_path / name) in content and "\n" not in content)
 
 
 def test_what_the_system_refuses_to_write(tmp_path: Path) -> None:
-    task = Task("gone/a.wav", CLIP, tmp_path / "gone" / "a.wav")
-    outcome = buckets.write(task, torch.zeros(9), 24000, "pcm16")
+    outcome = buckets.write(Item(CLIP, Path("gone/a.wav"), tmp_path), torch.zeros(9), 24000, "pcm16")
     assert outcome.error is None and outcome.seconds is None and "no such folder" in str(outcome.unwritten)
 
 
 def test_what_no_flac_holds_is_the_error_of_one_file(tmp_path: Path) -> None:
-    outcome = buckets.write(Task("a.flac", CLIP, tmp_path / "a.flac"), torch.zeros(0), 24000, "pcm16")
+    outcome = buckets.write(Item(CLIP, Path("a.flac"), tmp_path), torch.zeros(0), 24000, "pcm16")
     assert outcome.unwritten is None and str(outcome.error).startswith(f"{CLIP}: a FLAC file cannot hold")
 
 
@@ -93,17 +94,17 @@ def test_nothing_to_decode_is_no_error(vocoder: tts_infer.Vocoder) -> None:
     assert buckets.to_mel("a reason", vocoder) == "a reason"
 
 
-@pytest.mark.parametrize("engine", ["local", "ray"])
-def test_engines_are_of_one_type(engine: str) -> None:
-    if engine == "ray":
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_executors_are_of_one_type(executor: str) -> None:
+    if executor == "ray":
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'tts-infer[ray]'")
-        from tts_infer.batch import ray as ray_engine
+        from tts_infer.batch import ray as ray_executor
 
-        chosen: buckets.Engine = ray_engine.run
+        chosen: buckets.Executor = ray_executor.run
     else:
-        from tts_infer.batch import local as local_engine
+        from tts_infer.batch import local
 
-        chosen = local_engine.run
+        chosen = local.run
     assert list(chosen(tts_infer.load_vocoder(device="cpu"), [], "pcm16")) == []
 
 

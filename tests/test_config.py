@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders
-from tts_infer.documents import load_yaml
+from tts_infer.documents import load_json, load_yaml
 from tts_infer.errors import ConfigError
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import read_config
@@ -63,13 +63,14 @@ def test_keys_of_third_party_forks(tmp_path: Path) -> None:
     ("section", "key", "value", "message"),
     [
         ("head", "class_path", "os.system", r"head: class_path 'os.system' is not supported; allowed: 'vocos.heads"),
-        ("head", "class_path", "vocos.heads.IMDCTCosHead", "'vocos.heads.IMDCTCosHead' is not supported"),
+        ("head", "class_path", "vocos.heads.FourierHead", "'vocos.heads.FourierHead' is not supported"),
         ("backbone", "depth", 8, "backbone: unknown key 'depth'; allowed: adanorm_num_embeddings, dim"),
         ("backbone", "dim", "512", "backbone: dim is '512'; allowed: int"),
         ("backbone", "dim", 512.0, "backbone: dim is 512.0; allowed: int"),
         ("backbone", "dim", True, "backbone: dim is True; allowed: int"),
         ("backbone", "dim", 0, "dim is 0; it must be greater than 0"),
-        ("backbone", "adanorm_num_embeddings", 4, "conditional .EnCodec. backbones are not supported"),
+        ("backbone", "adanorm_num_embeddings", 0, "adanorm_num_embeddings is 0; it must be greater than 0"),
+        ("backbone", "dw_kernel_size", 4, "dw_kernel_size is 4; it must be odd and at least 1"),
         ("head", "padding", "valid", "padding is 'valid'; allowed: 'center' or 'same'"),
         ("feature_extractor", "norm", "l1", "norm is 'l1'; allowed: 'slaney' or null"),
         ("feature_extractor", "n_mels", 80, "n_mels is 80 but backbone.input_channels is 100; they must be equal"),
@@ -221,16 +222,18 @@ def test_files_that_grow(tmp_path: Path, text: str, message: str) -> None:
 def test_json_is_read_as_strictly(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text('{\n\t"log_floor": 1e-5, "n_mels": 80\n}')
-    assert build(MelConfig, load_yaml(path), "c") == MelConfig(log_floor=1e-5, n_mels=80)
+    assert build(MelConfig, load_json(path), "c") == MelConfig(log_floor=1e-5, n_mels=80)
     for text, message in (
-        ('{"a": 1, "a": 2}', "a key is given twice"),
+        ('{"a": 1, "a": 2}', "key 'a' is given twice"),
+        (f'{{"a": {"1" * 41}}}', "a number has 41 digits"),
+        (" " * 1_000_001, "larger than 1000000 bytes"),
         ("[1]", "expected a mapping"),
         ("{a: 1}", "is not valid JSON"),
         ("[" * 100000, "is not valid JSON"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
-            load_yaml(path)
+            load_json(path)
 
 
 def test_a_name_that_is_none() -> None:

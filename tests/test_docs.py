@@ -16,7 +16,7 @@ import yaml
 import tts_infer
 from tests.conftest import ROOT
 from tts_infer import engines, frontends, vocoders
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))

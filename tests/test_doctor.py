@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 from tts_infer.diagnose import doctor
 from tts_infer.diagnose.audit import StageAudit
 from tts_infer.diagnose.doctor import _as_json

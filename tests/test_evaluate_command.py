@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 
 QUICK = ["--pitch-tracker", "none", "--device", "cpu"]
 

@@ -97,7 +97,7 @@ def test_a_damaged_journal_is_one_line(tmp_path: Path) -> None:
         journal.entries()
 
 
-@pytest.mark.parametrize(("column", "value"), [("bucket", "'one'"), ("fingerprint", "x'ff00'"), ("seconds", "'long'")])
+@pytest.mark.parametrize(("column", "value"), [("bucket", "'one'"), ("fingerprint", "'text'"), ("seconds", "'long'")])
 def test_values_of_another_kind(tmp_path: Path, column: str, value: str) -> None:
     with Journal(tmp_path / "j", {}) as journal:
         journal.record([Entry("a.wav", "f", 1)])

@@ -1,4 +1,4 @@
-"""The engine of one process: every bucket once, and an end when the disk refuses."""
+"""The executor of one process: every bucket once, and an end when the disk refuses."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.batch import buckets
-from tts_infer.batch import local as local_engine
-from tts_infer.batch.buckets import Content, Task
+from tts_infer.batch import buckets, local
+from tts_infer.batch.buckets import Content
+from tts_infer.batch.manifest import Item
 from tts_infer.config import SpectralMethod
 
 
-def some(folder: Path, count: int) -> list[list[Task]]:
+def some(folder: Path, count: int) -> list[list[Item]]:
     random = np.random.default_rng(0)
     for i in range(count):
         np.save(folder / f"{i}.npy", random.normal(-5, 2, (100, 20 + i)).astype(np.float32))
-    return [[Task(f"{i}.wav", folder / f"{i}.npy", folder / "out" / f"{i}.wav")] for i in range(count)]
+    return [[Item(folder / f"{i}.npy", Path(f"{i}.wav"), folder / "out")] for i in range(count)]
 
 
 def test_every_bucket_comes_back_once_written(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
     (tmp_path / "out").mkdir()
     seen = []
-    for (outcome,) in local_engine.run(vocoder, some(tmp_path, 9), "pcm16"):
+    for (outcome,) in local.run(vocoder, some(tmp_path, 9), "pcm16"):
         assert (tmp_path / "out" / outcome.name).is_file() and not outcome.error and not outcome.unwritten
         seen.append(outcome.name)
     assert sorted(seen) == [f"{i}.wav" for i in range(9)]
 
 
 def test_a_refusal_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
-    done = list(local_engine.run(vocoder, some(tmp_path, 9), "pcm16"))
+    done = list(local.run(vocoder, some(tmp_path, 9), "pcm16"))
     outcomes = [outcome for bucket in done for outcome in bucket]
     # no thread begins another bucket once one was refused
     assert 1 <= len(outcomes) <= max(2, torch.get_num_threads()) and all(outcome.unwritten for outcome in outcomes)
@@ -42,7 +42,7 @@ def test_a_refusal_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
 
 def test_whoever_stops_listening_ends_it(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
     (tmp_path / "out").mkdir()
-    listening = local_engine.run(vocoder, some(tmp_path, 40), "pcm16")
+    listening = local.run(vocoder, some(tmp_path, 40), "pcm16")
     assert isinstance(listening, Generator)
     next(listening)
     listening.close()
@@ -60,11 +60,11 @@ def test_threads_are_left_as_they_were(
         at_work.append(torch.get_num_threads())
         return buckets.decode(mels, vocoder)
 
-    monkeypatch.setattr(local_engine, "decode", decode)
+    monkeypatch.setattr(local, "decode", decode)
     elsewhere, before = [], torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        for _ in local_engine.run(vocoder, some(tmp_path, 9), "pcm16"):
+        for _ in local.run(vocoder, some(tmp_path, 9), "pcm16"):
             with ThreadPoolExecutor(1) as other:
                 elsewhere += [torch.get_num_threads(), other.submit(torch.get_num_threads).result()]
     finally:
@@ -78,7 +78,7 @@ def test_batches_side_by_side_leave_threads_as_they_were(tmp_path: Path, vocoder
     tasks = some(tmp_path, 2)
     for _ in range(5):  # threads that are new each time, as a web server's
         with ThreadPoolExecutor(4) as servers:
-            runs = [servers.submit(lambda: list(local_engine.run(vocoder, tasks, "pcm16"))) for _ in range(4)]
+            runs = [servers.submit(lambda: list(local.run(vocoder, tasks, "pcm16"))) for _ in range(4)]
             assert all(len(run.result()) == 2 for run in runs)
     with ThreadPoolExecutor(1) as other:
         assert other.submit(torch.get_num_threads).result() == torch.get_num_threads() == before
@@ -92,7 +92,7 @@ def test_bytes_do_not_depend_on_threads(tmp_path: Path, method: SpectralMethod) 
     for threads in (1, 4):
         torch.set_num_threads(threads)
         try:
-            list(local_engine.run(vocoder, tasks, "float32"))
+            list(local.run(vocoder, tasks, "float32"))
         finally:
             torch.set_num_threads(before)
         made.append([path.read_bytes() for path in sorted((tmp_path / "out").iterdir())])

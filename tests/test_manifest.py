@@ -78,7 +78,7 @@ ROW = "manifest m.jsonl, row 2: "
         ('{"input": "."}', ROW + "input '.' names no file"),
         ('{"input": "x\\u0000.wav"}', ROW + "input 'x\\x00.wav' names no file"),
         ('{"input": 5}', ROW + "input 5 names no file"),
-        ("5", ROW + "expected an 'input' name, and if wanted an 'output' name"),
+        ("5", ROW + "expected an 'input' name, and optionally an 'output' name"),
         ("[" * 100_000, "cannot read manifest m.jsonl, row 2: it is nested too deeply"),
         ('{"input": 1' + "0" * 5000 + "}", "cannot read manifest m.jsonl, row 2: Exceeds the limit"),
         ('{"input" "a.wav"}', "cannot read manifest m.jsonl, row 2: Expecting ':' delimiter, column 10"),
@@ -175,20 +175,22 @@ def test_what_the_system_refuses(
         ("in/**", "in/new"),
         ("in/**/*.wa?", "in/new"),
         ("in/deep/*.*", "in/deep"),
+        ("in/*/*.npy", "in"),  # not found, but as deep as what is
         ("nested", "."),
     ],
 )
-def test_the_next_run_would_find_the_outputs(tree: Path, given: str, out: str) -> None:
-    """Called again, it must have the same to do."""
+def test_the_next_run_might_find_the_outputs(tree: Path, given: str, out: str) -> None:
+    """The same call again must have the same to do."""
     Path("nested/nested").mkdir(parents=True)
     Path("nested/nested/c.npy").touch()
     Path("link").symlink_to("in")
-    with pytest.raises(InputError, match=re.escape(f"lies where {given!r} finds inputs, so the next run")):
+    with pytest.raises(InputError, match=re.escape(f"lies where {given!r} searches for inputs, so the next run")):
         list_items([given], Path(out), "wav")
 
 
 @pytest.mark.parametrize(
-    ("given", "out"), [("in", "."), ("in/*/*.npy", "in"), ("in/deep/*", "in"), ("in/*.wav", "in/new"), ("in", "in2")]
+    ("given", "out"),
+    [("in", "."), ("in/*/*.npy", "in/new"), ("in/deep/*", "in"), ("in/*.wav", "in/new"), ("in", "in2")],
 )
 def test_the_next_run_finds_the_same(tree: Path, given: str, out: str) -> None:
     found = list_items([given], Path(out), "wav")

@@ -13,13 +13,14 @@ import torch.nn.functional as F
 import tts_infer
 from tests.helpers import small_vocoder
 from tts_infer.engines import onednn as packed
-from tts_infer.engines.onednn import PackedBackbone, PackedHead, PackedLinear, probe_failure
+from tts_infer.engines.onednn import PackedBackbone, PackedHead, PackedLinear, unsupported_reason
 from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
-pytestmark = pytest.mark.skipif(probe_failure("float32") is not None, reason=str(probe_failure("float32")))
-needs_bfloat16 = pytest.mark.skipif(probe_failure("bfloat16") is not None, reason=str(probe_failure("bfloat16")))
+_NO_FLOAT32, _NO_BFLOAT16 = unsupported_reason("float32"), unsupported_reason("bfloat16")
+pytestmark = pytest.mark.skipif(_NO_FLOAT32 is not None, reason=str(_NO_FLOAT32))
+needs_bfloat16 = pytest.mark.skipif(_NO_BFLOAT16 is not None, reason=str(_NO_BFLOAT16))
 
 
 def random_model(dim: int) -> Vocos:
@@ -109,15 +110,15 @@ def test_where_it_does_not_run_the_reference_does(monkeypatch: pytest.MonkeyPatc
     broken: list[Any] = [None, lambda layer, x, *how: torch.zeros(*x.shape[:-1], 96)]
     for product, message in zip(broken, ("do not run here", "are wrong here, by 1.0e"), strict=True):
         monkeypatch.setattr(PackedLinear, "_product", product)
-        probe_failure.cache_clear()
+        unsupported_reason.cache_clear()
         try:
-            assert message in str(probe_failure("float32"))
+            assert message in str(unsupported_reason("float32"))
             other = small_vocoder()
             assert other.placement["backbone"].engine == "torch"
             with pytest.raises(tts_infer.PlacementError, match="is 'onednn', but oneDNN's packed products"):
                 tts_infer.make_placement("backbone=cpu/onednn")
         finally:
             monkeypatch.undo()
-            probe_failure.cache_clear()
+            unsupported_reason.cache_clear()
         assert (other.decode(mel) - expected).abs().max() <= 1e-5 * expected.abs().max()  # float32, as above
-    assert packed.probe_failure("float16") == "no packed products in float16"
+    assert packed.unsupported_reason("float16") == "no packed products in float16"

@@ -148,7 +148,7 @@ def test_alone_the_command_finds_its_configs(alone: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "extra"),
     [
-        (["batch", CLIP, "--out", "out", "--engine", "ray"], "ray"),
+        (["batch", CLIP, "--out", "out", "--executor", "ray"], "ray"),
         (["evaluate", CLIP], "evaluate"),
     ],
     ids=["ray", "evaluate"],

@@ -1,4 +1,4 @@
-"""Batches on Ray: the bytes of the local engine, whatever dies on the way."""
+"""Batches on Ray: the bytes of the local executor, whatever dies on the way."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEALTH = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "he
 
 
 def test_without_ray_it_is_one_line(tmp_path: Path) -> None:
-    arguments = ["batch", str(ROOT / "examples"), "--out", str(tmp_path / "out"), "--engine", "ray"]
+    arguments = ["batch", str(ROOT / "examples"), "--out", str(tmp_path / "out"), "--executor", "ray"]
     done = subprocess.run([sys.executable, "-c", WITHOUT_RAY, *arguments], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "pip install 'tts-infer[ray]'" in done.stderr and not (tmp_path / "out").exists()
@@ -57,7 +57,7 @@ def inputs(tmp_path: Path) -> Path:
 def calm(
     inputs: Path, tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
 ) -> tts_infer.BatchReport:
-    """The same by the local engine, in `calm`."""
+    """The same by the local executor, in `calm`."""
     monkeypatch.setattr(buckets, "CPU_FRAMES", 320)  # one or two to a bucket
     return tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "calm")
 
@@ -130,6 +130,7 @@ def require_same(report: tts_infer.BatchReport, calm: tts_infer.BatchReport, tmp
         journal.close()
 
 
+@pytest.mark.slow
 def test_an_actor_dies(
     two_nodes: TwoNodes, inputs: Path, calm: tts_infer.BatchReport, tmp_path: Path, vocoder: tts_infer.Vocoder
 ) -> None:
@@ -140,19 +141,20 @@ def test_an_actor_dies(
         killed.append(victim)
         os.kill(victim, signal.SIGKILL)
 
-    report = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", progress=once(kill, 5), engine="ray")
+    report = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", progress=once(kill, 5), executor="ray")
     assert killed
     require_same(report, calm, tmp_path)
     assert two_nodes.ray.is_initialized()  # whose cluster it is decides when it ends
 
-    # one journal: what is missing is made by the other engine, with the bytes it had
+    # one journal: what is missing is made by the other executor, with the bytes it had
     (tmp_path / "out" / "00.wav").unlink()
     again = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out")
     assert 1 <= again.made <= 2 and contents(tmp_path / "out") == contents(tmp_path / "calm")
     with pytest.raises(tts_infer.InputError, match="connected to a Ray cluster already"):
-        tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "new", engine="ray", ray_address="127.0.0.1:1")
+        tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "new", executor="ray", ray_address="127.0.0.1:1")
 
 
+@pytest.mark.slow
 def test_a_machine_dies(
     two_nodes: TwoNodes, inputs: Path, calm: tts_infer.BatchReport, tmp_path: Path, vocoder: tts_infer.Vocoder
 ) -> None:
@@ -165,7 +167,7 @@ def test_a_machine_dies(
             time.sleep(0.02)
         two_nodes.cluster.remove_node(two_nodes.second, allow_graceful=False)
 
-    report = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", progress=once(remove, 5), engine="ray")
+    report = tts_infer.synthesize_batch(vocoder, [inputs], tmp_path / "out", progress=once(remove, 5), executor="ray")
     assert two_nodes.second.node_id in at_work  # there was something to lose
     require_same(report, calm, tmp_path)
 
@@ -174,7 +176,7 @@ def test_from_the_command_line(inputs: Path, calm: tts_infer.BatchReport, tmp_pa
     """A cluster of its own, that is gone afterwards; stdout holds the report and nothing else."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'tts-infer[ray]'")
     command = [sys.executable, "-m", "tts_infer", "batch", str(inputs), "--out", str(tmp_path / "out"), "--json"]
-    done = subprocess.run([*command, "--engine", "ray"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, "--executor", "ray"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     report = json.loads(done.stdout)
     assert report["outputs"] == calm.outputs and set(report["failed"]) == set(calm.failed)
@@ -182,9 +184,9 @@ def test_from_the_command_line(inputs: Path, calm: tts_infer.BatchReport, tmp_pa
 
 def test_mistakes(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
     examples = [ROOT / "examples"]
-    with pytest.raises(tts_infer.InputError, match="engine is 'spark'; allowed: local, ray"):
-        tts_infer.synthesize_batch(vocoder, examples, tmp_path / "out", engine="spark")  # type: ignore[arg-type]
-    with pytest.raises(tts_infer.InputError, match="the engine is 'local'; use engine 'ray'"):
+    with pytest.raises(tts_infer.InputError, match="executor is 'spark'; allowed: local, ray"):
+        tts_infer.synthesize_batch(vocoder, examples, tmp_path / "out", executor="spark")  # type: ignore[arg-type]
+    with pytest.raises(tts_infer.InputError, match="the executor is 'local'; use executor 'ray'"):
         tts_infer.synthesize_batch(vocoder, examples, tmp_path / "out", ray_address="auto")
     assert not (tmp_path / "out").exists()
 
@@ -210,7 +212,7 @@ def test_an_address_where_nobody_answers(scheme: str, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"  # bound, but nobody listens
         command = [sys.executable, "-m", "tts_infer", "batch", str(ROOT / "examples"), "--out", str(tmp_path / "out")]
-        options = ["--engine", "ray", "--ray-address", address]
+        options = ["--executor", "ray", "--ray-address", address]
         done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert (

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import tts_infer
-from tts_infer.cli.main import main
+from tts_infer.cli import main
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.diagnose import doctor
 from tts_infer.dsp.mel import LogMel

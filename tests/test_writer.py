@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 import soundfile
 import torch
 
-from tests.test_audio import tone
 from tts_infer.errors import FileError, InputError, InputTypeError
 from tts_infer.io import writer as audio_writer
 from tts_infer.io.audio import read_audio, to_int16
@@ -86,12 +86,12 @@ def test_an_empty_waveform(tmp_path: Path) -> None:
 @pytest.mark.parametrize("letter", ["y", "音"])
 def test_the_longest_names_can_be_written(tmp_path: Path, letter: str) -> None:
     path = tmp_path / (letter * (251 // len(letter.encode())) + ".wav")
-    write_audio(path, tone(24000), 24000)
+    write_audio(path, torch.zeros(5), 24000)
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(FileError, match="File name too long"):
-        write_audio(tmp_path / (300 * letter + ".wav"), tone(24000), 24000)
+        write_audio(tmp_path / (300 * letter + ".wav"), torch.zeros(5), 24000)
     with pytest.raises(FileError, match="File name too long"):
-        write_audio(tmp_path / (300 * letter) / "f.wav", tone(24000), 24000)
+        write_audio(tmp_path / (300 * letter) / "f.wav", torch.zeros(5), 24000)
 
 
 def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
@@ -150,11 +150,27 @@ def test_pieces_make_the_file_of_the_whole(name: str, sample_format: SampleForma
         assert (tmp_path / "theirs.wav").read_bytes() == (tmp_path / name).read_bytes()
 
 
-def test_float_files_hold_no_time_of_day(tmp_path: Path) -> None:
-    """libsndfile puts one into a PEAK chunk: the same batch would give other bytes a second later."""
-    write_audio(tmp_path / "a.wav", np.ones(9, dtype=np.float32), 24000, "float32")
-    content = (tmp_path / "a.wav").read_bytes()
-    assert b"PEAK" not in content and soundfile.info(tmp_path / "a.wav").subtype == "FLOAT"
+def test_files_hold_no_time_of_day(tmp_path: Path) -> None:
+    """libsndfile stores it in a PEAK chunk of float files, in seconds: the same batch would make other bytes later."""
+    written: list[list[bytes]] = []
+    for pause in (1.01, 0):
+        write_audio(tmp_path / "a.flac", np.ones(9, dtype=np.float32) / 4, 24000)
+        write_audio(tmp_path / "a.wav", np.ones(9, dtype=np.float32) / 4, 24000, "float32")
+        written.append([path.read_bytes() for path in sorted(tmp_path.iterdir())])
+        time.sleep(pause)
+    assert written[0] == written[1]
+
+
+def test_a_float_file_byte_by_byte(tmp_path: Path) -> None:
+    """A batch that an older release began must go on with the same bytes."""
+    write_audio(tmp_path / "a.wav", np.array([0.5, -1], dtype=np.float32), 24000, "float32")
+    expected = (
+        *(b"RIFF", 56, b"WAVE", b"fmt ", 16, b"\x03\0\x01\0", 24000, 96000, b"\x04\0\x20\0"),
+        *(b"fact", 4, 2, b"data", 8, b"\0\0\0\x3f", b"\0\0\x80\xbf"),
+    )
+    words = b"".join(word if isinstance(word, bytes) else word.to_bytes(4, "little") for word in expected)
+    assert (tmp_path / "a.wav").read_bytes() == words
+    assert soundfile.info(tmp_path / "a.wav").subtype == "FLOAT"
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac"])

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.vocoders.vocos import (
+    HALF_KERNEL,
     KERNEL_SIZE,
     MAX_MAGNITUDE,
-    REACH,
     ConvNeXtBlock,
     ISTFTHead,
     VocoderConfig,
@@ -55,7 +55,11 @@ class Generator(nn.Module):
 def _embed(embed: nn.Conv1d, log_mel: Tensor) -> Tensor:
     """The embedding convolution as one matrix product over its unfolded input."""
     batch, frames, channels = log_mel.shape
-    taps = F.pad(log_mel, (0, 0, REACH, REACH)).unfold(1, KERNEL_SIZE, 1).reshape(batch, frames, channels * KERNEL_SIZE)
+    taps = (
+        F.pad(log_mel, (0, 0, HALF_KERNEL, HALF_KERNEL))
+        .unfold(1, KERNEL_SIZE, 1)
+        .reshape(batch, frames, channels * KERNEL_SIZE)
+    )
     return F.linear(taps, embed.weight.flatten(1), embed.bias)
 
 
@@ -64,6 +68,6 @@ def _block(block: nn.Module, x: Tensor) -> Tensor:
     conv = block.dwconv
     with torch.autocast(x.device.type, enabled=False):
         image = x.transpose(1, 2).unsqueeze(2)
-        convolved = F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, padding=(0, REACH), groups=conv.groups)
+        convolved = F.conv2d(image, conv.weight.unsqueeze(2), conv.bias, padding=(0, HALF_KERNEL), groups=conv.groups)
     frames = block.norm(convolved.squeeze(2).transpose(1, 2))
     return x + block.gamma * block.pwconv2(block.act(block.pwconv1(frames)))

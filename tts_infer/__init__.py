@@ -9,7 +9,7 @@ from typing import Any
 import tts_infer.diagnose.doctor as doctor
 import tts_infer.evaluation as evaluation
 import tts_infer.report.pictures as pictures
-from tts_infer.batch.job import BatchReport, EngineName, synthesize_batch
+from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
 from tts_infer.deprecated import warn_renamed
@@ -29,11 +29,12 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.files import FileSynthesis, synthesize_file
+from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
-from tts_infer.io.features import FEATURE_SUFFIXES, read_features, read_mel
-from tts_infer.io.writer import SampleFormat, check_writable, write_audio
-from tts_infer.loading import load_vocoder
+from tts_infer.io.features import read_features, read_mel
+from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
+from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
+from tts_infer.loading import DTypeChoice, load_vocoder
 from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
@@ -53,9 +54,10 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Container",
+    "DTypeChoice",
     "DTypeName",
-    "EngineName",
     "Evaluation",
+    "ExecutorName",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -86,6 +88,8 @@ __all__ = [
     "doctor",
     "evaluate",
     "evaluation",
+    "features_of_file",
+    "holds_features",
     "known_vocoders",
     "list_vocoders",
     "load_vocoder",
@@ -96,17 +100,20 @@ __all__ = [
     "read_audio",
     "read_features",
     "read_mel",
+    "require_file",
     "resample",
     "synthesize_batch",
     "synthesize_file",
     "systems_of",
     "to_int16",
+    "wav_header",
     "write_audio",
     "write_report",
 ]
 
 _RENAMED = {
     "Candidate": "System",
+    "EngineName": "ExecutorName",
     "KnownVocoder": "VocoderPreset",
     "StagePlacement": "Place",
     "candidates_of": "systems_of",

@@ -80,8 +80,6 @@ class VocoderPreset:
     revision: str | None = None
     refine: int = 0  # default number of refinement passes, see `tts_infer.dsp.refine`
     size_mb: float | None = None  # of the files, in millions of bytes; None: not known
-    config_file: str = "config.yaml"  # names of its files on the Hub
-    weights_file: str | None = None  # None: the usual ones
 
     def __post_init__(self) -> None:
         if (self.source == "hub") != (self.repo_id is not None):
@@ -108,7 +106,8 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """Make a dataclass from a mapping.
 
     Args:
-        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses and dicts with string keys.
+        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses, dicts with string keys,
+            and tuples of any length, which are lists in the file.
         data: its values by name.
         where: the file and section that the values come from, for messages.
 
@@ -131,9 +130,13 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
     """The value of a key, if it has the type that `hint` states. Integers become floats where floats are due."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"{where}: {key}")
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value))
     if get_origin(hint) is dict:
         inner = as_mapping(value, f"{where}: {key}")
         return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value)]
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         same = [a for a in get_args(option) if value == a and type(value) in (type(a), _wider(type(a)))]
@@ -166,6 +169,8 @@ def _wider(kind: type) -> type:
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(repr(a) for a in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_describe(get_args(hint)[0])}"
     return "null" if hint is type(None) else hint.__name__
 
 

@@ -61,30 +61,49 @@ def _expanded(node: yaml.Node, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON, without repeated keys."""
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        raise ValueError("a key is given twice")
-    return mapping
-
-
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file (or a JSON file, by its suffix) whose top level is a mapping, with the safe loader.
+    """Read a YAML file whose top level is a mapping, with the safe loader.
 
     Raises:
         ConfigError: the file cannot be read, is too large, is not YAML, or holds something other than a mapping.
     """
-    text, kind = _read_text(path), "JSON" if path.suffix.lower() == ".json" else "YAML"
+    text = _read_text(path)
     try:
-        json_or_yaml = json.loads(text, object_pairs_hook=_unique) if kind == "JSON" else yaml.load(text, _StrictLoader)
+        document = yaml.load(text, _StrictLoader)
     # yaml raises ValueError and AttributeError for malformed numbers and dates, RecursionError for deep nesting
     except (yaml.YAMLError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError(
-            "{path} is not valid {kind}: {reason}", code="yaml-invalid", path=path, kind=kind, reason=reason
-        ) from None
-    return as_mapping(json_or_yaml, str(path))
+        raise ConfigError("{path} is not valid YAML: {reason}", code="yaml-invalid", path=path, reason=reason) from None
+    return as_mapping(document, str(path))
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file whose top level is a mapping.
+
+    Raises:
+        ConfigError: the file cannot be read, is too large, is not JSON, repeats a key, or holds something other than a
+            mapping.
+    """
+    text = _read_text(path)
+    try:
+        document = json.loads(text, object_pairs_hook=_unrepeated, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError("{path} is not valid JSON: {reason}", code="json-invalid", path=path, reason=reason) from None
+    return as_mapping(document, str(path))
+
+
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    repeated = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+    if repeated:
+        raise ValueError(f"key {repeated[0]!r} is given twice")
+    return dict(pairs)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
 
 
 def _read_text(path: Path) -> str:

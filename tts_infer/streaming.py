@@ -11,11 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.devices import device_lock, device_of
+from tts_infer.devices import CPU, device_lock, device_of
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
+from tts_infer.runtime import parallel
 from tts_infer.runtime.pipeline import Pipeline, Placed
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
+from tts_infer.stages import total_frames
+from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
 
 Lookahead = int | Literal["full"]
 Array = Tensor | NDArray[Any]
@@ -28,10 +31,20 @@ class _Stream:
         chain: the stages, in order.
         takes, gives: names of the tensors that are pushed and returned.
         timed: keep the stage report of all pushes.
+        conditions: what else the stages take, by name.
     """
 
-    def __init__(self, chain: Sequence[Placed], takes: str, gives: str, timed: bool) -> None:
+    def __init__(
+        self,
+        chain: Sequence[Placed],
+        takes: str,
+        gives: str,
+        timed: bool,
+        conditions: Mapping[str, Tensor] = NO_NUMBERS,
+    ) -> None:
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
+        self._conditions = conditions
+        self._is_on_cpu = all(placed.place.device == CPU for placed in chain)
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
@@ -44,7 +57,7 @@ class _Stream:
     @property
     def delay_frames(self) -> int:
         """Frames by which the output is later than the input: lookahead, refinement and overlapping windows."""
-        return sum(placed.stage.delay_frames for placed in self._chain)
+        return total_frames((placed.stage for placed in self._chain), lambda stage: stage.delay_frames)
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""
@@ -74,9 +87,14 @@ class _Stream:
     def _advance(self, piece: Tensor, final: bool) -> Tensor:
         start, timer = time.perf_counter(), StageTimer(self._timed)
         if self._state is None:
+            require_batch(self._conditions, piece.shape[0])
             self._state, self._batch = Pipeline.initial_state(self._chain, piece.shape[0]), piece.shape[0]
-        values: Mapping[str, Tensor] = {self._takes: piece}
-        live, self._state = Pipeline.run(self._chain, values, timer, state=self._state, final=final)
+        values: Mapping[str, Tensor] = {self._takes: piece, **self._conditions}
+
+        def compute() -> tuple[dict[str, Tensor], Any]:
+            return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
+
+        live, self._state = parallel.alone(compute) if self._is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3
@@ -97,12 +115,20 @@ class StreamingDecoder(_Stream):
             field) is exact; less comes earlier and is approximate, and computes the last frames of the receptive field
             again at every push.
         timed: keep the stage report of all pushes.
+        conditions: what else the stages take, by name; see `Pipeline.conditions`.
 
     Raises:
         InputError: lookahead is neither "full" nor between 0 and the network's receptive field.
     """
 
-    def __init__(self, pipeline: Pipeline, refine: int = 0, lookahead: Lookahead = "full", timed: bool = False) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        refine: int = 0,
+        lookahead: Lookahead = "full",
+        timed: bool = False,
+        conditions: Mapping[str, Tensor] = NO_NUMBERS,
+    ) -> None:
         most = pipeline.receptive_field
         frames = most if lookahead == "full" else lookahead
         if not isinstance(frames, (int, np.integer)) or not 0 <= frames <= most:
@@ -114,7 +140,7 @@ class StreamingDecoder(_Stream):
             )
         self._features, self._out_device = pipeline.features, pipeline.out_device
         chain = pipeline.decoding(refine, None if lookahead == "full" else int(frames))
-        super().__init__(chain, pipeline.features.name, "audio", timed)
+        super().__init__(chain, pipeline.features.name, "audio", timed, conditions)
 
     def push(self, features: Array) -> Tensor:
         """Add frames, and return the samples that are due: possibly none yet.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
@@ -17,15 +17,19 @@ from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock, device_of
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
+from tts_infer.runtime import parallel, workers
 from tts_infer.runtime.pipeline import Pipeline
 from tts_infer.runtime.placement import Placement, make_placement
 from tts_infer.runtime.timing import StageRecord, StageTimer
 from tts_infer.stages import Stage
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
+from tts_infer.vocoders.conditions import of_items, require_batch
+from tts_infer.vocoders.features import CodesSpec, FeatureSpec, MelSpec
 
 Features = Tensor | NDArray[Any]
 Waveform = Tensor | NDArray[Any]
 Lengths = Tensor | NDArray[Any] | Sequence[int]
+Number = int | Tensor | NDArray[Any] | Sequence[int]  # of a condition: one, or one for each item
 
 # After a call that makes this many seconds of audio, accelerators give their cached memory back.
 _LONG_S = 60
@@ -75,8 +79,10 @@ class Vocoder:
     def __init__(
         self, model: nn.Module, placement: Placement, name: str, dtype: DTypeName = "float32", refine: int = 0
     ) -> None:
-        self.name, self.refine = name, _checked_passes(refine)
+        self.name = name
+        self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
+        workers.survive_fork()
 
     @property
     def placement(self) -> Placement:
@@ -93,9 +99,22 @@ class Vocoder:
 
     @property
     def mel_config(self) -> MelConfig:
-        """The mel convention that this vocoder was trained on."""
-        config: MelConfig = self._pipeline.features.config  # type: ignore[attr-defined]  # only mels have one
-        return config
+        """The mel convention that this vocoder was trained on.
+
+        Raises:
+            InputError: it was trained on other features.
+        """
+        features = self._pipeline.features
+        if not isinstance(features, MelSpec):
+            raise InputError(
+                "vocoder {name!r} takes no mels; give it its features or codes", code="no-mels", name=self.name
+            )
+        return features.config
+
+    @property
+    def features(self) -> FeatureSpec:
+        """What it decodes: their name, sizes and conditions."""
+        return self._pipeline.features
 
     @property
     def sample_rate(self) -> int:
@@ -146,29 +165,61 @@ class Vocoder:
         """
         return self._mel(audio, StageTimer(enabled=False))
 
-    @overload
-    def decode(self, features: Features, lengths: None = None, *, refine: int | None = None) -> Tensor: ...
-    @overload
-    def decode(self, features: Features, lengths: Lengths, *, refine: int | None = None) -> list[Tensor]: ...
+    @torch.no_grad()  # as `mel`
+    def codes_to_features(self, codes: Features) -> Tensor:
+        """Look up the vectors of codes and add them, frame by frame. Only for vocoders that take codes.
+
+        Args:
+            codes: whole numbers, of as many codebooks as were used: of EnCodec at 24 kHz 2, 4, 8 or 16.
+
+        Shape: (K, L) or (K, B, L) -> (B, C, L)
+        Raises:
+            InputError, InputTypeError: see `as_codes`; or this vocoder takes no codes.
+        Source: vocos/pretrained.py Vocos.codes_to_features.
+        """
+        return self._from_codes(self._checked_codes(codes), StageTimer(enabled=False))
+
+    @property
+    def takes_codes(self) -> bool:
+        """Whether its features can be made of codes."""
+        return isinstance(self.features, CodesSpec)
+
+    def conditions_of(self, codes: Features) -> dict[str, Number]:
+        """The conditions that the number of codes a frame says. Shape: (K, L) or (K, B, L)"""
+        return dict(self.features.conditions_of(len(codes))) if isinstance(self.features, CodesSpec) else {}
+
     @overload
     def decode(
-        self, features: Sequence[Features], lengths: None = None, *, refine: int | None = None
+        self, features: Features, lengths: None = None, *, refine: int | None = None, **conditions: Number
+    ) -> Tensor: ...
+    @overload
+    def decode(
+        self, features: Features, lengths: Lengths, *, refine: int | None = None, **conditions: Number
+    ) -> list[Tensor]: ...
+    @overload
+    def decode(
+        self, features: Sequence[Features], lengths: None = None, *, refine: int | None = None, **conditions: Number
     ) -> list[Tensor]: ...
 
     @torch.inference_mode()
     def decode(
-        self, features: Features | Sequence[Features], lengths: Lengths | None = None, *, refine: int | None = None
+        self,
+        features: Features | Sequence[Features],
+        lengths: Lengths | None = None,
+        *,
+        refine: int | None = None,
+        **conditions: Number,
     ) -> Tensor | list[Tensor]:
         """Turn log-mel spectrograms into audio.
 
-        Memory is bounded, however long the input is. In a batch of several lengths, every item is decoded as if it
-        were alone.
+        Memory is bounded, however long the input is. Items of several lengths are decoded as if each were alone.
 
         Args:
             features: floating point, in this vocoder's convention, on any device; or a list of tensors (n_mels, L).
             lengths: number of valid frames of each item of a padded batch. The values of the padding do not matter.
-            refine: number of passes that bring the mel of the audio closer to the given mel; None: `self.refine`. With
-                0 the output is that of the network alone, as in the official package.
+            refine: passes that bring the audio's mel closer to the given mel; None: `self.refine`; 0: as vocos.
+            conditions: what `features.conditions` names, such as `bandwidth_id=2`: a whole number, or one for each
+                item. Other names are refused.
 
         Returns:
             Audio on the device of the last stage: one tensor for a batch of one length; for several lengths a list
@@ -178,66 +229,85 @@ class Vocoder:
             (B, n_mels, L) or (n_mels, L) -> (B, T); T = (L - 1) * hop_length for padding "center" (one frame gives
             an empty waveform), L * hop_length for "same".
         Raises:
-            InputError, InputTypeError: see `as_features`, `as_ragged`; or `refine` is not 0 or more.
+            InputError, InputTypeError: see `as_features`, `as_ragged`; `refine` is not 0 or more; or a condition
+                is missing or unknown.
         Source: vocos/pretrained.py Vocos.decode, which fails on one frame with padding "center".
         """
-        timer, passes = StageTimer(enabled=False), self._passes(refine)
+        timer, passes, given = StageTimer(enabled=False), self._passes(refine), self._pipeline.conditions(conditions)
         if isinstance(features, Sequence) or lengths is not None:
-            given = features if isinstance(features, Sequence) else [features]
-            with device_lock(*map(device_of, given)):
+            items = features if isinstance(features, Sequence) else [features]
+            with device_lock(*map(device_of, items)):
                 padded, counts = self._pipeline.features.check_ragged(features, lengths)
-            return self._decode_ragged(padded, counts, passes, timer)
-        return self._decode(self._checked_features(features), passes, timer)
+            return self._decode_ragged(padded, counts, passes, timer, given)
+        return self._decode(self.checked_features(features), passes, timer, given)
 
     @torch.inference_mode()
-    def __call__(self, audio: Waveform, *, refine: int | None = None) -> Tensor:
+    def __call__(self, audio: Waveform, *, refine: int | None = None, **conditions: Number) -> Tensor:
         """Copy audio: compute its mel and decode that.
 
         Args:
-            audio: as for `mel`.
-            refine: as for `decode`.
+            audio, refine, conditions: as for `mel` and for `decode`.
 
         Shape: (B, T) or (T,) -> (B, T'), T rounded down to a multiple of hop_length
         Raises:
             InputError, InputTypeError: see `mel`.
         """
-        return self._decode(self.mel(audio), self._passes(refine), StageTimer(enabled=False))
+        given = self._pipeline.conditions(conditions)
+        return self._decode(self.mel(audio), self._passes(refine), StageTimer(enabled=False), given)
 
     @torch.inference_mode()
     def synthesize(
-        self, features: Features | None = None, *, audio: Waveform | None = None, refine: int | None = None
+        self,
+        features: Features | None = None,
+        *,
+        audio: Waveform | None = None,
+        codes: Features | None = None,
+        refine: int | None = None,
+        **conditions: Number,
     ) -> Synthesis:
-        """Decode features, or copy audio, and report where the time went.
+        """Decode features or codes, or copy audio, and report where the time went.
 
         Args:
-            features: as for `decode`, but of one length. Give either features or audio.
+            features: as for `decode`, but of one length. Give one of features, audio and codes.
             audio: as for `__call__`.
-            refine: as for `decode`.
+            codes: as for `codes_to_features`. Conditions that their number says may be left out.
+            refine, conditions: as for `decode`.
 
         Raises:
-            InputError, InputTypeError: see `decode` and `mel`; or both or none of features and audio were given.
+            InputError, InputTypeError: see `decode`, `mel` and `codes_to_features`; or not exactly one input was given.
         """
         start = time.perf_counter()
+        if sum(one is not None for one in (features, audio, codes)) != 1:
+            raise InputError("give one of features, audio=... and codes=...", code="one-input")
         timer, passes = StageTimer(enabled=True), self._passes(refine)
-        if features is not None and audio is None:
-            mel = self._checked_features(features)
-        elif audio is not None and features is None:
+        checked = None if codes is None else self._checked_codes(codes)
+        given = self._pipeline.conditions(conditions if codes is None else self.conditions_of(codes) | conditions)
+        if checked is not None:
+            mel = self._from_codes(checked, timer)
+        elif audio is not None:
             mel = self._mel(audio, timer)
         else:
-            raise InputError("give either features or audio=..., not both or none", code="features-or-audio")
-        decoded = self._decode(mel, passes, timer)
+            assert features is not None
+            mel = self.checked_features(features)
+        decoded = self._decode(mel, passes, timer, given)
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
 
     def stream(
-        self, lookahead: Lookahead = "full", *, refine: int | None = None, timed: bool = False
+        self, lookahead: Lookahead = "full", *, refine: int | None = None, timed: bool = False, **conditions: Number
     ) -> StreamingDecoder:
         """Decode features that arrive in pieces, see `StreamingDecoder`.
 
+        Args:
+            lookahead, timed: see `StreamingDecoder`.
+            refine, conditions: as for `decode`.
+
         Raises:
             InputError: `lookahead` is larger than this vocoder's receptive field, or `refine` is not 0 or more.
+            InputTypeError: an unknown condition.
         """
-        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed)
+        given = self._pipeline.conditions(conditions)
+        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed, given)
 
     def mel_stream(self, *, timed: bool = False) -> StreamingMel:
         """Compute the mel of audio that arrives in pieces, see `StreamingMel`."""
@@ -258,13 +328,23 @@ class Vocoder:
         """Return itself: a vocoder is always in evaluation mode. For code that expects an `nn.Module`."""
         return self
 
-    def _checked_features(self, features: Features) -> Tensor:
-        """Input as the stages take it. Checking values uses their device, so its lock is held."""
+    def checked_features(self, features: Features) -> Tensor:
+        """Features as the stages take them. Shape: (B, C, L) or (C, L) -> (B, C, L), float32
+
+        Raises:
+            InputError, InputTypeError: see `decode`.
+        """
+        # checking values uses their device, so its lock is held
         with device_lock(device_of(features)):
             return self._pipeline.features.check(features)
 
     def _passes(self, refine: int | None) -> int:
-        return self.refine if refine is None else _checked_passes(refine)
+        """The number of passes of a decode."""
+        passes = self.refine if refine is None else refine
+        if not isinstance(passes, (int, np.integer)) or passes < 0:
+            text = "refine is {got!r}; allowed: a number of passes, 0 or more"
+            raise InputError(text, code="refine-range", got=passes)
+        return int(passes)
 
     def _mel(self, audio: Waveform, timer: StageTimer) -> Tensor:
         with device_lock(device_of(audio)):
@@ -272,13 +352,27 @@ class Vocoder:
         live, _ = self._pipeline.run(self._pipeline.front(), {"audio": checked}, timer)
         return live[self._pipeline.features.name]
 
-    def _decode(self, features: Tensor, refine: int, timer: StageTimer) -> Tensor:
-        """Decode short features at once, and long ones in pieces."""
+    def _checked_codes(self, codes: Features) -> Tensor:
+        """Codes as the stages take them. Shape: (K, L) or (K, B, L) -> (B, K, L)"""
+        self._pipeline.front("codes")
+        features = self._pipeline.features
+        assert isinstance(features, CodesSpec)
+        with device_lock(device_of(codes)):
+            return features.check_codes(codes)
+
+    def _from_codes(self, codes: Tensor, timer: StageTimer) -> Tensor:
+        live, _ = self._pipeline.run(self._pipeline.front("codes"), {"codes": codes}, timer)
+        return live[self._pipeline.features.name]
+
+    def _decode(self, features: Tensor, refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]) -> Tensor:
+        """Decode short features at once, and long ones in pieces; on a busy CPU, workers share parts."""
         batch, _, frames = features.shape
+        if self._pipeline.is_on_cpu and workers.should_share():
+            return parallel.decode(self._pipeline, features, self._pipeline.decoding(refine), timer, conditions)
         piece = max(1, self.max_frames // batch)
         if frames <= piece:
-            return self._pipeline.decode(features, self._pipeline.decoding(refine), timer)
-        stream = StreamingDecoder(self._pipeline, refine, timed=timer.enabled)
+            return self._pipeline.decode(features, self._pipeline.decoding(refine), timer, numbers=conditions)
+        stream = StreamingDecoder(self._pipeline, refine, timed=timer.enabled, conditions=conditions)
         device, done = self._pipeline.out_device, 0
         with device_lock(device):
             audio = torch.empty(batch, self.n_samples(frames), dtype=torch.float32, device=device)
@@ -291,14 +385,17 @@ class Vocoder:
             self._pipeline.release_memory()
         return audio
 
-    def _decode_ragged(self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer) -> list[Tensor]:
+    def _decode_ragged(
+        self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]
+    ) -> list[Tensor]:
         """Decode items of several lengths: together if they are short, else one by one."""
-        if features.shape[0] * features.shape[2] > self.max_frames:
-            return [self._decode(features[i : i + 1, :, :n], refine, timer)[0] for i, n in enumerate(lengths)]
-        return self._pipeline.decode_ragged(features, lengths, self._pipeline.decoding(refine), timer)
-
-
-def _checked_passes(refine: int) -> int:
-    if not isinstance(refine, (int, np.integer)) or refine < 0:
-        raise InputError("refine is {got!r}; allowed: a number of passes, 0 or more", code="refine-range", got=refine)
-    return int(refine)
+        chain, busy = self._pipeline.decoding(refine), self._pipeline.is_on_cpu and workers.should_share()
+        if busy and features.shape[2] <= self.max_frames:
+            return parallel.decode_ragged(self._pipeline, features, lengths, chain, timer, conditions)
+        if features.shape[0] * features.shape[2] <= self.max_frames:
+            return self._pipeline.decode_ragged(features, lengths, chain, timer, numbers=conditions)
+        require_batch(conditions, len(lengths))
+        return [
+            self._decode(features[i : i + 1, :, :n], refine, timer, of_items(conditions, slice(i, i + 1)))[0]
+            for i, n in enumerate(lengths)
+        ]

@@ -103,7 +103,7 @@ def kept(
 
 def kind_of(path: Path) -> Kind:
     """What a file holds, by its extension."""
-    return "mel" if path.suffix.lower() in tts_infer.FEATURE_SUFFIXES else "audio"
+    return "mel" if tts_infer.holds_features(path) else "audio"
 
 
 def given(kind: Kind, path: str | None) -> str:

@@ -1,31 +1,30 @@
-"""What a batch has done, in SQLite, so that it can be killed at any moment and continued.
+"""What a batch has done, kept in SQLite, so that the batch can be killed at any moment and continued.
 
-An item is marked done only after its file bears its final name; so whatever the journal says is true of the files,
-and at most the work since its last entry is repeated. The journal lies beside the output folder, not in it. While one
-process holds it, another is refused; the system lets go of it when that process dies, however it dies.
+An item is marked done only after its file has its final name. So the journal is always true of the files, and at most
+the work since its last entry is repeated. The journal lies beside the output folder, not in it. While one process
+holds it, every other is refused; the system releases it when that process ends, however it ends.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tts_infer.errors import FileError, InputError
 
-# As SQLite keeps them: a file that holds anything else is no journal, or one of another release.
+# A file with other tables is no journal, or one of another release. Names are bytes to the system, so they are BLOBs.
 _TABLES = (
     "CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
-    "CREATE TABLE items (output TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, bucket INTEGER NOT NULL, seconds REAL, "
-    "error TEXT, size INTEGER)",
+    "CREATE TABLE items (output BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, bucket INTEGER NOT NULL, seconds REAL, "
+    "error BLOB, size INTEGER)",
 )
 _COLUMNS = "output, fingerprint, bucket, seconds, error, size"
-_KINDS = (str, str, int, float | None, str | None, int | None)
-# Names are bytes to the system, and what is not UTF-8 in them comes to Python as surrogates: SQLite takes it as bytes.
-_TEXT = "CAST(? AS TEXT)"
-_ENCODING = ("utf-8", "surrogateescape")
+_KINDS = (bytes, bytes, int, float | None, bytes | None, int | None)
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,14 @@ class Entry:
     bucket: int  # items of one bucket are always decoded together, so that they get the same bits
     seconds: float | None = None  # of audio made; None until done
     error: str | None = None  # why it failed; None if it did not
-    size: int | None = None  # bytes of the file that was made; None if that is not known
+    size: int | None = None  # bytes of the file that was made
 
 
 class Journal:
     """Use as a context manager.
 
     Raises:
-        InputError: another process is at work with this journal, or it was begun with other settings.
+        InputError: another process uses this journal, or it was begun with other settings.
         FileError: the file cannot be used as a journal.
     """
 
@@ -56,33 +55,36 @@ class Journal:
                 stack.callback(self.close)
                 self._begin(settings)
                 stack.pop_all()
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        except sqlite3.DatabaseError as error:
             if "locked" in str(error):
-                raise InputError(f"another batch is at work with {path}; wait for it, or use another folder") from None
-            raise self._unusable(error) from None
+                text = "another batch is at work with {path}; wait for it, or use another folder"
+                raise InputError(text, code="journal-in-use", path=str(path)) from None
+            raise self._unusable(str(error)) from None
 
     def _begin(self, settings: Mapping[str, str]) -> None:
-        """Take hold of the file, and see that it is ours; what is refused is left as it was."""
-        self._connection.text_factory = lambda data: data.decode(*_ENCODING)
+        """Lock the file and check that it is a journal of these settings. A file that is refused stays unchanged."""
         self._connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        self._connection.execute("BEGIN EXCLUSIVE")  # held from here on
+        self._connection.execute("BEGIN EXCLUSIVE")  # locked from here on
         tables = {row[0] for row in self._connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
         if tables not in (set(), set(_TABLES)):
             raise self._unusable("something else, or another release, made it")
         for table in () if tables else _TABLES:
             self._connection.execute(table)
         kept = dict(self._connection.execute("SELECT name, value FROM settings").fetchall())
-        for name in settings:
-            if kept.get(name, settings[name]) != settings[name]:
-                raise InputError(
-                    f"this folder was begun with {name} {kept[name]!r}, now it is {settings[name]!r}; use the same "
-                    f"settings, another folder, or remove {self.path} to begin anew"
+        for name, value in settings.items():
+            if kept.get(name, value) != value:
+                text = (
+                    "this folder was begun with {name} {before!r}, now it is {now!r}; use the same settings, another "
+                    "folder, or remove {path} to begin anew"
                 )
+                fields = {"name": name, "before": kept[name], "now": value, "path": str(self.path)}
+                raise InputError(text, code="journal-settings", **fields)
         self._connection.executemany("INSERT OR IGNORE INTO settings VALUES (?, ?)", settings.items())
         self._connection.execute("COMMIT")
 
-    def _unusable(self, reason: object) -> FileError:
-        return FileError(f"cannot use {self.path} as a journal: {reason}; name another file for it (--journal)")
+    def _unusable(self, reason: str) -> FileError:
+        text = "cannot use {path} as a journal: {reason}; name another file for it (--journal)"
+        return FileError(text, code="journal-unusable", path=str(self.path), reason=reason)
 
     def __enter__(self) -> Journal:
         return self
@@ -101,11 +103,11 @@ class Journal:
         """
         try:
             rows = self._connection.execute(f"SELECT {_COLUMNS} FROM items").fetchall()
-        except (sqlite3.DatabaseError, ValueError) as error:  # ValueError: of bytes that SQLite took for text
-            raise self._unusable(error) from None
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(str(error)) from None
         if not all(isinstance(value, kind) for row in rows for value, kind in zip(row, _KINDS, strict=True)):
             raise self._unusable("it is damaged")
-        return {row[0]: Entry(*row) for row in rows}
+        return {entry.output: entry for entry in map(_entry, rows)}
 
     def record(self, entries: Iterable[Entry]) -> None:
         """Add or replace entries, all or none of them.
@@ -114,17 +116,18 @@ class Journal:
             FileError: the system refuses to write, or the file is damaged.
         """
         rows = [
-            (_bytes(e.output), _bytes(e.fingerprint), e.bucket, e.seconds, _bytes(e.error), e.size) for e in entries
+            [os.fsencode(value) if isinstance(value, str) else value for value in vars(entry).values()]
+            for entry in entries
         ]
         try:
             with self._connection:
                 self._connection.execute("BEGIN")
-                self._connection.executemany(
-                    f"INSERT OR REPLACE INTO items VALUES ({_TEXT}, {_TEXT}, ?, ?, {_TEXT}, ?)", rows
-                )
+                self._connection.executemany("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?, ?, ?)", rows)
         except sqlite3.DatabaseError as error:  # a full disk
-            raise FileError(f"cannot write journal {self.path}: {error}") from None
+            text = "cannot write journal {path}: {reason}"
+            raise FileError(text, code="journal-unwritable", path=str(self.path), reason=str(error)) from None
 
 
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else text.encode(*_ENCODING)
+def _entry(row: tuple[Any, ...]) -> Entry:
+    values: list[Any] = [os.fsdecode(value) if isinstance(value, bytes) else value for value in row]
+    return Entry(*values)

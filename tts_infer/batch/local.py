@@ -1,6 +1,6 @@
-"""A batch in this process: one thread takes a bucket from reading to writing, as many at once as torch has threads.
+"""A batch in this process: each thread takes a bucket from reading to writing, with one torch thread of its own.
 
-Whole buckets keep cores busier than the threads of a single decode, which wait for each other many times in every
+Whole buckets keep the cores busier than the threads of a single decode, which wait for each other several times per
 layer. And one thread makes the same bits on a machine of any size.
 """
 
@@ -14,61 +14,37 @@ import torch
 
 from tts_infer.batch.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
 from tts_infer.io.writer import SampleFormat
+from tts_infer.runtime.workers import use_one_thread
 from tts_infer.vocoder import Vocoder
 
-# Two even where torch has one thread: the one reads or writes while the other decodes.
+# At least two, also where torch has one thread: one reads or writes while the other decodes.
 _FEWEST = 2
-_beginning = threading.Lock()
 
 
 def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat) -> Work:
-    """An engine, see `tts_infer.batch.buckets`."""
-    stopped = threading.Event()
+    """An executor, see `tts_infer.batch.buckets`."""
+    workers = max(1, min(len(buckets), max(_FEWEST, torch.get_num_threads())))
+    ready, stopped = threading.Barrier(workers), threading.Event()
+
+    def begin() -> None:
+        use_one_thread()
+        ready.wait()  # so that torch's settings are as before when the first bucket is done
 
     def make(bucket: Bucket) -> list[Outcome]:
         if stopped.is_set():
             return []
-        mels = [to_mel(read(task, vocoder.mel_config), vocoder) for task in bucket]
+        mels = [to_mel(read(item, vocoder.mel_config), vocoder) for item in bucket]
         made = zip(bucket, decode(mels, vocoder), strict=True)
-        outcomes = [write(task, audio, vocoder.sample_rate, sample_format) for task, audio in made]
+        outcomes = [write(item, audio, vocoder.sample_rate, sample_format) for item, audio in made]
         if any(outcome.unwritten for outcome in outcomes):
             stopped.set()
         return outcomes
 
-    with _pool(max(_FEWEST, torch.get_num_threads())) as pool:
+    with ThreadPoolExecutor(workers, initializer=begin) as pool:
         try:
-            # the longest first: begun last, they would keep a single core busy at the end
+            # the longest first: at the end, a long one would keep a single core busy
             for future in as_completed([pool.submit(make, bucket) for bucket in reversed(buckets)]):
                 if outcomes := future.result():
                     yield outcomes
         finally:
             stopped.set()
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads that compute alone, each.
-
-    A thread has for its life what torch is told at the time when it first asks. What torch is told holds for the thread
-    that says it, too, so that is one of its own; and it is taken back when the last worker has asked.
-    """
-    pool, ready = ThreadPoolExecutor(workers), threading.Barrier(workers + 1)
-
-    def ask() -> None:
-        torch.get_num_threads()
-        ready.wait()
-
-    def begin() -> None:
-        others = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            for _ in range(workers):
-                pool.submit(ask)
-            ready.wait()
-        finally:
-            torch.set_num_threads(others)
-
-    with _beginning:  # or another batch would take the one for what others have
-        beginner = threading.Thread(target=begin)
-        beginner.start()
-        beginner.join()
-    return pool

@@ -1,13 +1,12 @@
-"""What a batch is to do: inputs as users name them, turned into pairs of a source and an output name.
+"""What a batch has to do: inputs as users name them, turned into pairs of a source and an output name.
 
-Everything that can be refused is refused here, before any work: names that collide, outputs that would leave the
-folder or replace an input, inputs that do not exist.
+Bad names are refused here, before any work: outputs that collide, leave the folder or replace an input, and inputs that
+do not exist.
 """
 
 from __future__ import annotations
 
 import csv
-import errno
 import glob
 import json
 import os
@@ -16,136 +15,133 @@ import stat
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path, PurePath
-from typing import Literal, NoReturn, TextIO
+from typing import Literal, TextIO
 
 from tts_infer.errors import FileError, InputError
-from tts_infer.io.features import FEATURE_SUFFIXES
+from tts_infer.io.sources import (
+    INPUT_SUFFIXES,
+    Names,
+    as_names,
+    file_not_found,
+    mode_of,
+    require_readable,
+    select,
+    walk,
+)
 
 Container = Literal["wav", "flac"]
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 MANIFEST_SUFFIXES = (".jsonl", ".csv")
 _NAME_BYTES = 255  # that a file system allows a name
-_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 @dataclass(frozen=True)
 class Item:
-    """One file to make: where it comes from, and its name below the output folder."""
+    """One file to make: its source, and its name below the output folder."""
 
     source: Path
     output: PurePath
+    folder: Path  # of all outputs
+
+    @property
+    def name(self) -> str:
+        """The output's name, as the journal and the report have it."""
+        return str(self.output)
+
+    @property
+    def target(self) -> Path:
+        """Where the output goes."""
+        return self.folder / self.output
 
 
-Name = str | os.PathLike[str]
-Names = Name | Sequence[Name]
+@dataclass(frozen=True)
+class _Search:
+    """Where a folder or a pattern among the inputs looks for files.
 
+    Whether an output would be found is decided by its level alone: a pattern of that depth counts as a match.
+    """
 
-def as_names(given: Names) -> list[str]:
-    """One name or several, as a list."""
-    return [os.fspath(name) for name in ([given] if isinstance(given, (str, os.PathLike)) else given)]
+    given: str
+    root: Path
+    levels: int | None  # how far below the root; None: anywhere below it
 
 
 def list_items(inputs: Names, out_dir: Path, container: Container) -> list[Item]:
     """Find everything that `inputs` name.
 
     Args:
-        inputs: one or several. Files; folders, whose structure is kept and whose other files are passed over; glob
-            patterns, kept from their first wildcard on; and manifests (.jsonl or .csv), whose rows hold "input" and,
-            if they like, "output", both relative to the manifest and to `out_dir`.
-        out_dir: where outputs will be.
+        inputs: one or several: files; folders, whose structure is kept and whose other files are ignored; glob
+            patterns, kept from their first wildcard on; and manifests (.jsonl or .csv), whose rows hold "input" and
+            optionally "output", relative to the manifest and to `out_dir`.
+        out_dir: folder of the outputs.
         container: suffix of outputs that have none.
 
     Returns:
         The items, in order of their output names.
 
     Raises:
-        FileError: an input or manifest that does not exist or cannot be read, a manifest whose row says no name, or a
-            manifest, folder or pattern without inputs.
-        InputError: two items with one output name, or one within another's; or an output that no file can be called,
-            or that would leave `out_dir`, replace an input, be of another container, or be an input of the next run,
-            as everything in an `out_dir` within a folder of inputs would: called again, a batch must have the same to
-            do.
+        FileError: an input or manifest that does not exist or cannot be read, a row without a name, or a manifest,
+            folder or pattern without inputs.
+        InputError: two items have the same output name, or one lies within another's; or an output has a name that no
+            file can have, would leave `out_dir`, would replace an input, is neither .wav nor .flac, or lies where a
+            folder or pattern among the inputs searches: the same call again must have the same to do.
     """
     names = as_names(inputs)
-    items = [item for name in names for item in _expand(name, container)]
+    items = [item for name in names for item in _expand(name, out_dir, container)]
     for item in items:
-        _refuse_bad_name(item, out_dir)
+        _refuse_bad_name(item)
     _refuse_collisions(items)
-    _refuse_found(items, names, out_dir)
-    _refuse_replacing(items, out_dir)
+    _refuse_searched(items, [search for name in names if (search := _search(name, mode_of(name)))])
+    _refuse_replacing(items)
     return sorted(items, key=lambda item: item.output)
 
 
-def _expand(given: str, container: Container) -> Iterator[Item]:
+def _expand(given: str, out_dir: Path, container: Container) -> Iterator[Item]:
     path, mode = Path(given), mode_of(given)
     if stat.S_ISREG(mode) and path.suffix.lower() in MANIFEST_SUFFIXES:
-        yield from _read_manifest(path, container)
+        yield from _read_manifest(path, out_dir, container)
     elif stat.S_ISREG(mode):
-        yield Item(path, PurePath(path.name).with_suffix(f".{container}"))
-    elif reach := _reach(given, mode):
-        next(os.walk(reach[0], onerror=_refuse_unreadable), None)  # a glob passes over what it cannot read
+        yield Item(path, PurePath(path.name).with_suffix(f".{container}"), out_dir)
+    elif search := _search(given, mode):
+        require_readable(search.root)
         paths = walk(path) if stat.S_ISDIR(mode) else map(Path, glob.glob(given, recursive=True))
-        yield from _below(reach[0], paths, given, container)
+        for found in _found(paths, given):
+            yield Item(found, found.relative_to(search.root).with_suffix(f".{container}"), out_dir)
     else:
-        raise FileError(f"no such file: {given}")
+        raise file_not_found(given)
 
 
-def mode_of(path: Name) -> int:
-    """What kind of thing a path leads to; 0 if there is nothing.
-
-    Raises:
-        FileError: the system does not say.
-    """
-    try:
-        return os.stat(path).st_mode
-    except ValueError:  # characters that are in no name
-        return 0
-    except OSError as error:
-        if error.errno in _NOTHING_THERE:
-            return 0
-        raise FileError(f"cannot read {os.fspath(path)}: {error.strerror}") from None
-
-
-def _reach(given: str, mode: int) -> tuple[Path, tuple[str, ...]] | None:
-    """Where a folder or a pattern finds files: below which folder, and by which pattern from there on."""
+def _search(given: str, mode: int) -> _Search | None:
+    """What a folder or a pattern searches; None for a file, and for what does not exist."""
     if stat.S_ISDIR(mode):
-        return Path(given), ("**",)
+        return _Search(given, Path(given), None)
     if mode or not glob.has_magic(given):
         return None
     parts = Path(given).parts
     first = next(i for i, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:first]), parts[first:]
+    return _Search(given, Path(*parts[:first]), None if "**" in parts else len(parts) - first)
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder.
-
-    Raises:
-        FileError: a folder that the system does not open.
-    """
-    for where, _, names in os.walk(folder, onerror=_refuse_unreadable):
-        yield from (Path(where, name) for name in names)
-
-
-def _refuse_unreadable(error: OSError) -> NoReturn:
-    raise FileError(f"cannot read {error.filename}: {error.strerror}") from None
-
-
-def _below(root: Path, paths: Iterable[Path], given: str, container: Container) -> list[Item]:
-    wanted = (*AUDIO_SUFFIXES, *FEATURE_SUFFIXES)
-    files = [path for path in sorted(paths) if path.suffix.lower() in wanted and stat.S_ISREG(mode_of(path))]
+def _found(paths: Iterable[Path], given: str) -> list[Path]:
+    files = select(paths, INPUT_SUFFIXES)
     if not files:
-        raise FileError(f"{given} holds no inputs; wanted: {', '.join(wanted)}")
-    return [Item(path, PurePath(path.relative_to(root)).with_suffix(f".{container}")) for path in files]
+        text = "{path} holds no inputs; wanted: {wanted}"
+        raise FileError(text, code="no-inputs", path=given, wanted=", ".join(INPUT_SUFFIXES))
+    return files
 
 
-def _read_manifest(path: Path, container: Container) -> list[Item]:
+def _read_manifest(path: Path, out_dir: Path, container: Container) -> list[Item]:
     rows = _read_rows(path)
     if not rows:
-        raise FileError(f"manifest {path} holds no rows; give each input a row with its 'input' name")
-    return [_item(row, path, f"manifest {path}, row {i}", container) for i, row in enumerate(rows, start=1)]
+        text = "manifest {path} holds no rows; give each input a row with its 'input' name"
+        raise FileError(text, code="manifest-empty", path=str(path))
+    items = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            items.append(_item(row, path.parent, out_dir, container))
+        except FileError as error:
+            raise error.within(f"manifest {path}, row {number}") from None
+    return items
 
 
 def _read_rows(path: Path) -> list[object]:
@@ -154,17 +150,21 @@ def _read_rows(path: Path) -> list[object]:
         with open(path, encoding="utf-8-sig", newline="") as file:
             for row in _csv_rows(file) if path.suffix.lower() == ".csv" else map(json.loads, filter(str.strip, file)):
                 rows.append(row)
-    except OSError as error:
-        raise FileError(f"cannot read manifest {path}: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise FileError(f"cannot read manifest {path}: it is not UTF-8 text; save it as UTF-8") from None
+        text = "cannot read manifest {path}: it is not UTF-8 text; save it as UTF-8"
+        raise FileError(text, code="manifest-not-utf8", path=str(path)) from None
+    except OSError as error:
+        text = "cannot read manifest {path}: {reason}"
+        raise FileError(text, code="manifest-unreadable", path=str(path), reason=error.strerror) from None
     except (ValueError, RecursionError, csv.Error) as error:
-        raise FileError(f"cannot read manifest {path}, row {len(rows) + 1}: {_reason(error)}") from None
+        text = "cannot read manifest {path}, row {row}: {reason}"
+        reason = _reason(error)
+        raise FileError(text, code="manifest-row", path=str(path), row=len(rows) + 1, reason=reason) from None
     return rows
 
 
 def _csv_rows(file: TextIO) -> csv.DictReader[str]:
-    """Rows by the names in the first one; people write spaces after commas."""
+    """Rows by the names in the first one; spaces after commas are ignored."""
     reader = csv.DictReader(file, skipinitialspace=True)
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     return reader
@@ -176,16 +176,17 @@ def _reason(error: Exception) -> str:
     return f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
-def _item(row: object, manifest: Path, where: str, container: Container) -> Item:
+def _item(row: object, here: Path, out_dir: Path, container: Container) -> Item:
     if not isinstance(row, dict) or not row.get("input"):
-        raise FileError(f"{where}: expected an 'input' name, and if wanted an 'output' name")
+        raise FileError("expected an 'input' name, and optionally an 'output' name", code="row-no-input")
     for key in ("input", "output"):
         if row.get(key) not in (None, "") and not _names_a_file(row[key]):
-            raise FileError(f"{where}: {key} {reprlib.repr(row[key])} names no file; give its name as text")
+            text = "{key} {value} names no file; give its name as text"
+            raise FileError(text, code="row-bad-name", key=key, value=reprlib.repr(row[key]))
     output = PurePath(row.get("output") or PurePath(row["input"]).name)
     if not row.get("output") or not output.suffix:
         output = output.with_suffix(f".{container}")
-    return Item(manifest.parent / row["input"], output)
+    return Item(here / row["input"], output, out_dir)
 
 
 def _names_a_file(value: object) -> bool:
@@ -197,60 +198,51 @@ def _names_a_file(value: object) -> bool:
         return False
 
 
-def _refuse_bad_name(item: Item, out_dir: Path) -> None:
-    what = f"output {str(item.output)!r} of {item.source}"
+def _refuse_bad_name(item: Item) -> None:
+    names = {"output": item.name, "source": str(item.source)}
     if item.output.is_absolute() or ".." in item.output.parts:
-        raise InputError(f"{what} would leave {out_dir}; give a name below it")
+        text = "output {output!r} of {source} would leave {folder}; give a name below it"
+        raise InputError(text, code="output-leaves-folder", folder=str(item.folder), **names)
     if item.output.suffix.lower() not in (".wav", ".flac"):
-        raise InputError(f"{what}: allowed: .wav, .flac")
+        raise InputError("output {output!r} of {source}: allowed: .wav, .flac", code="output-extension", **names)
     if any(len(os.fsencode(part)) > _NAME_BYTES for part in item.output.parts):
-        raise InputError(f"{what}: a name may have {_NAME_BYTES} bytes; give a shorter one in a manifest")
+        text = "output {output!r} of {source}: a name may have {limit} bytes; give a shorter one in a manifest"
+        raise InputError(text, code="output-name-long", limit=_NAME_BYTES, **names)
 
 
 def _refuse_collisions(items: Sequence[Item]) -> None:
-    names = {os.path.normcase(item.output) for item in items}
+    count = Counter(os.path.normcase(item.output) for item in items)
     for item in items:
-        if within := [folder for folder in item.output.parents if os.path.normcase(folder) in names]:
-            raise InputError(f"output {str(item.output)!r} would lie in {str(within[0])!r}, which is an output, too")
-    twice = [name for name, count in Counter(os.path.normcase(item.output) for item in items).items() if count > 1]
-    if twice:
-        sources = ", ".join(str(i.source) for i in items if os.path.normcase(i.output) == twice[0])
-        raise InputError(
-            f"{len(twice)} output names are taken twice, {twice[0]!r} by {sources}; name them in a manifest"
-        )
+        if within := [folder for folder in item.output.parents if os.path.normcase(folder) in count]:
+            text = "output {output!r} would lie in {other!r}, which is an output, too"
+            raise InputError(text, code="output-in-output", output=item.name, other=str(within[0]))
+    if twice := [name for name, times in count.items() if times > 1]:
+        sources = [str(i.source) for i in items if os.path.normcase(i.output) == twice[0]]
+        text = "{count} output names are taken twice, {name!r} by {first}, {second}; name them in a manifest"
+        fields = {"name": twice[0], "first": sources[0], "second": sources[1]}
+        raise InputError(text, code="outputs-collide", count=len(twice), **fields)
 
 
-def _refuse_found(items: Sequence[Item], inputs: Sequence[str], out_dir: Path) -> None:
-    """Refuse outputs where a folder or a pattern among the inputs finds files."""
-    out = Path(os.path.realpath(out_dir))
-    patterns = defaultdict(list)
-    for given in inputs:
-        if reach := _reach(given, mode_of(given)):
-            root = Path(os.path.realpath(reach[0]))
-            if root.is_relative_to(out) or out.is_relative_to(root):  # else they cannot meet
-                patterns[root].append((reach[1], given))
-    for item in items if patterns else ():
-        target = out / item.output
+def _refuse_searched(items: Sequence[Item], searches: Sequence[_Search]) -> None:
+    """Refuse outputs where a folder or a pattern among the inputs searches."""
+    by_root = defaultdict(list)
+    for search in searches:
+        by_root[Path(os.path.realpath(search.root))].append(search)
+    for item in items if searches else ():
+        target = Path(os.path.realpath(item.folder)) / item.output
         for root in target.parents:
-            for pattern, given in patterns.get(root, ()):
-                if _matches(target.relative_to(root).parts, pattern):
-                    raise InputError(
-                        f"output {out_dir / item.output} lies where {given!r} finds inputs, so the next run would take "
-                        "it for one; choose a folder elsewhere"
+            for search in by_root.get(root, ()):
+                if search.levels in (None, len(target.relative_to(root).parts)):
+                    text = (
+                        "output {output} lies where {given!r} searches for inputs, so the next run might take it for "
+                        "one; choose a folder elsewhere"
                     )
+                    raise InputError(text, code="output-searched", output=str(item.target), given=search.given)
 
 
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether a recursive glob would find a path."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        return any(_matches(parts[start:], pattern[1:]) for start in range(len(parts) + 1))
-    return bool(parts) and fnmatch(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _refuse_replacing(items: Sequence[Item], out_dir: Path) -> None:
+def _refuse_replacing(items: Sequence[Item]) -> None:
     sources = {os.path.realpath(item.source) for item in items}
     for item in items:
-        if os.path.realpath(out_dir / item.output) in sources:
-            raise InputError(f"output {out_dir / item.output} would replace an input; choose another folder")
+        if os.path.realpath(item.target) in sources:
+            text = "output {output} would replace an input; choose another folder"
+            raise InputError(text, code="output-replaces-input", output=str(item.target))

@@ -1,11 +1,11 @@
 """A batch on a Ray cluster: read, decode in actors that hold the vocoder, write. Imported only when asked for.
 
-Ray Data places the work, moves what is read and decoded, and repeats what dies with an actor or a machine: every step
-may be repeated, because it makes the same bytes and files get their names whole. Where the cluster dies whole, Ray ends
-this process, too, within seconds, with words of its own and exit status 1; the same call goes on from the journal.
-Sources, outputs and this package must be reachable under the same names on every machine; the journal stays with the
-one process that was called. The last bits are those of the processor that decodes: machines of one kind make the bytes
-that one of them would make.
+Ray Data places the work, moves its data, and repeats what dies with an actor or a machine. Every step may be repeated,
+because it makes the same bytes, and files get their names whole. If the whole cluster dies, Ray also ends this process
+within seconds, with a message of its own and exit status 1; the same call continues from the journal.
+
+All machines must reach the sources, the outputs and this package under the same names; the journal stays with the
+process that was called. The last bits depend on the kind of processor: machines of one kind make equal bytes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from tts_infer.batch.buckets import Bucket, Content, Outcome, Task, Work, decode, read, to_mel, write
+from tts_infer.batch.buckets import Bucket, Content, Outcome, Work, decode, read, to_mel, write
+from tts_infer.batch.manifest import Item
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError, first_sentence
@@ -36,38 +37,39 @@ try:
     import ray
     import ray.data
 except ImportError as error:
-    raise InputError(f"engine 'ray' needs Ray ({error}); install it: pip install 'tts-infer[ray]'") from None
+    text = "executor 'ray' needs Ray ({reason}); install it: pip install 'tts-infer[ray]'"
+    raise InputError(text, code="ray-missing", reason=str(error)) from None
 
-# Actors that read, and that write, for each that decodes, at most.
+# At most this many actors read, and as many write, for each actor that decodes.
 _BESIDE = 2
-# Machines that may die, one after the other, while an actor loads its vocoder.
+# This many machines may die, one after the other, while an actor loads its vocoder.
 _DEATHS_AT_START = 10
-# Seconds in which a cluster must answer. Ray itself would knock for minutes.
+# A cluster must answer within this time. Ray itself would try for minutes.
 _ANSWER_S = 5.0
-# Share of a pool at work below which an actor is let go.
+# Ray removes an actor when a smaller share of its pool is busy.
 _NEVER = -1.0
-# Nothing is reported to anyone; and no warning, at every start, of what happens if the process that was called dies.
+# No usage reports; and no warning at every start about what happens if the calling process dies.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
 
-Row = dict[str, bytes]  # one bucket, in one column: Ray's tables know no ragged lists of tensors
+Row = dict[str, bytes]  # one bucket, pickled, in one column: Ray's tables have no ragged lists of tensors
 
 
 def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat, address: str | None = None) -> Work:
-    """An engine, see `tts_infer.batch.buckets`.
+    """An executor, see `tts_infer.batch.buckets`.
 
     Args:
-        vocoder: its weights and placement are those of every actor.
-        buckets: what is to do.
+        vocoder: every actor gets its weights and placement.
+        buckets: the work.
         sample_format: how samples are stored.
         address: of a running cluster, as `ray.init` takes it; None: the one that this process is connected to, else
-            a cluster on this machine that lives as long as the batch.
+            a cluster on this machine for the time of the batch.
 
     Raises:
         InputError: there is no cluster at `address`.
     """
     if not buckets:
         return
-    rows = [_row([replace(t, source=t.source.absolute(), target=t.target.absolute()) for t in b]) for b in buckets]
+    rows = [_row([replace(i, source=i.source.absolute(), folder=i.folder.absolute()) for i in b]) for b in buckets]
     with _connected(address), _quiet(), ray.data.DataContext.current(_context()):
         for row in _pipeline(vocoder, rows, sample_format).iter_rows():
             outcomes: list[Outcome] = _content(row)
@@ -77,12 +79,12 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
 
 
 def _pipeline(vocoder: Vocoder, rows: list[Row], sample_format: SampleFormat) -> ray.data.Dataset:
-    """Rows of tasks in, rows of outcomes out.
+    """Rows of items in, rows of outcomes out.
 
-    Every stage is a pool of actors: what dies is begun again, without limit, by Ray Data's defaults (max_restarts and
-    max_task_retries of -1). Reading and writing wait more than they compute. They reserve no CPU, so that they can
-    run also where decoding holds all that are left after a machine has died; and they are actors because workers of
-    tasks without CPUs are ended when they pause, and take seconds to begin anew.
+    Every step is a pool of actors. Ray Data restarts what dies without limit, by its defaults (max_restarts and
+    max_task_retries of -1). Reading and writing wait more than they compute, so they reserve no CPU: they can also run
+    when decoding holds all CPUs that are left after a machine has died. They are actors because Ray ends the workers
+    of tasks without CPUs when they pause, and new ones take seconds to start.
     """
     gpus, there = _gpus(vocoder.placement), ray.cluster_resources()
     decoders = max(1, int(there["GPU"] / gpus if gpus else there.get("CPU", 1)))
@@ -110,12 +112,12 @@ class _Read:
         self._config = config
 
     def __call__(self, row: Row) -> Row:
-        tasks: list[Task] = _content(row)
-        return _row((tasks, [read(task, self._config) for task in tasks]))
+        items: list[Item] = _content(row)
+        return _row((items, [read(item, self._config) for item in items]))
 
 
 class _Decode:
-    """One vocoder and one thread, as in `tts_infer.batch.local`: their number decides on the last bits."""
+    """One vocoder and one thread, as in `tts_infer.batch.local`: the last bits depend on the number of threads."""
 
     def __init__(self, recipe: ray.ObjectRef[_Recipe]) -> None:
         made = ray.get(recipe)
@@ -123,11 +125,11 @@ class _Decode:
         self._vocoder = Vocoder(made.model, made.placement, made.name, made.dtype, made.refine)
 
     def __call__(self, row: Row) -> Row:
-        tasks: list[Task]
+        items: list[Item]
         contents: list[Content]
-        tasks, contents = _content(row)
+        items, contents = _content(row)
         audios = decode([to_mel(content, self._vocoder) for content in contents], self._vocoder)
-        return _row((tasks, [audio if isinstance(audio, str) else audio.cpu() for audio in audios]))
+        return _row((items, [audio if isinstance(audio, str) else audio.cpu() for audio in audios]))
 
 
 class _Write:
@@ -135,11 +137,11 @@ class _Write:
         self._sample_rate, self._sample_format = sample_rate, sample_format
 
     def __call__(self, row: Row) -> Row:
-        tasks: list[Task]
+        items: list[Item]
         audios: list[Content]
-        tasks, audios = _content(row)
+        items, audios = _content(row)
         rate, form = self._sample_rate, self._sample_format
-        return _row([write(task, audio, rate, form) for task, audio in zip(tasks, audios, strict=True)])
+        return _row([write(item, audio, rate, form) for item, audio in zip(items, audios, strict=True)])
 
 
 def _row(content: Any) -> Row:
@@ -152,7 +154,7 @@ def _content(row: Row) -> Any:
 
 @dataclass(frozen=True)
 class _Recipe:
-    """What a vocoder is made of again elsewhere."""
+    """What an actor makes its vocoder of."""
 
     model: nn.Module
     placement: Placement
@@ -174,28 +176,29 @@ def _accelerators(placement: Placement) -> list[torch.device]:
 
 
 def _as_seen_there(placement: Placement) -> Placement:
-    """The same placement for an actor, which sees only the accelerators that it was given, counted from 0."""
+    """The same placement for an actor, which sees only its own accelerators, counted from 0."""
     number = {device: torch.device(device.type, i) for i, device in enumerate(_accelerators(placement))}
     return Placement({s: replace(place, device=number.get(place.device, CPU)) for s, place in placement.items()})
 
 
 def _gpus(placement: Placement) -> int:
-    """GPUs that an actor reserves."""
+    """The GPUs that an actor reserves."""
     return len(_accelerators(placement)) if ray.cluster_resources().get("GPU") else 0
 
 
 def _context() -> ray.data.DataContext:
-    """The user's settings, but patient with machines that die."""
+    """The user's settings, with more patience for machines that die."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False  # the batch has its own
-    context.autoscaling_config.actor_pool_util_downscaling_threshold = _NEVER  # the next bucket would load it again
+    # an actor that is let go would have to load the vocoder again for the next bucket
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = _NEVER
     context.max_consecutive_actor_init_deaths = _DEATHS_AT_START
     return context
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep Ray Data's running commentary out of the terminal; its log file has everything."""
+    """Keep Ray Data's progress messages out of the terminal; its log file has everything."""
     consoles = [h for h in logging.getLogger("ray.data").handlers if isinstance(h, logging.StreamHandler)]
     levels = [console.level for console in consoles]
     for console in consoles:
@@ -209,10 +212,11 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Use the cluster that this process is connected to, or connect for as long as the body runs."""
+    """Use the cluster that this process is connected to, or connect to one while the body runs."""
     if ray.is_initialized():
         if address is not None:
-            raise InputError(f"this process is connected to a Ray cluster already, not to {address!r}")
+            text = "this process is connected to a Ray cluster already, not to {address!r}"
+            raise InputError(text, code="ray-connected", address=address)
         yield
         return
     _require_answer(address)
@@ -224,7 +228,8 @@ def _connected(address: str | None) -> Iterator[None]:
         else:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster at {address or 'local'!r}: {first_sentence(error)}") from None
+        text, reason = "no Ray cluster at {address!r}: {reason}", first_sentence(error)
+        raise InputError(text, code="ray-not-found", address=address or "local", reason=reason) from None
     try:
         yield
     finally:
@@ -232,7 +237,7 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def _require_answer(address: str | None) -> None:
-    """Knock once at an address that names host and port; others are left to Ray.
+    """Try once to reach an address of host and port; other addresses are left to Ray.
 
     Raises:
         InputError: nobody answers.
@@ -243,6 +248,5 @@ def _require_answer(address: str | None) -> None:
     try:
         socket.create_connection((named[1], int(named[2])), _ANSWER_S).close()
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"no Ray cluster at {address!r}: {error}; `ray status` on a machine of the cluster shows its address"
-        ) from None
+        text = "no Ray cluster at {address!r}: {reason}; `ray status` on a machine of the cluster shows its address"
+        raise InputError(text, code="ray-no-answer", address=address, reason=str(error)) from None

@@ -1,10 +1,9 @@
-"""`python -m tts_infer evaluate`: its options, its run, its table."""
+"""`tts-infer evaluate`: its options, its run, its table."""
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -12,11 +11,12 @@ from typing import get_args
 from tqdm import tqdm
 
 import tts_infer
-from tts_infer import Evaluation, Vocoder, evaluation
+from tts_infer import Evaluation, evaluation
+from tts_infer.cli.arguments import add_json_argument, add_vocoder_arguments, load_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `evaluate`, without those of its vocoders."""
+    """The options of `evaluate`."""
     parser.add_argument("inputs", metavar="FILE", nargs="+", help="audio files, and folders that are searched for them")
     parser.add_argument(
         "--limit", type=int, metavar="N", help="at most N files of each folder, in order of their names"
@@ -29,23 +29,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of periodicity and voicing (default: crepe, as in the Vocos paper; crepe-tiny takes a fifth of the time)",
     )
     parser.add_argument("--report", metavar="FILE", help="write an HTML report with players and spectrograms")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    add_json_argument(parser)
+    add_vocoder_arguments(parser, several=True)
 
 
-def run(args: argparse.Namespace, load: Callable[[], list[Vocoder]]) -> int:
+def run(args: argparse.Namespace) -> int:
     """Evaluate, and print the results.
-
-    Args:
-        args: what the options of `add_arguments` were parsed to.
-        load: gives the vocoders; called after everything else has been checked.
 
     Returns:
         0; 1 if a file could not be copied.
     """
+    names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
+    for option in ("revision", "config"):
+        if getattr(args, option) is not None and len(names) > 1:
+            text = "--{option} goes with one --vocoder; there are {count}"
+            raise tts_infer.InputError(text, code="cli-option-of-several", option=option, count=len(names))
     paths = evaluation.find_audio(args.inputs, args.limit)
     if args.report is not None:
         tts_infer.check_report(args.report)
-    systems, missing = tts_infer.systems_of(load(), args.refine or (None,), not args.no_baseline)
+    vocoders = [load_from(args, name) for name in names]
+    systems, missing = tts_infer.systems_of(vocoders, args.refine or (None,), not args.no_baseline)
     with tqdm(total=len(paths), unit=" files", disable=args.json or None, leave=False) as bar:
 
         def progress(done: int, _: int) -> None:

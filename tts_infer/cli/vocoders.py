@@ -7,17 +7,24 @@ import json
 from typing import Any
 
 import tts_infer
+from tts_infer.cli.arguments import add_json_argument
 
 _STATUS = {"embedded": "embedded", "cached": "cached", "not cached": "needs a download", "local": "local"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `vocoders`."""
     parser.add_argument("name", metavar="NAME", nargs="?", help="known name, local directory or weights file to show")
     parser.add_argument("--config", metavar="C", help="as for decode")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Print the known vocoders, or all that is known of one.
+
+    Returns:
+        0.
+    """
     if args.name is None:
         rows = tts_infer.list_vocoders()
         print(json.dumps(rows) if args.json else "\n".join(map(_row, rows)))

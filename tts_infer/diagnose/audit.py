@@ -1,8 +1,8 @@
-"""Operator audit: what each stage would ask of an Apple GPU, judged without one.
+"""Operator audit: which operators each stage needs, and whether an Apple GPU has them. It needs no Apple GPU.
 
-A stage runs on the CPU while every operator it dispatches is recorded the way the MPS backend of a given torch
-release would receive it: an operator with an MPS kernel is recorded as it stands; one that is composed of others is
-taken apart, and its parts are judged; the rest is missing there.
+A stage runs on the CPU, and every operator that it calls is recorded as the MPS backend of a given torch release would
+receive it. An operator with an MPS kernel is recorded. An operator composed of others is split into these, which are
+then recorded. Any other operator is missing on MPS.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tts_infer.stages import Stage, State
 from tts_infer.vocoders import family_of
 from tts_infer.vocoders.vocos import Vocos
 
-_PASSES = 2  # of refinement: the second one has a pass before it
+_PASSES = 2  # passes of refinement; only from the second on is there momentum
 
 Kind = Literal["mps", "composite", "none", "absent"]
 _KINDS: dict[str, Kind] = {"m": "mps", "c": "composite", "n": "none", "a": "absent"}
@@ -35,7 +35,7 @@ _COMPOSITE_KEYS = (
     DispatchKey.CompositeExplicitAutograd,
     DispatchKey.CompositeExplicitAutogradNonFunctional,
 )
-# Composites that pick a kernel by the device: taken apart on a CPU, they would name the CPU's.
+# Composed operators that choose a kernel by the device. Split on a CPU, they would name the CPU's kernel.
 _DEVICE_KERNELS = {
     "convolution": "_mps_convolution",
     "_convolution": "_mps_convolution",
@@ -44,12 +44,12 @@ _DEVICE_KERNELS = {
 
 
 def operator_name(operator: OpOverload) -> str:
-    """Name and overload, as native_functions.yaml spells them: "add.Tensor"."""
+    """Name and overload, as native_functions.yaml writes them: "add.Tensor"."""
     return operator.name().removeprefix("aten::")
 
 
 def composite_key(operator: OpOverload) -> DispatchKey | None:
-    """The kernel of the installed torch that composes `operator` of others, if there is one."""
+    """The key of the kernel that composes `operator` of others in the installed torch; None if there is none."""
     for key in _COMPOSITE_KEYS:
         if torch._C._dispatch_has_kernel_for_dispatch_key(operator.name(), key):
             return key
@@ -58,13 +58,13 @@ def composite_key(operator: OpOverload) -> DispatchKey | None:
 
 @dataclass(frozen=True)
 class OperatorTable:
-    """Which operators one torch release has on MPS."""
+    """The operators that one torch release has on MPS."""
 
     release: str
     listed: Mapping[str, Kind]
 
     def kind(self, operator: OpOverload) -> Kind:
-        """What `operator` is there; one that is not listed is composed of others, or foreign to that release."""
+        """The kind of `operator` in that release. If it is not listed, it is composed, or the release lacks it."""
         name = operator_name(operator)
         listed = self.listed.get(_DEVICE_KERNELS.get(name, name))
         return listed or ("composite" if composite_key(operator) else "absent")
@@ -72,7 +72,7 @@ class OperatorTable:
 
 @cache
 def shipped_tables() -> dict[str, OperatorTable]:
-    """The tables of the torch releases that the package knows, oldest first.
+    """The tables of the torch releases that are part of the package, oldest first.
 
     Source: native_functions.yaml inside the macOS arm64 wheels of those releases.
     """
@@ -98,7 +98,7 @@ def installed_table() -> OperatorTable:
     mps = parsed.backend_indices[GenKey.MPS]
     listed: dict[str, Kind] = {}
     for name, function in functions.items():
-        # a structured operator leaves its kernels to its out= variant
+        # the kernels of a structured operator belong to its out= variant
         delegate = functions[str(function.structured_delegate)] if function.structured_delegate else function
         if mps.has_kernel(function) or mps.has_kernel(delegate):
             listed[name] = "mps"
@@ -111,9 +111,9 @@ class MPSRecorder(TorchDispatchMode):
     """Records the operators that run inside it, as MPS under `table` would receive them.
 
     Attributes:
-        operators: calls per operator that needs a kernel of its own.
-        missing: of these, the ones that the release lacks.
-        complex, float64: operators that make tensors of such types.
+        operators: number of calls of each operator that needs its own kernel.
+        missing: those of them that the release lacks.
+        complex, float64: operators that make tensors of these types.
         syncs: operators that make the host wait for the device.
     """
 
@@ -125,7 +125,7 @@ class MPSRecorder(TorchDispatchMode):
         self.complex: Counter[str] = Counter()
         self.float64: Counter[str] = Counter()
         self.syncs: Counter[str] = Counter()
-        self._open: list[OpOverload] = []  # composites that are being taken apart
+        self._open: list[OpOverload] = []  # composed operators that are being split
 
     def __torch_dispatch__(
         self,
@@ -138,11 +138,11 @@ class MPSRecorder(TorchDispatchMode):
         name, kind = operator_name(func), self.table.kind(func)
         if _makes_host_wait(func, args, kwargs):
             self.syncs[name] += 1
-        # detach is composed of itself: what is already open has no further parts
+        # detach is composed of itself, so an operator that is already open is not split again
         key = composite_key(func) if kind == "composite" and func not in self._open else None
         if key is not None:
             self._open.append(func)
-            with self:  # a mode is off inside its own handler; the parts are to be seen too
+            with self:  # a mode is off inside its own handler, but the parts must be recorded
                 result = func._op_dk(key, *args, **kwargs)
             self._open.pop()
         else:
@@ -157,22 +157,22 @@ class MPSRecorder(TorchDispatchMode):
 
 
 def _makes_host_wait(operator: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether the host must know values that the device computed: to return them, to know a shape, or to copy them."""
+    """Whether the host must wait for values of the device: to return them, to learn a shape, or to copy them."""
     if operator_name(operator).startswith(("to.", "_to_copy")):
         given = [a for a in (*args, *kwargs.values()) if isinstance(a, (str, torch.device))]
         return any(torch.device(device).type == "cpu" for device in given)
-    if operator_name(operator).startswith("index."):  # indices are shapes already; masks have to be counted
+    if operator_name(operator).startswith("index."):  # a mask must be counted to know the shape
         return any(isinstance(t, Tensor) and t.dtype in (torch.bool, torch.uint8) for t in tree_leaves(args[1]))
     return bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operator.tags))
 
 
-Around = Callable[[str], AbstractContextManager[object]]  # what a stage of that name runs in
-Way = Callable[[Tensor, Around], None]  # a way through the stages, from audio
+Around = Callable[[str], AbstractContextManager[object]]  # stage name -> the context that the stage runs in
+DecodePath = Callable[[Tensor, Around], None]  # runs all stages, from audio to audio
 
 
 @dataclass(frozen=True)
 class StageAudit:
-    """What one stage of one decode path asks of one torch release. Operator names, most used first."""
+    """The operators of one stage of one decode path under one torch release. Most used names come first."""
 
     path: str
     stage: str
@@ -182,67 +182,73 @@ class StageAudit:
     complex: tuple[str, ...]
     float64: tuple[str, ...]
     syncs: tuple[str, ...]
-    clean: bool = field(init=False)  # real numbers in operators that the release has, and never waiting
+    clean: bool = field(init=False)  # nothing missing, complex, float64 or waiting
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "clean", not (self.missing or self.complex or self.float64 or self.syncs))
 
 
-def our_ways(model: nn.Module) -> dict[str, Way]:
-    """Every way through the stages, refinement included, by name.
+def our_paths(model: nn.Module) -> dict[str, DecodePath]:
+    """All paths through the stages, including refinement, by name.
 
-    Those that begin with "matmul" are what an accelerator runs unless told otherwise.
+    Accelerators run those that begin with "matmul" by default.
     """
 
     def stages(method: str) -> list[Stage]:
         found = [stage.by(method) if stage.methods else stage for stage in family_of(model).stages(model)]
         return [stage if stage.passes is None else replace(stage, passes=_PASSES) for stage in found]
 
-    matmul, fft = stages("matmul"), stages("fft")
+    matmul, fft, name = stages("matmul"), stages("fft"), family_of(model).features(model.config).name
     return {
-        "matmul": partial(_whole, matmul),
-        "matmul, ragged batch": partial(_whole, matmul, ragged=True),
-        "matmul, in pieces": partial(_in_pieces, matmul),
-        "fft": partial(_whole, fft),
+        "matmul": partial(_whole, matmul, name),
+        "matmul, ragged batch": partial(_whole, matmul, name, ragged=True),
+        "matmul, in pieces": partial(_in_pieces, matmul, name),
+        "fft": partial(_whole, fft, name),
     }
 
 
-def _whole(stages: Sequence[Stage], audio: Tensor, around: Around, ragged: bool = False) -> None:
-    live = _features(stages, audio, around)
-    features = live[stages[0].gives[0]]
+def _whole(stages: Sequence[Stage], name: str, audio: Tensor, around: Around, ragged: bool = False) -> None:
+    live, rest = _features(stages, name, audio, around)
     valid = None
-    if ragged:  # all frames but the last of the last item
-        valid = features.new_ones(features.shape[0], features.shape[2], 1)
+    if ragged:  # the last item is one frame shorter
+        valid = live[name].new_ones(live[name].shape[0], live[name].shape[2], 1)
         valid[-1, -1] = 0.0
-    for stage in stages[1:]:
+    for stage in rest:
         with around(stage.name):
             outputs, _ = stage(tuple(live[name] for name in stage.takes), valid=valid)
+            valid = None if valid is None else stage.marks(valid)
         live.update(zip(stage.gives, outputs, strict=True))
 
 
-def _in_pieces(stages: Sequence[Stage], audio: Tensor, around: Around) -> None:
-    live = _features(stages, audio, around)
-    name = stages[0].gives[0]
-    states: dict[str, State] = {stage.name: stage.initial_state(audio.shape[0]) for stage in stages}
+def _in_pieces(stages: Sequence[Stage], name: str, audio: Tensor, around: Around) -> None:
+    live, rest = _features(stages, name, audio, around)
+    states: dict[str, State] = {stage.name: stage.initial_state(live[name].shape[0]) for stage in rest}
     halves = live[name].tensor_split(2, dim=2)
     for i, half in enumerate(halves):
         live[name] = half
-        for stage in stages[1:]:
+        for stage in rest:
             inputs = tuple(live[one] for one in stage.takes)
             with around(stage.name):
                 outputs, states[stage.name] = stage(inputs, states[stage.name], final=i == len(halves) - 1)
             live.update(zip(stage.gives, outputs, strict=True))
 
 
-def _features(stages: Sequence[Stage], audio: Tensor, around: Around) -> dict[str, Tensor]:
-    """The tensors after the first stage, which makes features of audio."""
+def _features(
+    stages: Sequence[Stage], features: str, audio: Tensor, around: Around
+) -> tuple[dict[str, Tensor], Sequence[Stage]]:
+    """The tensors before the networks, and the stages from there on. What no stage makes is that of the probes."""
+    live = {"audio": audio}
+    for stage in stages:
+        live = dict(zip(stage.takes, stage.probe(), strict=True)) | live
+    if features not in stages[0].gives:  # no stage makes features
+        return live, stages
     with around(stages[0].name):
-        outputs, _ = stages[0]((audio,))
-    return {"audio": audio, **dict(zip(stages[0].gives, outputs, strict=True))}
+        outputs, _ = stages[0](tuple(live[name] for name in stages[0].takes))
+    return live | dict(zip(stages[0].gives, outputs, strict=True)), stages[1:]
 
 
-def official_way(model: Vocos) -> Way:
-    """The stages of the official package with this model's weights; its head includes the inverse STFT.
+def official_path(model: Vocos) -> DecodePath:
+    """The path through the official package with this model's weights. Its head includes the inverse STFT.
 
     Raises:
         ModuleNotFoundError: the official package is not installed.
@@ -250,7 +256,7 @@ def official_way(model: Vocos) -> Way:
     from tts_infer.engines.reference import OfficialVocos
 
     official = OfficialVocos(model.config).eval()
-    official.load_state_dict(model.state_dict(), strict=False)  # strict would ask for windows, which are no weights
+    official.load_state_dict(model.state_dict(), strict=False)  # the windows are missing, which are not weights
 
     def run(audio: Tensor, around: Around) -> None:
         value = audio
@@ -262,16 +268,22 @@ def official_way(model: Vocos) -> Way:
 
 
 @torch.inference_mode()
-def audit(ways: Mapping[str, Way], audio: Tensor, tables: Iterable[OperatorTable]) -> list[StageAudit]:
-    """Run each way through the stages on `audio` and judge every stage under every table.
+def audit(paths: Mapping[str, DecodePath], audio: Tensor, tables: Iterable[OperatorTable]) -> list[StageAudit]:
+    """Run each path on `audio`, and record the operators of each stage under each table.
 
-    Inference mode, as in a decode: without it, autograd would take composite operators apart before MPS sees them.
+    This runs in inference mode, as a decode does. Otherwise autograd would split composed operators before MPS receives
+    them.
+
+    Args:
+        paths: the paths, by name.
+        audio: the input.
+        tables: of torch releases.
 
     Shape: audio of (B, T)
     """
     rows = []
     for table in tables:
-        for name, run in ways.items():
+        for name, run in paths.items():
             recorders: defaultdict[str, MPSRecorder] = defaultdict(partial(MPSRecorder, table))
             run(audio, recorders.__getitem__)
             for stage, seen in recorders.items():

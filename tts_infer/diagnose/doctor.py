@@ -1,30 +1,28 @@
-"""What this machine has, what runs where on it and why, and what an Apple GPU would make of the stages."""
+"""The `doctor` command: devices and versions of this machine, where each stage runs and why, and the operator audit."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import os
 import platform
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
-from typing import Any
+from itertools import groupby, product
+from typing import Any, get_args
 
 import torch
 
 from tts_infer.config import known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
-from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_way, our_ways, shipped_tables
+from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
 from tts_infer.engines import ENGINES, unusable_reason
 from tts_infer.engines.cuda_graphs import unsupported_reason
 from tts_infer.frontends import FRONTENDS
 from tts_infer.runtime.placement import Placement, make_placement
-from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.runtime.precision import best_dtype
+from tts_infer.runtime.selftest import Size, StageCheck, StageTrial
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
@@ -33,40 +31,15 @@ from tts_infer.vocoders.hub import where
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `doctor`."""
-    parser.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
-    parser.add_argument("--vocoder", default=DEFAULT_VOCODER, metavar="V", help="whose stages (default: %(default)s)")
-    parser.add_argument("--audit", choices=["mps"], help="judge every operator of the stages for Apple GPUs instead")
-    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Print the report that was asked for.
-
-    Returns:
-        0; of an audit, 1 if what accelerators run by default is not clean in every release.
-    """
-    if args.audit:
-        rows = audit_stages()
-        clean = all(row.clean for row in rows if row.path.startswith("matmul"))
-        print(json.dumps({"clean": clean, "stages": [asdict(r) for r in rows]}) if args.json else audit_text(rows))
-        return 0 if clean else 1
-    report = examine(args.device, args.vocoder)
-    print(json.dumps(report) if args.json else report_text(report))
-    return 0
-
-
 def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, Any]:
-    """Everything that `doctor` reports, as JSON takes it.
+    """Everything that `doctor` reports, as values for JSON.
 
     Args:
-        device: where stages should go.
-        vocoder: whose stages.
+        device: the device for the stages, or "auto".
+        vocoder: the vocoder to check, as for `load_vocoder`.
 
     Raises:
-        PlacementError: no such device here.
+        PlacementError: this machine has no such device.
         VocoderNotFoundError, ConfigError, CheckpointError: see `load_vocoder`.
     """
     resolve_device(device)
@@ -82,6 +55,8 @@ def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, A
         "graphs": {name: unsupported_reason(resolve_device(name)) or "right" for name in available_devices()[1:]},
         "placement": {stage: _placed(placement, stage) for stage in placement},
         "checks": checks,
+        "speed": _speeds(stages),
+        "dtype": dict(zip(("best", "reason"), best_dtype(stages, resolve_device(device)), strict=True)),
         "frontends": {name: list(front_end.voices) for name, front_end in FRONTENDS.items()},
         "vocoders": {name: where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
@@ -103,7 +78,7 @@ def _versions() -> dict[str, str]:
 
 
 def _dtypes(device: torch.device) -> dict[str, str]:
-    """Per dtype "fast", or why not."""
+    """dtype -> "fast", or the reason why it is not."""
     return {name: dtype_refusal(device, name) or "fast" for name in DTYPES}
 
 
@@ -114,7 +89,7 @@ def _placed(placement: Placement, stage: str) -> dict[str, Any]:
 
 
 def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
-    """Every stage on every device by every engine that can run it there, and by every method."""
+    """All combinations of stage, device, engine and method that can run here."""
     return [
         StageTrial(stage, device, name, method)
         for stage in stages
@@ -125,6 +100,18 @@ def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
     ]
 
 
+def _speeds(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Milliseconds of every network on the CPU, by every engine and precision, on few frames and on many."""
+    rows = []
+    for stage in (stage for stage in stages if stage.half):
+        for name, dtype in product(ENGINES, DTYPES):
+            if unusable_reason(name, stage, CPU, dtype) is None and dtype_refusal(CPU, dtype) is None:
+                trial = StageTrial(stage, CPU, name, "", dtype)
+                times = {size: trial.on(size).check().ms for size in get_args(Size)}
+                rows.append({"stage": stage.name, "engine": name, "dtype": dtype, **times})
+    return rows
+
+
 def _as_json(check: StageCheck) -> dict[str, Any]:
     finite = {name: x if math.isfinite(x) else None for name, x in (("error", check.error), ("ms", check.ms))}
     about: dict[str, Any] = {"stage": check.stage, "device": str(check.device), "engine": check.engine}
@@ -133,10 +120,10 @@ def _as_json(check: StageCheck) -> dict[str, Any]:
 
 
 def fallback_report(environment: Mapping[str, str]) -> str:
-    """Whether torch's own CPU fallback for MPS is asked for, and whether it took effect.
+    """Whether the CPU fallback of torch for MPS is set, and whether it is in effect.
 
-    torch reads the variable when it starts; set later, or misspelt, it does nothing. An operator that no release has
-    on MPS tells.
+    torch reads the variable once, at start. If it is set later or misspelt, it has no effect. The test is an operator
+    that no release has on MPS.
     """
     misspelt = [name for name in environment if name.endswith("_MPS_FALLBACK") and name != FALLBACK]
     hint = f"; {', '.join(misspelt)} is misspelt, and ignored" if misspelt else ""
@@ -148,7 +135,7 @@ def fallback_report(environment: Mapping[str, str]) -> str:
     device = resolve_device("mps")
     try:
         with device_lock(device), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces the fallback
+            warnings.simplefilter("ignore")  # torch warns about the fallback
             torch.geqrf(torch.eye(2, device=device))
     except NotImplementedError:
         return f"{said}; not in effect: it must be 1 before Python starts"
@@ -159,8 +146,8 @@ def _advice(report: dict[str, Any]) -> list[str]:
     advice = []
     if len(report["devices"]) == 1:
         advice.append("no accelerator here: everything runs on the CPU")
-    if report["devices"]["cpu"]["bfloat16"] == "fast" and len(report["devices"]) == 1:
-        advice.append("this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact")
+    if report["dtype"]["best"] == "bfloat16":
+        advice.append(f"--dtype bfloat16 is faster here, a little less exact ({report['dtype']['reason']})")
     wrong = [c for c in report["checks"] if not c["passed"]]
     advice += [f"{c['stage']} by {c['method']} is wrong on {c['device']}: update torch and the system" for c in wrong]
     if FALLBACK in os.environ or "misspelt" in report["fallback"]:
@@ -186,6 +173,14 @@ def report_text(report: dict[str, Any]) -> str:
     ]
     for c in report["checks"]:
         lines.append(f"{c['stage']:<10}{c['device']:<10}{c['method']:<10}" + _figures(c))
+    lines += [
+        "",
+        f"{'network':<10}{'engine':<14}{'dtype':<10}" + "".join(f"{size + ' ms':>10}" for size in get_args(Size)),
+    ]
+    for row in report["speed"]:
+        times = "".join(f"{row[size]:>10.2f}" for size in get_args(Size))
+        lines.append(f"{row['stage']:<10}{row['engine']:<14}{row['dtype']:<10}{times}")
+    lines += [f"--dtype auto: {report['dtype']['best']} ({report['dtype']['reason']})"]
     lines += ["", *(f"{name}: {where}" for name, where in report["vocoders"].items())]
     lines += ["", f"{FALLBACK}: {report['fallback']}", *(f"- {line}" for line in report["advice"])]
     return "\n".join(lines)
@@ -198,21 +193,21 @@ def _figures(check: dict[str, Any]) -> str:
 
 
 def audit_stages() -> list[StageAudit]:
-    """Audit the embedded vocoder, and the official package with its weights where that is installed."""
+    """Audit the embedded vocoder, and the official package with the same weights if it is installed."""
     model = load_model(resolve(DEFAULT_VOCODER))
-    ways = our_ways(model)
+    paths = our_paths(model)
     try:
-        ways["official vocos"] = official_way(model)
+        paths["official vocos"] = official_path(model)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
-    samples = 60 * model.config.mel.hop_length
+    samples = 60 * family_of(model).features(model.config).hop_length
     n = torch.arange(2 * samples, device=CPU)
     audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
-    return audit(ways, audio, [*shipped_tables().values(), installed_table()])
+    return audit(paths, audio, [*shipped_tables().values(), installed_table()])
 
 
 def audit_text(rows: Sequence[StageAudit]) -> str:
-    """A line for each stage and each run of releases in which it fares alike, with the names of what is wrong."""
+    """The audit as text: one line for each stage and for releases with equal results, then the names of all faults."""
     lines = [
         f"{'path':<22}{'stage':<10}{'torch':<32}{'operators':>9}{'missing':>9}{'complex':>9}{'float64':>9}{'syncs':>7}"
     ]
@@ -233,7 +228,7 @@ def audit_text(rows: Sequence[StageAudit]) -> str:
 
 
 def _span(releases: Sequence[str]) -> str:
-    """ "2.4.1 to 2.15.0, 2.13.0 here" for successive releases, the installed one last."""
+    """Successive releases as text, the installed one last: "2.4.1 to 2.15.0, 2.13.0 here"."""
     shipped = [release for release in releases if release in shipped_tables()]
     here = [f"{torch.__version__} here"] if len(shipped) < len(releases) else []
     ends = shipped[:1] + shipped[-1:] if len(shipped) > 1 else shipped

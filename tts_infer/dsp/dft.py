@@ -2,15 +2,16 @@
 
     X[k] = sum_n x[n] exp(-2 pi i k n / n_fft)
 
-One quarter of the points is enough for a cosine or a sine. With N = n_fft, H = N / 2 and k even,
+A cosine or sine repeats its values in all four quarters of the frame, apart from the sign. With N = n_fft, H = N / 2
+and k even,
 
     point      n    H - n    H + n    N - n
     cosine     c      c        c        c           for odd k the two in the middle change their sign
     sine       s     -s        s       -s
 
-So even and odd bins have a matrix each, for cosines and for sines, and each of the four has an eighth of the entries
-that cosines of all bins at all points have. They are computed in float64 from angles reduced as integers, and stored as
-float32.
+So the frame is first folded to a quarter of its points. Then even bins and odd bins each need one matrix of cosines and
+one of sines. Each of these four matrices has an eighth of the entries of the full cosine matrix. They are computed in
+float64 and stored as float32.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ from tts_infer.dsp import register_constant
 def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """cos and sin of 2 pi k n / n_fft, for k and n from 0 to n_fft // 2.
 
-    k n is reduced modulo n_fft while still an integer, so that no angle is ever large; the sines of DC and Nyquist are
-    exactly zero, and so are those at n = 0 and n_fft / 2.
+    k n is reduced modulo n_fft as an integer, so that every angle is small and exact. The sines of DC and Nyquist, and
+    those at n = 0 and n_fft / 2, are exactly zero.
 
     Shape: two of (N, N), N = n_fft // 2 + 1; both symmetric
     """
@@ -42,7 +43,7 @@ def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 class _RealDFT(nn.Module):
-    """What both directions share: how a frame falls into quarters, and the matrices of even and odd bins."""
+    """Base of both directions: the quarters of a frame, and the matrices of even and odd bins."""
 
     cos_even: Tensor
     cos_odd: Tensor
@@ -53,12 +54,12 @@ class _RealDFT(nn.Module):
         super().__init__()
         self.n_fft, self.method = n_fft, method
         half = n_fft // 2
-        first = half // 2 + 1  # points of a quarter, with n = 0 and, where there is one, n = H / 2: its own mirror
+        first = half // 2 + 1  # points of the first quarter, from n = 0 to n = H / 2
         second = half + 1 - first
-        self.quarters = [first, second, second - 1, first - 1]  # n = H, H + 0 and N - 0 are there already
+        self.quarters = [first, second, second - 1, first - 1]  # the later quarters lack points that earlier ones have
 
     def _keep_bases(self, weight: NDArray[np.float64] | float, inverse: bool) -> None:
-        """Keep what turns points into bins; or, inverse, bins into points."""
+        """Register the four matrices, from points to bins; or, inverse, from bins to points."""
         for name, basis, sign in zip(("cos", "sin"), dft_basis(self.n_fft), (1, -1), strict=True):
             matrix = sign * basis[:, : self.quarters[0]] * weight
             for parity, bins in (("even", matrix[0::2]), ("odd", matrix[1::2])):
@@ -66,7 +67,7 @@ class _RealDFT(nn.Module):
 
 
 class RealDFT(_RealDFT):
-    """The transform of frames.
+    """Fourier transform of real frames.
 
     Args:
         n_fft: points of a frame, even.
@@ -83,7 +84,7 @@ class RealDFT(_RealDFT):
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         if self.method == "fft":
             spectrum = torch.fft.rfft(frames, dim=-1)
-            # every other number of it: whatever follows is faster on numbers that lie side by side
+            # complex numbers interleave both parts in memory; what follows is faster on contiguous tensors
             return spectrum.real.contiguous(), spectrum.imag.contiguous()
         lone = self.quarters[0] - self.quarters[1]
         a, b, c, d = frames.split(self.quarters, dim=-1)
@@ -96,7 +97,7 @@ class RealDFT(_RealDFT):
 
 
 class InverseRealDFT(_RealDFT):
-    """The inverse transform. The imaginary parts of DC and Nyquist count as zero.
+    """Inverse Fourier transform to real frames. The imaginary parts of DC and Nyquist are ignored.
 
     Args:
         n_fft, method: as for `RealDFT`.
@@ -131,7 +132,7 @@ class InverseRealDFT(_RealDFT):
 
 
 def _interleave(even: Tensor, odd: Tensor) -> Tensor:
-    """Every other number from `even`, which begins. Shape: (..., n), (..., n) or (..., n - 1) -> (..., their sum)"""
+    """even[0], odd[0], even[1], odd[1], ... Shape: (..., n), (..., n) or (..., n - 1) -> (..., sum of both)"""
     out = even.new_empty(*even.shape[:-1], even.shape[-1] + odd.shape[-1])
     out[..., 0::2], out[..., 1::2] = even, odd
     return out

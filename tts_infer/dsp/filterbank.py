@@ -1,4 +1,4 @@
-"""Products with a matrix that is zero far from its diagonal, as filterbanks are."""
+"""Products with a banded matrix, one that is zero far from its diagonal, such as a filterbank."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from torch import Tensor, nn
 from tts_infer.config import SpectralMethod
 from tts_infer.dsp import register_constant
 
-# Four leave out three quarters of what 100 HTK filters of 513 bins multiply. More cost short signals more for calls.
+# With 100 HTK filters of 513 bins, four blocks need a quarter of the multiplications of one. More blocks need more
+# calls, which makes short signals slower.
 _BLOCKS = 4
 
 
 class BandedProduct(nn.Module):
-    """Multiply with a constant matrix.
+    """Multiply by a constant matrix.
 
     Args:
-        matrix: kept in float32, as buffers that are not part of a checkpoint.
-        method: "matmul" is one product; "fft" takes some columns at a time, by those rows alone in which they are not
-            all zero: less to do in more calls, as an FFT is.
+        matrix: stored in float32, in buffers that are not part of a checkpoint.
+        method: "matmul" is one product. "fft" cuts the columns into blocks, and multiplies each block only by the rows
+            in which it is not zero: less work in more calls, as with an FFT.
 
     Shape: (..., rows) -> (..., columns)
     """
 
-    block0: Tensor  # and as many more as there are
+    block0: Tensor  # further blocks are block1, block2, ...
 
     def __init__(self, matrix: NDArray[np.float64], method: SpectralMethod) -> None:
         super().__init__()
@@ -55,6 +56,6 @@ class BandedProduct(nn.Module):
 
 
 def _used_rows(matrix: NDArray[np.float64]) -> slice:
-    """The rows from the first to the last that is not all zero."""
+    """The range of rows that contains all values that are not zero."""
     used = np.flatnonzero(matrix.any(axis=1))
     return slice(int(used[0]), int(used[-1]) + 1) if len(used) else slice(0, 0)

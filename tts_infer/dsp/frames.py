@@ -28,10 +28,10 @@ def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
 
     Args:
         x: signal with at least one sample.
-        left, right: samples to add.
+        left, right: number of samples to add.
 
     Shape: (B, T) -> (B, left + T + right)
-    Source: numpy.pad(mode="reflect"); torch's own refuses to pad by more than T - 1.
+    Source: numpy.pad(mode="reflect"). torch's own cannot pad by more than T - 1.
     """
     while left or right:
         step = x.shape[-1] - 1
@@ -51,20 +51,24 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     overlap = -(-n_fft // hop_length)
     length = (x.shape[-1] - n_fft) // hop_length + 1
     samples = (length + overlap - 1) * hop_length
-    # when hop_length does not divide n_fft, the last block reaches beyond the signal (cut off again below) or short
-    # of it (samples that no frame uses)
+    # if hop_length does not divide n_fft, the last block may end after the signal (then zeros are added, and cut off
+    # again below) or before it (then no frame uses the last samples)
     x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
     blocks = x.reshape(x.shape[0], -1, hop_length)
     return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
 
 
 def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
-    """Add windowed frames to a signal, in place: the adjoint of `frame`, and of a product with the window.
+    """Multiply frames by the window and add them to a signal, in place. It is the adjoint of windowing after `frame`.
 
-    To every row the earliest frame comes first, so what is added in several steps has the same bits.
+    Every hop receives its earliest frame first, so a signal that is added in several steps has the same bits.
 
-    Shape: (B, L + R - 1, hop_length), hops of consecutive samples, to which (B, L, n_fft) times (n_fft,) are added;
-        R = ceil(n_fft / hop_length)
+    Args:
+        hops: the signal, cut into hops of hop_length samples.
+        frames: added to it; frame l begins at hop l.
+        window: factor for each sample of a frame.
+
+    Shape: (B, L + R - 1, hop_length), (B, L, n_fft), (n_fft,); R = ceil(n_fft / hop_length)
     """
     batch, length, n_fft = frames.shape
     hop_length, overlap = hops.shape[2], hops.shape[1] - length + 1

@@ -1,4 +1,4 @@
-"""Log-mel spectrograms: one class for every convention of the field, told apart by `MelConfig` alone."""
+"""Log-mel spectrograms. One class computes every convention of the field; `MelConfig` says which."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _SLANEY_CORNER_HZ = 1000.0
 _SLANEY_CORNER_MEL = _SLANEY_CORNER_HZ / _SLANEY_HZ_PER_MEL
 _SLANEY_LOG_STEP = math.log(6.4) / 27
 
-# A longer spectrogram is computed in pieces, which fit a processor's cache, and whose memory does not grow with its
-# length. Frames depend on nothing but their own samples, so the pieces are exact.
+# Longer spectrograms are computed in pieces of this many frames, which fit a processor's cache. A frame depends on its
+# own samples only, so the pieces are exact.
 MAX_FRAMES = 1024
 
 
@@ -45,8 +45,8 @@ def mel_to_hz(mel: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
 def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
     """Triangular filters, evenly spaced in mels, each reaching from its left to its right neighbour's centre.
 
-    norm "slaney" divides each by half its width in hertz, so that all have the same area. A filter narrower than a
-    bin may be all zero, as in the peers.
+    norm "slaney" divides each filter by half its width in hertz, so that all have the same area. A filter narrower
+    than a bin may be all zero, as in torchaudio and librosa.
 
     Shape: (N, n_mels), N = n_fft // 2 + 1
     Source: torchaudio.functional.melscale_fbanks and librosa.filters.mel, which compute the same triangles.
@@ -75,8 +75,8 @@ class LogMel(nn.Module):
 
     Shape: (B, T) -> (B, n_mels, L), L as in `STFT`
     Raises:
-        ConfigError: sizes that do not fit each other, at construction.
-        InputError: audio too short for one frame.
+        ConfigError: at construction, if the sizes do not fit each other.
+        InputError: the audio is too short for one frame.
     Source: vocos/feature_extractors.py MelSpectrogramFeatures with its defaults; HiFi-GAN's meldataset.py with
         slaney, power_eps 1e-9, log_floor 1e-5 and padding "same".
     """
@@ -112,15 +112,20 @@ def log_mel_error_db(reference: Tensor, output: Tensor, config: MelConfig | None
     """Mean absolute difference of two log-mel spectrograms, in dB, over the frames that both have.
 
     Args:
-        reference, output: log-mels of one convention. The output of a copy is up to one frame shorter than its input.
-        config: that convention, whose power says how many dB a unit of log-mel is; None: magnitudes.
+        reference, output: log-mels in the same convention. The mel of a copy is up to one frame shorter.
+        config: that convention; its power says how many dB a unit of log-mel is. None: a mel of magnitudes.
 
     Shape: (B, n_mels, L) and (B, n_mels, L') -> a number
     Raises:
-        InputError: other axes differ, or there is no common frame.
+        InputError: batch or mels differ, or the log-mels have no common frame.
     """
     frames = min(reference.shape[-1], output.shape[-1])
     if reference.shape[:-1] != output.shape[:-1] or frames == 0:
-        raise InputError(f"cannot compare log-mels of shape {tuple(reference.shape)} and {tuple(output.shape)}")
+        raise InputError(
+            "cannot compare log-mels of shape {reference} and {output}",
+            code="mels-incomparable",
+            reference=tuple(reference.shape),
+            output=tuple(output.shape),
+        )
     difference = reference[..., :frames] - output[..., :frames].to(reference.device)
     return float(difference.abs().mean()) * (config or MelConfig()).db_per_unit

@@ -1,7 +1,7 @@
-"""Mel-consistent refinement: passes that pull a spectrum towards the mel that it was made for.
+"""Mel-consistent refinement: it corrects a spectrum so that the mel of its audio comes closer to the given mel.
 
-What a network predicts is not quite the STFT of any signal, and the audio's mel is not quite the one that was asked
-for. Each pass goes to the nearest signal and back, and corrects the magnitudes by what the mel says.
+The spectrum that a network predicts is not exactly the STFT of a signal, and the mel of its audio differs from the
+given mel. Each pass computes the audio and the STFT of that audio, and then corrects the magnitudes by the given mel.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from tts_infer.stages import State
 
 Spectrum = tuple[Tensor, Tensor]
 
-# How far a pass goes beyond the signal's own STFT, in the direction in which the last one moved. 0: Griffin-Lim.
+# How far a pass goes beyond the STFT of the audio, in the direction of the last change. 0 would be Griffin-Lim.
 MOMENTUM = 0.9
-# Corrections of the magnitudes within a pass: neighbouring filters overlap, so one does not reach the target mel.
+# Corrections of the magnitudes within a pass. Neighbouring filters overlap, so one correction misses the target mel.
 CORRECTIONS = 3
-# No correction is larger, or smaller than its inverse: what is nearly silent says little about its ratio.
+# Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
 LARGEST_CORRECTION = 20.0
 
 
@@ -36,21 +36,21 @@ class Refinement(nn.Module):
 
     With S the spectrum and M the target mel, a pass is
 
-        R  = STFT(ISTFT(S))                  the STFT of the audio that S stands for
-        T  = R + MOMENTUM (R - R')           R' is that of the pass before; in the first pass T = R
-        S <- g |R| T / |T|                   g spreads the ratio of M to the mel of |R| over the bins
+        R  = STFT(ISTFT(S))                  the STFT of the audio of S
+        T  = R + MOMENTUM (R - R')           R' is the R of the last pass; in the first pass T = R
+        S <- g |R| T / |T|                   g is the ratio of M to the mel of |R|, spread over the bins
 
-    Between the two transforms nothing is trimmed or mirrored. So a frame depends on `receptive_field` neighbours a
-    pass and on nothing else: refined batches and pieces equal refined single signals.
+    Nothing is trimmed or mirrored between the two transforms. So in each pass a frame depends only on `receptive_field`
+    frames on each side, and refined batches and pieces equal refined single signals.
 
     Args:
         mel: the convention of the mels.
-        istft: the inverse transform; everything else is computed by its method, so all is real-valued with "matmul".
+        istft: the inverse transform. Its method is used for everything; with "matmul" all numbers are real.
 
     Raises:
-        InputError: the mel's STFT is not that of the spectrum, so that magnitudes of one say nothing about the other.
-    Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851), whose
-        magnitudes are known; here only their mels are, and the network's own are the beginning.
+        InputError: the mel and the spectrum come from STFTs of different sizes, so their magnitudes do not compare.
+    Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851). There
+        the magnitudes are known. Here only their mel is known, and the first magnitudes are those of the network.
     """
 
     unfiltered: Tensor
@@ -60,8 +60,11 @@ class Refinement(nn.Module):
         sizes = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft)
         if sizes != (istft.n_fft, istft.hop_length, istft.win_length):
             raise InputError(
-                f"refine needs a mel of the spectrum's own STFT; its n_fft, hop_length and win_length are {sizes}, "
-                f"the spectrum's {(istft.n_fft, istft.hop_length, istft.win_length)}; leave refine at 0"
+                "refine needs a mel of the spectrum's own STFT; its n_fft, hop_length and win_length are {mel}, "
+                "the spectrum's {spectrum}; leave refine at 0",
+                code="refine-sizes",
+                mel=sizes,
+                spectrum=(istft.n_fft, istft.hop_length, istft.win_length),
             )
         self.config, self.istft = mel, istft
         self.stft = STFT(istft.n_fft, istft.hop_length, istft.win_length, istft.padding, istft.method)
@@ -74,7 +77,7 @@ class Refinement(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Frames on each side that one frame depends on, per pass; also the frames by which a pass answers late."""
+        """Frames on each side that one frame depends on in one pass. A pass of a stream is as many frames late."""
         return self.istft.overlap - 1
 
     def forward(self, spectrum: Spectrum, log_mel: Tensor, passes: int, valid: Tensor | None = None) -> Spectrum:
@@ -83,18 +86,21 @@ class Refinement(nn.Module):
         Args:
             spectrum: real and imaginary part.
             log_mel: the target mel.
-            passes: how many.
+            passes: number of passes.
             valid: see `ISTFT.forward`.
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
         real, imag = spectrum
         batch, _, frames = real.shape
+        groups = tiles(batch, frames, real.device)
+        if len(tiles(frames, batch, real.device)) < len(groups):  # fewer tiles if the batch is cut along time
+            groups = [slice(0, batch)]
         items = [
             self.advance(
                 (real[some], imag[some]), log_mel[some], [{}] * passes, None if valid is None else valid[some], True
             )[0]
-            for some in tiles(batch, frames, real.device)
+            for some in groups
         ]
         return _joined(items, 0)
 
@@ -106,13 +112,13 @@ class Refinement(nn.Module):
         valid: Tensor | None = None,
         final: bool = False,
     ) -> tuple[Spectrum, list[State]]:
-        """Push frames through every pass, and give those that are due: each pass is `receptive_field` frames late.
+        """Push the next frames through every pass. Each pass is `receptive_field` frames late.
 
         Args:
             spectrum: the next frames, possibly none.
             log_mel: the target mel of the same frames.
-            states: one for each pass, as the call before returned them; empty before the first frame.
-            valid: of the same frames, see `ISTFT.forward`.
+            states: the state of each pass that the last call returned; empty dicts before the first frame.
+            valid: for the same frames, see `ISTFT.forward`.
             final: whether these are the last frames.
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L'), L' >= 0
@@ -138,13 +144,13 @@ class Refinement(nn.Module):
         state: State,
         final: bool,
     ) -> tuple[Spectrum, Spectrum, tuple[Tensor, Tensor | None], State]:
-        """One pass over the next frames.
+        """Push the next frames through one pass.
 
-        What goes in is ahead of what comes out. So the target mel and the marks of the same frames, `aligned`, wait in
-        the state, and so does the spectrum of the pass before.
+        The output is later than the input. So the target mel and the marks (`aligned`), and the spectrum of the last
+        pass (`previous`), wait in the state until the frames that they belong to come out.
 
         Returns:
-            The new spectrum, the consistent one, what is aligned with them, and the new state.
+            The new spectrum, the STFT of the audio (R), target mel and marks of the same frames, and the new state.
         """
         target_mel, valid = aligned
         signal: State = {name: state[name] for name in ("frames", "carry", "envelope") if name in state}
@@ -154,21 +160,37 @@ class Refinement(nn.Module):
         frames = max(0, hops.shape[1] - self.receptive_field)
         after["hops"] = hops[:, frames:].clone()
         consistent = self.transform(hops) if frames else (spectrum[0][..., :0], spectrum[1][..., :0])
-        target_mel, after["target"] = _take(target_mel, state.get("target"), frames)
+
+        def take(name: str, new: Tensor) -> Tensor:
+            """Append frames to those that wait under a name; take the first, as many as come out. Shape: (B, L, C)"""
+            waiting = torch.cat([state[name], new], dim=1) if name in state else new
+            after[name] = waiting[:, frames:] if final else waiting[:, frames:].clone()  # at the end nothing is left
+            return waiting[:, :frames]
+
+        target_mel = take("target", target_mel)
         if previous is not None:
-            real, after["real"] = _take(previous[0].transpose(1, 2), state.get("real"), frames)
-            imag, after["imag"] = _take(previous[1].transpose(1, 2), state.get("imag"), frames)
+            real, imag = (
+                take(name, part.transpose(1, 2)) for name, part in zip(("real", "imag"), previous, strict=True)
+            )
             previous = real.transpose(1, 2), imag.transpose(1, 2)
         if valid is not None:
-            valid, after["valid"] = _take(valid, state.get("valid"), frames)
+            valid = take("valid", valid)
         return self.correct(consistent, previous, target_mel), consistent, (target_mel, valid), after
 
     def transform(self, hops: Tensor) -> Spectrum:
-        """The STFT of a signal as `ISTFT.hops` has it. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
+        """The STFT of the hops that `ISTFT.hops` returns. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
         return self.stft.transform(hops.flatten(1))
 
     def correct(self, consistent: Spectrum, previous: Spectrum | None, target_mel: Tensor) -> Spectrum:
-        """Momentum and corrected magnitudes. Shape: 2 x (B, N, L), the same or None, (B, L, n_mels) -> 2 x (B, N, L)"""
+        """Apply momentum, and correct the magnitudes.
+
+        Args:
+            consistent: R of this pass.
+            previous: R of the last pass; None in the first.
+            target_mel: not logarithmic.
+
+        Shape: 2 x (B, N, L), 2 x (B, N, L), (B, L, n_mels) -> 2 x (B, N, L)
+        """
         real, imag = (part.transpose(1, 2) for part in consistent)
         power = real.square().addcmul_(imag, imag)
         scale = self._corrected(power.sqrt() if self.config.power == 1 else power, target_mel)
@@ -178,7 +200,7 @@ class Refinement(nn.Module):
                 for now, then in zip((real, imag), previous, strict=True)
             )
             power = real.square().addcmul_(imag, imag)
-        power.clamp_min_(torch.finfo(power.dtype).tiny)  # 0 / 0 is 0
+        power.clamp_min_(torch.finfo(power.dtype).tiny)  # so that 0 / 0 gives 0
         if self.config.power == 1:
             scale /= power.sqrt_()
         else:
@@ -186,7 +208,7 @@ class Refinement(nn.Module):
         return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
 
     def _corrected(self, size: Tensor, target_mel: Tensor) -> Tensor:
-        """Powers or magnitudes, whichever the mel is made of, corrected to the target mel.
+        """Correct powers or magnitudes (those that the mel is made of) to the target mel.
 
         Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)
         """
@@ -195,21 +217,15 @@ class Refinement(nn.Module):
             ratio = target_mel / self.filterbank(corrected).clamp_min_(self.config.log_floor)
             ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
             corrected = self.filterbank_transpose(ratio).mul_(corrected)
-        return corrected.addcmul_(size, self.unfiltered)  # bins that no filter sees stay as they are
-
-
-def _take(new: Tensor, waiting: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-    """Add frames to those that wait; take the `count` that wait longest, and keep the others. Shape: (B, L, C)"""
-    frames = new if waiting is None else torch.cat([waiting, new], dim=1)
-    return frames[:, :count], frames[:, count:].clone()
+        return corrected.addcmul_(size, self.unfiltered)  # bins outside all filters stay as they are
 
 
 def _joined(pieces: list[Spectrum], dim: int) -> Spectrum:
-    """One spectrum of several: frames last in shape and bins last in memory, as the stages make them.
+    """Join spectra. The result has its bins last in memory, like the output of the stages.
 
     Args:
-        pieces: of (B, N, L) each.
-        dim: 0 joins batches, 1 frames.
+        pieces: spectra of (B, N, L).
+        dim: 0 joins batches, 1 joins frames.
     """
     if len(pieces) == 1:
         return pieces[0]

@@ -3,8 +3,7 @@
 Analysis of frame l:    X[k, l] = sum_n w[n] x[l hop + n] exp(-2 pi i k n / n_fft)
 Synthesis:              y[t]    = sum_l w[t - l hop] x_l[t - l hop]  /  sum_l w[t - l hop]^2
 
-The sums over n and k are those of `dft.py`: real matrix products or FFTs. Frames are cut, and added up again, as
-shifted blocks of `hop` samples: no fold, no unfold, no scatter.
+`dft.py` computes the sums over n and k, as real matrix products or FFTs. `frames.py` cuts frames and adds them up.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ ENVELOPE_FLOOR = 1e-11
 
 
 class _Spectral(nn.Module):
-    """What STFT and ISTFT share: sizes, window and the samples that padding adds."""
+    """Base of STFT and ISTFT: sizes, window, and the number of samples that padding adds."""
 
     window: Tensor
 
@@ -35,14 +34,19 @@ class _Spectral(nn.Module):
         win_length = n_fft if win_length is None else win_length
         if n_fft < 2 or n_fft % 2:
             raise ConfigError("n_fft is {n_fft}; it must be even and at least 2", code="n-fft-odd", n_fft=n_fft)
-        if not 0 < win_length <= n_fft:
-            raise ConfigError(f"win_length is {win_length}; it must be between 1 and n_fft = {n_fft}")
-        if not 0 < hop_length <= n_fft:
-            raise ConfigError(f"hop_length is {hop_length}; it must be between 1 and n_fft = {n_fft}")
+        for name, size in (("win_length", win_length), ("hop_length", hop_length)):
+            if not 0 < size <= n_fft:
+                raise ConfigError(
+                    "{name} is {got}; it must be between 1 and n_fft = {n_fft}",
+                    code="stft-size-range",
+                    name=name,
+                    got=size,
+                    n_fft=n_fft,
+                )
         if padding not in ("center", "same"):
-            raise ConfigError(f"padding is {padding!r}; allowed: 'center', 'same'")
+            raise ConfigError("padding is {got!r}; allowed: 'center', 'same'", code="padding-unknown", got=padding)
         if method not in ("matmul", "fft"):
-            raise ConfigError(f"method is {method!r}; allowed: 'matmul', 'fft'")
+            raise ConfigError("method is {got!r}; allowed: 'matmul', 'fft'", code="spectral-method", got=method)
         self.n_fft, self.hop_length, self.win_length = n_fft, hop_length, win_length
         self.padding, self.method = padding, method
         register_constant(self, "window", hann_window(win_length, n_fft))
@@ -74,8 +78,8 @@ class STFT(_Spectral):
         L = T // hop_length + 1 for "center", T // hop_length for "same".
 
     Raises:
-        ConfigError: sizes that do not fit each other, at construction.
-        InputError: T is 0, or too short for one frame ("same" needs hop_length samples).
+        ConfigError: at construction, if the sizes do not fit each other.
+        InputError: the audio is too short for one frame. "center" needs 1 sample, "same" hop_length samples.
 
     Source: torch.stft (center=True, pad_mode="reflect"); "same" is the convention of HiFi-GAN's meldataset.py.
     """
@@ -99,17 +103,22 @@ class STFT(_Spectral):
         return self.transform(self.padded(audio))
 
     def padded(self, audio: Tensor) -> Tensor:
-        """The signal that frames are cut from: frame l begins at sample l * hop_length of it."""
+        """Pad a signal by reflection. Frame l then begins at sample l * hop_length. Shape: (B, T) -> (B, T + pad)"""
         needed = 1 if self.padding == "center" else self.hop_length
         if audio.shape[-1] < needed:
-            raise InputError(f"audio has {audio.shape[-1]} samples; at least {needed} are needed for one frame")
+            raise InputError(
+                "audio has {samples} samples; at least {needed} are needed for one frame",
+                code="audio-too-short",
+                samples=audio.shape[-1],
+                needed=needed,
+            )
         return reflect_pad(audio, *self.pad)
 
     def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
-        """The transform of a signal, or of a part of one, that is already padded."""
+        """Transform a padded signal, or a part of one. Shape: (B, T) -> 2 x (B, N, L)"""
         if self.method == "matmul":
             frames = frame(padded, self.n_fft, self.hop_length)
-        else:  # where FFTs are good so is unfold, a view that the product with the window turns into frames
+        else:  # devices that run FFTs well run unfold well; it is a view, and the product with the window copies it
             frames = padded.unfold(-1, self.n_fft, self.hop_length)
         real, imag = self.dft(frames * self.window)
         return real.transpose(1, 2), imag.transpose(1, 2)
@@ -126,14 +135,14 @@ class ISTFT(_Spectral):
         T = (L - 1) * hop_length for "center" (one frame gives no samples), L * hop_length for "same".
 
     Raises:
-        ConfigError: the window envelope vanishes somewhere for these sizes, so there is no inverse; at construction.
+        ConfigError: at construction, if the window envelope of these sizes is zero somewhere. Then there is no inverse.
 
     Source: torch.istft for "center"; vocos/spectral_ops.py ISTFT for "same". Both check the envelope at every call,
-        which makes the host wait for the device; the envelope of more frames is nowhere smaller than that of the
-        fewest, so one check at construction is enough.
+        which makes the host wait for the device. Here one check at construction is enough, because more frames only
+        make the envelope larger.
     """
 
-    envelope: Tensor  # of R frames
+    envelope: Tensor  # the window envelope of R frames
 
     def __init__(
         self,
@@ -154,16 +163,16 @@ class ISTFT(_Spectral):
 
     @property
     def overlap(self) -> int:
-        """R: how many frames reach into a hop of hop_length samples."""
+        """R: the number of frames that overlap in each hop."""
         return -(-self.n_fft // self.hop_length)
 
     def forward(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
         """Invert whole signals; with `valid`, of several lengths in one batch.
 
         Args:
-            real, imag: spectrum.
-            valid: 1.0 where a frame belongs to its item, 0.0 where it is padding. Samples that only padding reaches
-                are 0.
+            real, imag: the spectrum.
+            valid: 1.0 where a frame belongs to its item, 0.0 where it is padding. Samples that only padding frames
+                reach are 0.
 
         Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
         """
@@ -171,7 +180,7 @@ class ISTFT(_Spectral):
         return hops.reshape(hops.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
 
     def hops(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
-        """The signal with the samples that padding added, in hops: frame l begins with hop l.
+        """The signal, cut into hops of hop_length samples, before the padding is trimmed. Frame l begins at hop l.
 
         Shape: as `forward` -> (B, L + R - 1, hop_length)
         """
@@ -184,15 +193,16 @@ class ISTFT(_Spectral):
     def advance(
         self, real: Tensor, imag: Tensor, state: State, valid: Tensor | None = None, final: bool = False
     ) -> tuple[Tensor, State]:
-        """Add the next frames of a signal, and give the hops that no later frame can change.
+        """Add the next frames of a signal, and return the hops that no later frame can change.
 
         Args:
             real, imag, valid: the next frames, as for `forward`; possibly none.
-            state: what the call before returned; empty before the first frame.
-            final: whether these are the last frames. Then all hops that are left are given.
+            state: the state that the last call returned; empty before the first frame.
+            final: whether these are the last frames. Then all remaining hops are returned.
 
         Returns:
-            Normalised hops, and the new state: "frames" so far, and the R - 1 hops that later frames still add to.
+            Normalised hops, and the new state: the number of "frames" so far, and as "carry" the last R - 1 hops, to
+            which later frames are still added.
 
         Shape: -> (B, hops, hop_length)
         """
@@ -200,7 +210,7 @@ class ISTFT(_Spectral):
         hops = self._overlap_added(real, imag, valid, state.get("carry"))
         stop = hops.shape[1] if final else frames
         after = {"frames": first + frames, "carry": hops[:, stop:].clone()}
-        # of a signal that goes on, any length will do that is beyond these hops: its closing edge is not among them
+        # if the signal goes on, its length is unknown; any length works whose closing edge comes after these hops
         length = first + frames + (0 if final else self.overlap)
         hops = hops[:, :stop]
         if valid is None:
@@ -211,12 +221,12 @@ class ISTFT(_Spectral):
         return hops, after
 
     def _overlap_added(self, real: Tensor, imag: Tensor, valid: Tensor | None, carry: Tensor | None = None) -> Tensor:
-        """The hops, not yet normalised. Shape: as `hops`, L >= 0, carry of (B, R - 1, hop_length)"""
+        """Overlap-added frames, not yet normalised. Shape: as `hops`, L >= 0, carry of (B, R - 1, hop_length)"""
         batch, _, length = real.shape
         hops = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
         if carry is not None:
             hops[:, : carry.shape[1]] = carry
-        if length == 0:  # an FFT of no frames is an error
+        if length == 0:  # torch's FFT refuses empty input
             return hops
         cut = tiles(length, batch, real.device)
         for tile in cut:
@@ -229,7 +239,7 @@ class ISTFT(_Spectral):
         return hops
 
     def _added(self, frames: Tensor, carry: Tensor | None = None) -> Tensor:
-        """Windowed frames, added up. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
+        """Overlap-add of frames. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
         hops = frames.new_zeros(frames.shape[0], frames.shape[1] + self.overlap - 1, self.hop_length)
         if carry is not None:
             hops[:, : carry.shape[1]] = carry
@@ -237,15 +247,15 @@ class ISTFT(_Spectral):
         return hops
 
     def normalise(self, hops: Tensor, first: int, length: int) -> Tensor:
-        """Divide some hops of a signal by its window envelope, in place.
+        """Divide hops of a signal by its window envelope, in place.
 
-        Rows that all R overlapping windows reach have one and the same envelope; only the first and last R - 1 hops
-        differ. So the envelope of R frames holds every row that a longer signal needs.
+        All hops in which R frames overlap have the same envelope; only the first and the last R - 1 hops differ. So
+        the envelope of R frames contains every hop that the envelope of a longer signal has.
 
         Args:
             hops: overlap-added frames.
-            first: index of the first of them in the whole signal.
-            length: frames of the whole signal.
+            first: index of the first given hop in the whole signal.
+            length: number of frames of the whole signal.
 
         Shape: (B, hops, hop_length) -> the same
         """
@@ -274,7 +284,12 @@ class ISTFT(_Spectral):
         kept = self._envelope(fewest).reshape(-1)[left : left + self.n_samples(fewest)]
         if kept.numel() == 0 or kept.min() <= ENVELOPE_FLOOR:
             raise ConfigError(
-                f"the window envelope of n_fft={self.n_fft}, hop_length={self.hop_length}, "
-                f"win_length={self.win_length}, padding={self.padding!r} is zero somewhere, so the STFT cannot be "
-                "inverted; use a smaller hop_length or a larger win_length"
+                "the window envelope of n_fft={n_fft}, hop_length={hop_length}, win_length={win_length}, "
+                "padding={padding!r} is zero somewhere, so the STFT cannot be inverted; use a smaller hop_length or a "
+                "larger win_length",
+                code="stft-not-invertible",
+                n_fft=self.n_fft,
+                hop_length=self.hop_length,
+                win_length=self.win_length,
+                padding=self.padding,
             )

@@ -1,7 +1,7 @@
-"""How much of a signal is computed at a time: the one place of all such sizes in signal processing.
+"""Tiles: how many frames are computed at a time.
 
-On a CPU a tile is what the caches hold: what is made of it is used while it is near, and in memory that the next tile
-uses again. Accelerators take fewer and larger steps.
+On a CPU, all that is computed from one tile fits the caches, and the next tile uses the same memory again. Accelerators
+work on everything at once.
 """
 
 from __future__ import annotations
@@ -12,19 +12,25 @@ import torch
 
 from tts_infer.devices import CPU
 
-# Frames per tile, summed over the batch.
+# Frames per tile on a CPU, summed over the batch.
 TILE_FRAMES = 384
-# Frames that are read, or made of audio, at a time, where a signal is long. More brings no speed and costs memory.
+# Frames of a long file that are read at a time. More frames need more memory and are no faster.
 READ_FRAMES = 1024
 
 
 def is_traced() -> bool:
-    """Whether torch records what runs, for other lengths too: a loop over tiles would be wrong for those."""
+    """Whether torch records a graph. The graph must serve all lengths, and a loop over tiles fits only one."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def tiles(count: int, frames: int, device: torch.device) -> list[slice]:
-    """Cut `count` neighbours, of `frames` frames each, into tiles of about one size; what is traced stays whole."""
+    """Cut neighbours into tiles of about equal size. On accelerators, and in a traced graph, there is one tile.
+
+    Args:
+        count: number of neighbours: frames of a batch, or items.
+        frames: frames in each of them: the batch size, or the frames of an item.
+        device: where they are computed.
+    """
     if device != CPU or is_traced():
         return [slice(0, count)]
     most = max(1, TILE_FRAMES // max(1, frames))

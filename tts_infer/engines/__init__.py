@@ -1,4 +1,4 @@
-"""The means by which a stage computes. An engine is one file here, and one line in `ENGINES`."""
+"""Engines: the libraries that compute stages. An engine is one file here, and one line in `ENGINES`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
 from tts_infer.engines.torch import TorchEngine
 from tts_infer.stages import Stage
 
-# In the order of preference.
+# In order of preference.
 ENGINES: dict[str, Engine] = {
     "onednn": OneDNNEngine(),
     "torch": TorchEngine(),
@@ -24,7 +24,7 @@ ENGINES: dict[str, Engine] = {
 
 
 def unusable_reason(engine: str, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
-    """Why an engine cannot run a stage there, its package not installed included; None if it can."""
+    """Say why an engine cannot run a stage on a device: its package is missing, or see `Engine`. None if it can."""
     package = ENGINES[engine].package
     if package is not None and find_spec(package) is None:
         return f"{package} is not installed"
@@ -32,9 +32,10 @@ def unusable_reason(engine: str, stage: Stage, device: torch.device, dtype: DTyp
 
 
 def usable_engines(stage: Stage, device: torch.device, dtype: DTypeName) -> tuple[str, ...]:
-    """The engines that may be chosen for a stage where nobody asked for one, in order of preference.
+    """The engines to choose from if the user names none.
 
-    The first that needs no package of its own, and those whose package is installed as its rivals.
+    The first is the preferred one of those that need no package. The others need a package, which is installed; they
+    must be faster than the first to be chosen.
     """
     able = [
         name for name, one in ENGINES.items() if one.automatic and unusable_reason(name, stage, device, dtype) is None

@@ -1,12 +1,12 @@
-"""Short inputs on NVIDIA GPUs: what a stage launches is recorded once as a graph, and replayed from then on.
+"""CUDA graphs: they make short inputs faster on NVIDIA GPUs.
 
-A stage is dozens of kernels, and for a few frames it takes longer to launch them one by one than to run them. A graph
-launches all of them at once. But it is bound to the shapes and the memory that it was recorded with: so signals are
-padded to one of a few lengths, inputs are copied in, and results are copied out.
+A stage launches dozens of kernels. For a few frames, launching them one by one takes longer than running them. A graph
+records all launches once and replays them together. It works only for the shapes and the memory of its recording. So
+signals are padded to one of a few lengths, inputs are copied in, and results are copied out.
 
-`unsupported_reason` says whether a device has graphs that are right; each recording is proved once more before it is
-used. They are for who asks for them, because CUDA allows no thread of the process to wait for the whole device
-(`torch.cuda.synchronize()`) in the milliseconds of a recording: the recording fails then, and so does that call.
+`unsupported_reason` checks that graphs work on a device, and each recording is checked again before it is used. This
+engine is used only if the user names it: while a graph is recorded, for some milliseconds, no thread of the process may
+wait for the whole device (`torch.cuda.synchronize()`), or both the recording and that call fail.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from tts_infer.engines.torch import TorchEngine
 from tts_infer.errors import first_sentence
 from tts_infer.stages import TOLERANCE, Stage, State, Tensors, relative_error
 
-# Frames, over the whole batch, above which kernels run for so long that launching them is hidden behind it.
+# Frames, summed over the batch. Above this, kernels run so long that launching them takes no extra time.
 LONGEST = 1024
 _SHORTEST = 16
 
-# Recordings of one function, each with its inputs and results: some megabytes for the longest. All lengths of single
-# signals are 14; other shapes than the first so many run as they are.
+# Largest number of recordings of one function; further shapes run without a graph. A recording holds its inputs and
+# results, some megabytes for the longest. Single signals have 14 padded lengths.
 _MOST = 32
 
 # torch records one graph at a time in a process, whatever the device.
 _recording = threading.Lock()
-# Where a recording failed, and why. What torch reserves for one is not given back then, so the next would fail as well.
+# Devices on which a recording failed, and why. torch does not release what it reserved, so the next would fail too.
 _broken: dict[torch.device, str] = {}
 
 
 def padded_length(frames: int) -> int:
-    """The length that `frames` are padded to: the next power of two, or three quarters of it.
+    """Round a number of frames up to a power of two or three quarters of one.
 
-    So that lengths are few, and from 13 frames on at most a third is padding.
+    This gives few lengths. From 13 frames on, at most a third of the length is padding.
     """
     power = max(_SHORTEST, 1 << (frames - 1).bit_length())
     return power * 3 // 4 if frames <= power * 3 // 4 else power
 
 
 def is_short(batch: int, frames: int) -> bool:
-    """Whether signals are so short that launching their kernels takes longer than running them."""
+    """Whether signals are so short that a graph makes them faster."""
     return batch * padded_length(frames) <= LONGEST
 
 
 @cache
 def unsupported_reason(device: torch.device) -> str | None:
-    """Why work on `device` is launched kernel by kernel; None if graphs run there, and are right."""
+    """Say why graphs cannot be used on a device; None if they run there and give the right result."""
     if not hasattr(device_module(device), _graph_name(device)):
         return f"torch has no graphs for {device.type}"
     try:
@@ -69,12 +69,12 @@ def unsupported_reason(device: torch.device) -> str | None:
             error = relative_error(graph((second,)), _probe(second))
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as failure:
         return f"graphs do not run on {device}: {first_sentence(failure)}"
-    # kernels may be other ones than outside of a graph, which sum in another order, or by TF32
+    # inside a graph, other kernels may run, which sum in another order or use TF32
     return None if error <= 2e-3 else f"graphs are wrong on {device}, by {error:.1e} of the peak"
 
 
 def _probe(x: Tensor) -> tuple[Tensor, Tensor]:
-    """A little of what stages are made of: a convolution, a norm, products, slices that are written to."""
+    """A small function with the operators of stages: a convolution, a norm, a product, writes to slices."""
     mixed = F.layer_norm(F.conv1d(x, x[0, :, None, :3], groups=4), (10,))
     out = torch.zeros_like(mixed)
     out[..., 0::2] = mixed[..., 1::2]
@@ -82,25 +82,25 @@ def _probe(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Replayed:
-    """A function, recorded as a graph for every shape that it is called with twice; the first call runs it as it is.
+    """A function that is replayed as a graph. A shape is recorded when it comes for the second time.
 
-    To record costs more than to call, so a length that comes only once is not worth it. If a recording fails or is
-    wrong, a warning says so, and from then on nothing is recorded on that device. Settings that are torch's and not the
-    function's (TF32, for one) stay as they were when a shape was recorded.
+    Recording takes longer than a call, so it does not pay for a shape that comes only once. If a recording fails or is
+    wrong, a warning says so, and nothing more is recorded on that device. A recording keeps torch's global settings
+    (such as TF32) of its time.
 
     Args:
-        function: of tensors on `device` and of integers; it gives a tensor or a tuple of them, changes none of its
-            inputs, and never waits for the device. Whatever else it reads must stay where it is in memory.
-        device: one without a `unsupported_reason`, whose lock the caller holds.
-        tolerance: largest difference of a replay from the function, relative to the largest value.
+        function: takes tensors on `device` and integers; returns a tensor or a tuple of tensors. It must not change its
+            inputs or wait for the device. Other tensors that it reads must stay at their place in memory.
+        device: must support graphs, see `unsupported_reason`. The caller holds its lock.
+        tolerance: largest allowed difference of a replay from the function, relative to the largest value.
 
-    Shape: as the function's
+    Shape: as for the function
     """
 
     def __init__(self, function: Callable[..., Any], device: torch.device, tolerance: float) -> None:
         self._function, self._tolerance = function, tolerance
         self._recorder = _Recorder(device)
-        self._graphs: dict[object, _Graph | None] = {}  # None: called once
+        self._graphs: dict[object, _Graph | None] = {}  # None: called, but not recorded
 
     def __call__(self, *inputs: Any) -> Any:
         key = tuple((x.shape, x.dtype) if isinstance(x, Tensor) else x for x in inputs)
@@ -116,11 +116,11 @@ class Replayed:
 
     @property
     def refusal(self) -> str | None:
-        """Why nothing is recorded any more; None as long as all is well."""
+        """Why nothing more is recorded; None if all recordings worked."""
         return _broken.get(self._recorder.device)
 
     def _record(self, inputs: tuple[Any, ...], expected: Any) -> _Graph | None:
-        """The graph, if it gives what is expected of it."""
+        """Record a graph; None if that fails or its result differs from the expected one."""
         device = self._recorder.device
         if device in _broken:
             return None
@@ -128,8 +128,8 @@ class Replayed:
             graph = _Graph(self._function, inputs, self._recorder)
             error = relative_error(graph(inputs), expected)
             failure = "" if error <= self._tolerance else f"it is wrong by {error:.1e} of the peak"
-        except RuntimeError as refusal:
-            failure = first_sentence(refusal)
+        except RuntimeError as error_of_torch:
+            failure = first_sentence(error_of_torch)
         if not failure:
             return graph
         _broken[device] = failure
@@ -138,10 +138,10 @@ class Replayed:
 
 
 class _Recorder:
-    """What recordings of one function share: a stream of their own, and memory, since only one is replayed at a time.
+    """The stream and the memory that all recordings of one function share; only one is replayed at a time.
 
     Attributes:
-        done: the end of the last replay, which nothing that uses that memory may overtake, on whatever stream.
+        done: event at the end of the last replay. Every use of the memory, on any stream, must wait for it.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -155,7 +155,7 @@ class _Graph:
     """One recorded call.
 
     Raises:
-        RuntimeError: the function does what cannot be recorded.
+        RuntimeError: the function contains an operation that cannot be recorded.
     """
 
     def __init__(self, function: Callable[..., Any], inputs: tuple[Any, ...], recorder: _Recorder) -> None:
@@ -164,18 +164,18 @@ class _Graph:
         self._inputs = tuple(x.clone() if isinstance(x, Tensor) else x for x in inputs)
         self._graph = getattr(module, _graph_name(recorder.device))()
         with _recording, module.device(recorder.device):
-            around = module.current_stream()
-            recorder.stream.wait_stream(around)
+            caller = module.current_stream()
+            recorder.stream.wait_stream(caller)
             recorder.stream.wait_event(recorder.done)
             with module.stream(recorder.stream):
-                function(*self._inputs)  # libraries reserve on a stream's first use what cannot be reserved later
-                # in this mode other threads may go on reserving memory
+                function(*self._inputs)  # the first run on a stream reserves memory, which a recording cannot
+                # "thread_local" lets other threads reserve memory meanwhile
                 self._graph.capture_begin(pool=recorder.pool, capture_error_mode="thread_local")
                 try:
                     self._outputs = function(*self._inputs)
                 finally:
                     self._graph.capture_end()
-            around.wait_stream(recorder.stream)
+            caller.wait_stream(recorder.stream)
 
     def __call__(self, inputs: tuple[Any, ...]) -> Any:
         recorder = self._recorder
@@ -193,18 +193,18 @@ class _Graph:
 
 
 def _graph_name(device: torch.device) -> str:
-    """The class that a device's module has where it has graphs: `torch.cuda.CUDAGraph`."""
+    """Name of the graph class in a device's module, such as `torch.cuda.CUDAGraph`."""
     return f"{device.type.upper()}Graph"
 
 
 @dataclass(frozen=True)
 class ReplayedStage(Stage):
-    """A stage whose short whole signals are replayed; anything else runs as it is.
+    """A stage that replays graphs for short whole signals, and computes everything else without graphs.
 
     Args:
-        inner: the stage.
-        replayed: its function of a number of passes, its inputs and `valid`.
-        weights: what graphs read must stay where it is, even if someone moves the modules.
+        inner: the stage without graphs.
+        replayed: computes it from the number of passes, the inputs and `valid`.
+        weights: keeps the memory of the weights alive, which graphs read even after someone moves the modules.
     """
 
     inner: Any = None
@@ -230,6 +230,10 @@ class ReplayedStage(Stage):
         return self._inner.receptive_field
 
     @property
+    def rate(self) -> int:
+        return self._inner.rate
+
+    @property
     def failure(self) -> str | None:
         refusal: str | None = self.replayed.refusal
         return refusal
@@ -251,12 +255,15 @@ class ReplayedStage(Stage):
             return self.replayed(self.passes, *inputs, valid), {}
         return self._inner(inputs, state, valid=valid, final=final)
 
+    def marks(self, valid: Tensor) -> Tensor:
+        return self._inner.marks(valid)
+
     def probe(self) -> Tensors:
         return self._inner.probe()
 
 
 class CUDAGraphsEngine:
-    """Graphs of short whole signals. Entry of `ENGINES`; only for who asks for it, see the head of this file."""
+    """CUDA graphs for short whole signals. Entry of `ENGINES`; used only by name, see the top of this file."""
 
     automatic = False
     package = None

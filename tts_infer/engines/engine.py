@@ -1,4 +1,4 @@
-"""An engine: the means by which a stage computes."""
+"""The interface of an engine: code that computes stages."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from tts_infer.stages import Stage
 
 
 class Engine(Protocol):
-    """One entry of `ENGINES`. An engine computes what the modules compute, by other means.
+    """One entry of `ENGINES`. An engine computes the same as the modules, with other code.
 
     Attributes:
-        automatic: whether it is chosen where nobody asked for it. The first of the table that can run a stage is
-            preferred; a later one must be clearly faster.
-        package: what must be installed; None: nothing. A package that is missing rules the engine out.
+        automatic: whether it may be chosen although the user did not name it, see `usable_engines`.
+        package: the package that it needs; None if it needs none.
     """
 
     @property
@@ -25,13 +24,13 @@ class Engine(Protocol):
     def package(self) -> str | None: ...
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
-        """Why it cannot run the stage there, in one sentence; None if it can."""
+        """Say in one sentence why it cannot run the stage on the device; None if it can."""
         ...
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        """The stage by the means of this engine, its weights on the device. The caller holds the device's lock."""
+        """Make the stage that this engine runs, with weights on the device. The caller holds the device's lock."""
         ...
 
     def padded_frames(self, batch: int, frames: int) -> int | None:
-        """The length to which whole signals should be padded; None: as they are. Their own frames are marked then."""
+        """The length to which the caller must pad whole signals, with a mask as `valid`; None: no padding."""
         ...

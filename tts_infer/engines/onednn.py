@@ -1,13 +1,13 @@
-"""Networks on a CPU by oneDNN: weights packed once, activation and residual sum fused into the products.
+"""oneDNN: networks on a CPU, with weights packed once, and with activation and residual sum inside the products.
 
-torch's own linear calls MKL, which reaches about half of what this gives, and sums in another order for fewer rows;
-packed products give every row the same bits whatever rows are beside it, so pieces, batches and streams agree to the
-last digit. The operators are private to torch (its compiler emits them), so nothing else knows them, and
-`probe_failure` says before anything is packed whether they exist here and are right. The modules in
-`tts_infer.vocoders` remain the reference.
+torch's own linear layers call MKL, which is about half as fast, and which sums in another order if there are fewer
+rows. Packed products give a row the same bits whatever the other rows are, so pieces, batches and streams are equal to
+the last bit. The operators are private to torch (its compiler emits them). Only this file uses them, and
+`unsupported_reason` checks that they exist and give the right result. The modules in `tts_infer.vocoders` remain the
+reference.
 
-What is packed here is neither trained, moved nor stored again, so these are plain callables: for a few frames, what
-`nn.Module` does around every call costs a tenth of the decode.
+Packed weights are never trained, moved or stored, so the classes here are plain callables. For a few frames, the
+overhead of `nn.Module` calls would be a tenth of the decode.
 """
 
 from __future__ import annotations
@@ -24,32 +24,34 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.errors import first_sentence
 from tts_infer.stages import Stage, Tensors, relative_error
-from tts_infer.vocoders.padding import KERNEL_SIZE, REACH, CachedPadding, conv_padding, crop
-from tts_infer.vocoders.vocos import MAX_MAGNITUDE, ConvNeXtBlock, ISTFTHead, VocosBackbone
+from tts_infer.vocoders.heads import MAX_MAGNITUDE, ISTFTHead
+from tts_infer.vocoders.norms import AdaLayerNorm
+from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.vocos import ConvNeXtBlock, VocosBackbone
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TAPS_AT_ONCE = 2
-# Largest difference of the probe from float64, relative to the largest value: float32 sums, and 8 bits.
+# Largest allowed difference of the probe from float64, relative to the largest value: rounding of float32, and 8 bits.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 
 
 @cache
-def probe_failure(dtype: DTypeName) -> str | None:
-    """Why packed products cannot be used in this process for matrix products of `dtype`; None if they can."""
+def unsupported_reason(dtype: DTypeName) -> str | None:
+    """Say why packed products of `dtype` cannot be used in this process; None if they can."""
     if dtype not in _DTYPES:
         return f"no packed products in {dtype}"
     try:
         errors = [relative_error(got, expected) for got, expected in _probes(dtype)]
     except (AttributeError, RuntimeError, NotImplementedError, TypeError) as failure:
         return f"oneDNN's packed products do not run here: {first_sentence(failure)}"
-    wrong = [error for error in errors if not error <= _TOLERANCE[dtype]]  # NaN is wrong, too
+    wrong = [error for error in errors if not error <= _TOLERANCE[dtype]]  # also true for NaN
     if wrong:
         return f"oneDNN's packed products are wrong here, by {wrong[0]:.1e} of the peak"
     return None
 
 
 def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
-    """What each operator makes of a small input, and what it should, in float64."""
+    """For each operator its result of a small input, and the right result in float64."""
     n = torch.arange(96 * 64, device="cpu")
     weight, waves = torch.sin((n * n % 997).to(torch.float32)).reshape(96, 64), torch.cos(n.to(torch.float32))
     x, bias, other = waves[: 9 * 64].reshape(1, 9, 64), waves[:96], 5 * waves[: 9 * 96].reshape(1, 9, 96)
@@ -60,7 +62,7 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
     yield layer.add(x, other), product + other
     taps, offsets = weight[:64, None, :KERNEL_SIZE], bias[:64]
     kernels, few = weight[:, :56].reshape(96, 8, KERNEL_SIZE), x[..., :8]
-    for zeros in (0, REACH):
+    for zeros in (0, HALF_KERNEL):
         mixed = F.conv1d(x.double().transpose(1, 2), taps.double(), offsets.double(), padding=zeros, groups=64)
         yield PackedDepthwise(taps, offsets)(x, zeros), mixed.transpose(1, 2)
         mixed = F.conv1d(few.double().transpose(1, 2), kernels.double(), bias.double(), padding=zeros)
@@ -68,7 +70,7 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 class PackedLinear:
-    """A linear layer whose weight is packed in the layout that oneDNN's kernels read. CPU only.
+    """A linear layer on the CPU, with its weight packed in the layout of oneDNN's kernels.
 
     Shape: (..., in) -> (..., out), in the packed dtype
     """
@@ -84,11 +86,11 @@ class PackedLinear:
         return self._product(x, "none", "")
 
     def gelu(self, x: Tensor) -> Tensor:
-        """The product, and GELU of it."""
+        """GELU of the product."""
         return self._product(x, "gelu", "none")
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
-        """The product, and the sum of it and `other` in float32."""
+        """The product plus `other`, summed in float32."""
         if self.dtype != torch.float32:
             return other + self(x)
         total: Tensor = self._binary(x, other, self.weight, self.bias, "add")
@@ -100,27 +102,38 @@ class PackedLinear:
 
 
 class Norm:
-    """`nn.LayerNorm` over the last axis. Shape: (..., H) -> the same"""
+    """`nn.LayerNorm` or `AdaLayerNorm` over the last axis. Shape: (B, L, H), number of (B,) or (1,) -> (B, L, H)"""
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        self._constants = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    def __init__(self, norm: nn.Module) -> None:
+        self._choices: Tensors = ()
+        if isinstance(norm, AdaLayerNorm):
+            self._choices = norm.scale.weight, norm.shift.weight
+            self._constants: tuple[Any, ...] = ((norm.dim,), None, None, norm.eps)
+        else:
+            assert isinstance(norm, nn.LayerNorm)
+            self._constants = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.layer_norm(x, *self._constants)
+    def __call__(self, x: Tensor, number: Tensor | None = None) -> Tensor:
+        normed = torch.layer_norm(x, *self._constants)
+        if number is None:
+            return normed
+        scale, shift = self._choices
+        return torch.addcmul(shift[number][:, None], normed, scale[number][:, None])
 
 
 class PackedConvolution:
-    """A convolution over time as products of a few taps, each added to the sum of those before.
+    """A convolution over time, as a sum of matrix products of two taps each.
 
-    In memory, the frames that belong to neighbouring taps are a row already. One product over all taps would be a
-    little faster, but it sums several hundred large terms in a row, and a trained network magnifies what that rounds.
+    The frames of neighbouring taps are contiguous in memory, so they form a row without a copy. One product over all
+    taps would be a little faster, but it sums several hundred large terms, and trained networks amplify its rounding.
 
-    Shape: (B, L, C) -> (B, L + 2 (zeros - REACH), H)
+    Shape: (B, L, C) -> (B, L + 2 (zeros - reach), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         nothing, taps = torch.zeros_like(bias), weight.shape[2]
-        self.parts: list[tuple[int, int, PackedLinear]] = []  # the first of its taps, the one after its last, weights
+        self.reach = taps // 2
+        self.parts: list[tuple[int, int, PackedLinear]] = []  # first tap, last tap + 1, weights
         for start in range(0, taps, _TAPS_AT_ONCE):
             stop = min(taps, start + _TAPS_AT_ONCE)
             columns = weight[..., start:stop].transpose(1, 2).flatten(1)
@@ -128,7 +141,7 @@ class PackedConvolution:
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
         x = F.pad(x, (0, 0, zeros, zeros))
-        length = x.shape[1] - 2 * REACH
+        length = x.shape[1] - 2 * self.reach
         total: Tensor | None = None
         for start, stop, linear in self.parts:
             windows = x[:, start : stop - 1 + length].unfold(1, stop - start, 1).transpose(2, 3).flatten(2)
@@ -138,72 +151,80 @@ class PackedConvolution:
 
 
 class PackedDepthwise:
-    """A convolution over time of each channel by itself, channels last from end to end.
+    """A depthwise convolution over time. Channels stay last in memory throughout.
 
-    Shape: (B, L, H) -> (B, L + 2 (zeros - REACH), H)
+    Shape: (B, L, H) -> (B, L + 2 (zeros - reach), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         channels = weight.shape[0]
         image = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         geometry = ([1, 1], [1, 1], channels)  # stride, dilation, groups
-        likely = [1, channels, 1, 100]  # sizes that the layout is chosen for; others are as right
-        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, [0, REACH], *geometry, likely), bias
+        likely = [1, channels, 1, 100]  # oneDNN chooses the layout for this size; it is valid for all
+        padding = [0, weight.shape[2] // 2]
+        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, padding, *geometry, likely), bias
         self._settings: tuple[Any, ...] = (*geometry, "none", [], "")
         self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
-        image = x.transpose(1, 2).unsqueeze(2)  # in memory this is a channels-last image already
+        image = x.transpose(1, 2).unsqueeze(2)  # this is a channels-last image without a copy
         mixed: Tensor = self._pointwise(image, *self._weights, [0, zeros], *self._settings)
         return mixed.squeeze(2).transpose(1, 2)
 
 
 class PackedBlock:
-    """`ConvNeXtBlock`, with its layer scale folded into the second linear layer.
+    """`ConvNeXtBlock` by packed products. Its layer scale is multiplied into the second linear layer.
 
-    Shape: (B, L + 2 (REACH - zeros), H), zeros -> (B, L, H)
+    Shape: (B, L + 2 (reach - zeros), H), zeros -> (B, L, H)
     """
 
     def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
-        scale = block.gamma
+        scale, self.reach = block.gamma, block.reach
         assert block.dwconv.bias is not None
         self.dwconv, self.norm = PackedDepthwise(block.dwconv.weight, block.dwconv.bias), Norm(block.norm)
         self.pwconv1 = PackedLinear(block.pwconv1.weight, block.pwconv1.bias, dtype)
         self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
 
-    def __call__(self, x: Tensor, zeros: int) -> Tensor:
-        inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros)))
-        return self.pwconv2.add(inner, crop(x, zeros))
+    def __call__(self, x: Tensor, zeros: int, number: Tensor | None = None) -> Tensor:
+        inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros), number))
+        return self.pwconv2.add(inner, crop(x, self.reach - zeros))
 
 
 class PackedBackbone:
-    """`VocosBackbone` by packed products; it takes and gives what that one does.
+    """`VocosBackbone` by packed products, with the same inputs and outputs.
 
     Args:
         backbone: in float32 on the CPU; its weights are copied.
-        dtype: of the products in the blocks. The embedding stays in float32: log-mels need more than 8 bits.
+        dtype: of the products in the blocks. The embedding stays in float32, because log-mels need more than 8 bits.
 
     Shape: (B, C, L) -> (B, L, H)
     """
 
     def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
         assert backbone.embed.bias is not None
+        self.reaches = backbone.reaches
         self.embed = PackedConvolution(backbone.embed.weight, backbone.embed.bias)
         self.norm, self.final_layer_norm = Norm(backbone.norm), Norm(backbone.final_layer_norm)
         self.convnext = [PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext]
 
-    def __call__(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
-        padding = conv_padding(valid, history)
-        x = self.norm(self.embed(*padding(0, features.transpose(1, 2))))
+    def __call__(
+        self,
+        features: Tensor,
+        valid: Tensor | None = None,
+        history: Tensors | None = None,
+        bandwidth_id: Tensor | None = None,
+    ) -> Any:
+        padding = conv_padding(self.reaches, valid, history)
+        x = self.norm(self.embed(*padding(0, features.transpose(1, 2))), bandwidth_id)
         for layer, block in enumerate(self.convnext, start=1):
-            x, zeros = padding(layer, x)  # by one name, so that nothing outlives its use
-            x = block(x, zeros)
+            x, zeros = padding(layer, x)  # the old x is freed before the block runs
+            x = block(x, zeros, bandwidth_id)
         hidden = self.final_layer_norm(x)
         return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 
 
 class PackedHead:
-    """`ISTFTHead` by packed products, log-magnitude and phase apart, so that each is contiguous.
+    """`ISTFTHead` by packed products: one for log-magnitude and one for phase, so that each result is contiguous.
 
     Shape: (B, L, H) -> real, imag of (B, N, L), float32
     """
@@ -220,7 +241,7 @@ class PackedHead:
         return phase.cos_().mul_(magnitude).transpose(1, 2), imag.transpose(1, 2)
 
 
-# What has a packed form.
+# Modules that have a packed form.
 PACKED: dict[type[nn.Module], Any] = {VocosBackbone: PackedBackbone, ISTFTHead: PackedHead}
 
 
@@ -235,7 +256,7 @@ class OneDNNEngine:
             return f"oneDNN computes on the CPU, not on {device}"
         if type(stage.module) not in PACKED:
             return f"oneDNN has no packed form of {type(stage.module).__name__}"
-        return probe_failure(dtype)
+        return unsupported_reason(dtype)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
         return stage.using(PACKED[type(stage.module)](stage.module, dtype))

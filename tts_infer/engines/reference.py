@@ -1,8 +1,8 @@
-"""The official `vocos` package, for comparison: nothing that decodes needs it.
+"""The official `vocos` package, for comparisons. Decoding does not need it.
 
-vocos 0.1.0 imports torchaudio, whose native library often does not load beside a torch of another build (a CPU-only
-torch, a newer release). What vocos and torchcrepe use of torchaudio is plain Python, so that library is left out where
-it fails.
+vocos 0.1.0 imports torchaudio. The native library of torchaudio often fails to load with a torch of another build (a
+CPU-only torch, or a newer release). vocos and torchcrepe use only Python code of torchaudio, so if the library fails to
+load, it is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _EXTENSION = "torchaudio._extension"
 
 
 def import_vocos() -> ModuleType:
-    """Import `vocos`, without torchaudio's native library where that does not load.
+    """Import `vocos`, without torchaudio's native library if that fails to load.
 
     Raises:
         ModuleNotFoundError: vocos, or something that it imports, is not installed.
@@ -31,7 +31,7 @@ def import_vocos() -> ModuleType:
 
 
 def without_native_torchaudio(package: str) -> ModuleType:
-    """Import a package that imports torchaudio, without torchaudio's native library where that does not load.
+    """Import a package that imports torchaudio, without torchaudio's native library if that fails to load.
 
     Raises:
         ModuleNotFoundError: the package, or something that it imports, is not installed.
@@ -40,7 +40,7 @@ def without_native_torchaudio(package: str) -> ModuleType:
         return importlib.import_module(package)
     except ModuleNotFoundError:
         raise
-    except (ImportError, OSError, RuntimeError):  # what a native library that does not fit raises
+    except (ImportError, OSError, RuntimeError):  # a native library that does not fit raises any of these
         for name in [name for name in sys.modules if name.split(".")[0] in ("torchaudio", package)]:
             del sys.modules[name]
         sys.modules[_EXTENSION] = _extension_stub()
@@ -59,16 +59,16 @@ def _extension_stub() -> ModuleType:
 
 
 class OfficialVocos(nn.Module):
-    """The official modules in the stages of ours: `feature_extractor`, `backbone` and `head` (which ends in audio).
+    """The official modules: `feature_extractor`, `backbone` and `head`, which includes the inverse STFT.
 
-    The state dict of our `Vocos` fits: attribute names are the same.
+    It loads the state dict of our `Vocos`, since the names are the same.
 
     Args:
-        config: mel convention as vocos 0.1.0 knows it (HTK, no norm, full band, log floor 1e-7).
+        config: its mel convention must be that of vocos 0.1.0 (HTK, no norm, full band, log floor 1e-7).
 
     Shape: mel of (B, n_mels, L) -> audio of (B, T)
     Raises:
-        ConfigError: a mel convention that vocos 0.1.0 cannot compute.
+        ConfigError: vocos 0.1.0 cannot compute the mel convention.
         ModuleNotFoundError: see `import_vocos`.
     """
 
@@ -81,7 +81,9 @@ class OfficialVocos(nn.Module):
 
         mel, backbone, head = config.mel, config.backbone, config.head
         if (mel.mel_scale, mel.norm, mel.f_min, mel.power) != ("htk", None, 0.0, 1) or mel.f_max is not None:
-            raise ConfigError(f"vocos 0.1.0 computes HTK mels of the full band only, not {mel}")
+            raise ConfigError(
+                "vocos 0.1.0 computes HTK mels of the full band only, not {mel}", code="official-mel", mel=str(mel)
+            )
         self.feature_extractor = MelSpectrogramFeatures(
             mel.sample_rate, mel.n_fft, mel.hop_length, mel.n_mels, mel.padding
         )

@@ -1,4 +1,4 @@
-"""The modules as they are, on any device: what every other engine is compared with."""
+"""The torch engine: it runs the modules as they are, on any device. Other engines are compared with it."""
 
 from __future__ import annotations
 

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tts_infer.batch.manifest import AUDIO_SUFFIXES, Names, as_names, mode_of, walk
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.evaluation.intervals import missing_interval
 from tts_infer.evaluation.measures import Signal, measure
 from tts_infer.evaluation.pitch import PitchTracker, tracker_name
 from tts_infer.evaluation.results import Evaluation, Row, means_and_differences
 from tts_infer.evaluation.systems import System, copy_file, systems_of
+from tts_infer.io.sources import AUDIO_SUFFIXES, Names, as_names, file_not_found, mode_of, select, walk
 from tts_infer.vocoder import Vocoder
 
 
@@ -38,13 +38,13 @@ def find_audio(inputs: Names, limit: int | None = None) -> list[Path]:
         elif stat.S_ISREG(mode):
             found.append(given)
         else:
-            raise FileError("no such file: {path}", code="file-not-found", path=str(given))
+            raise file_not_found(given)
     return list(dict.fromkeys(found))
 
 
 def _audio_below(folder: Path, limit: int | None) -> list[Path]:
     """The audio files in a folder and in its subfolders, in order of their names; so many of each folder."""
-    paths = [p for p in sorted(walk(folder)) if p.suffix.lower() in AUDIO_SUFFIXES and stat.S_ISREG(mode_of(p))]
+    paths = select(walk(folder), AUDIO_SUFFIXES)
     if not paths:
         allowed = ", ".join(AUDIO_SUFFIXES)
         raise FileError(

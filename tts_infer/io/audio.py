@@ -1,4 +1,4 @@
-"""Audio: read files of any rate and channel count, resample, convert to 16 bits, never change a level."""
+"""Audio: read files of any rate and channel count, resample, convert to 16 bits. Levels never change."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tts_infer.devices import device_lock
 from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
+from tts_infer.io.sources import file_not_found
 
-INT16_SCALE = 32768  # what soundfile divides by on reading, so that PCM16 passes unchanged
+INT16_SCALE = 32768  # soundfile divides by it on reading, so PCM16 passes unchanged
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ def read_audio(path: str | os.PathLike[str], sample_rate: int | None = None) -> 
     with _opened(path) as sound:
         samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate
     if len(samples) == 0:
-        raise FileError(f"{os.fspath(path)} holds no samples")
+        raise _no_samples(path)
     return resample(AudioClip(_mono(samples), rate), sample_rate or rate)
 
 
 def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float = 30.0) -> Iterator[NDArray[np.float32]]:
-    """Read an audio file as `read_audio` does, block by block; the blocks join to what that would give.
+    """Read an audio file block by block; joined, the blocks equal what `read_audio` gives.
 
     Args:
         path, sample_rate: as for `read_audio`.
@@ -66,7 +67,7 @@ def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float =
         resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
         size = max(1, round(seconds * rate))
         if not sound.frames:
-            raise FileError(f"{os.fspath(path)} holds no samples")
+            raise _no_samples(path)
         while not ended:
             samples = _mono(sound.read(size, dtype="float32", always_2d=True))
             ended = len(samples) < size
@@ -74,7 +75,7 @@ def read_blocks(path: str | os.PathLike[str], sample_rate: int, seconds: float =
 
 
 def seconds_of(path: str | os.PathLike[str]) -> float | None:
-    """How long an audio file is, from its header; None if it does not say, and reading it will say why."""
+    """The length of an audio file from its header; None if the header cannot be read."""
     try:
         info = soundfile.info(_native(path))
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
@@ -83,7 +84,7 @@ def seconds_of(path: str | os.PathLike[str]) -> float | None:
 
 
 def _native(path: str | os.PathLike[str]) -> str | bytes:
-    """A name as the system keeps it: on most it is bytes, and not all of them are UTF-8."""
+    """A name as the system keeps it: bytes on most systems, not always UTF-8."""
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
@@ -94,20 +95,22 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
             raise FileNotFoundError
         with soundfile.SoundFile(_native(path)) as sound:
             yield sound
+    except TTSInferError:
+        raise
     except FileNotFoundError:
-        raise FileError(f"no such file: {os.fspath(path)}") from None
-    # TypeError: of .raw files, which state no rate; ValueError: of a name with a NUL in it; MemoryError: of a length
-    # that nobody meant
+        raise file_not_found(path) from None
+    # TypeError: .raw files state no rate; ValueError: a NUL in the name; MemoryError: a wrong length in the header
     except (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError) as error:
-        if isinstance(error, TTSInferError):
-            raise
-        raise FileError(
-            f"cannot read {os.fspath(path)} as audio: {reason_of(error)}; give a WAV, FLAC, OGG or MP3 file"
-        ) from None
+        text = "cannot read {path} as audio: {reason}; give a WAV, FLAC, OGG or MP3 file"
+        raise FileError(text, code="no-audio", path=os.fspath(path), reason=reason_of(error)) from None
+
+
+def _no_samples(path: str | os.PathLike[str]) -> FileError:
+    return FileError("{path} holds no samples", code="no-samples", path=os.fspath(path))
 
 
 def reason_of(error: Exception) -> str:
-    """What the system or libsndfile said, without the name of what it said it of."""
+    """What the system or libsndfile said, without the name of the file."""
     return str(getattr(error, "strerror", None) or getattr(error, "error_string", None) or error).strip().rstrip(".")
 
 
@@ -117,30 +120,31 @@ def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
-    """Convert to another rate with soxr's high quality; returns the same clip where nothing changes.
+    """Convert to another rate with soxr's high quality. A clip of that rate is returned as it is.
 
     Raises:
         InputError: sample_rate is not positive.
     """
     if sample_rate <= 0:
-        raise InputError(f"sample_rate is {sample_rate}; it must be greater than 0 Hz")
+        text = "sample_rate is {sample_rate}; it must be greater than 0 Hz"
+        raise InputError(text, code="sample-rate-not-positive", sample_rate=sample_rate)
     if sample_rate == clip.sample_rate:
         return clip
     return AudioClip(soxr.resample(clip.samples, clip.sample_rate, sample_rate, quality="HQ"), sample_rate)
 
 
 def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], int]:
-    """Convert float audio to 16-bit integers, and count the samples that had to be clipped.
+    """Convert float audio to 16-bit integers, and count the samples that are clipped.
 
     Args:
         audio: full scale 1.0.
 
     Returns:
-        The samples, and how many lay beyond full scale.
+        The samples, and how many were beyond full scale.
 
     Shape: any -> the same
     Raises:
-        InputTypeError: audio is no array or tensor of floats; integers would be scaled a second time.
+        InputTypeError: audio is no array or tensor of floats. Integers would be scaled twice.
         InputError: NaN or infinite samples.
     """
     samples = as_samples(audio)
@@ -150,15 +154,22 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
 
 
 def as_samples(audio: Tensor | NDArray[np.floating]) -> NDArray[np.float32]:
-    """Samples to be written, checked."""
+    """Check samples before they are written.
+
+    Shape: any -> the same
+    Raises:
+        InputTypeError, InputError: see `to_int16`.
+    """
     if isinstance(audio, Tensor) and audio.is_floating_point() and audio.layout == torch.strided and not audio.is_meta:
-        with device_lock(audio.device):  # to copy from an accelerator is to use it
+        with device_lock(audio.device):  # a copy from an accelerator uses it
             samples = audio.detach().cpu().float().numpy()
     elif isinstance(audio, np.ndarray) and np.issubdtype(audio.dtype, np.floating):
         samples = audio.astype(np.float32, copy=False)
     else:
         kind = f"of {audio.dtype}" if hasattr(audio, "dtype") else f"a {type(audio).__name__}"
-        raise InputTypeError(f"audio to write is {kind}; expected a dense tensor or an array of floats, full scale 1.0")
+        text = "audio to write is {kind}; expected a dense tensor or an array of floats, full scale 1.0"
+        raise InputTypeError(text, code="samples-not-float", kind=kind)
     if not np.isfinite(samples).all():
-        raise InputError(f"audio to write holds {np.count_nonzero(~np.isfinite(samples))} NaN or infinite samples")
+        bad = np.count_nonzero(~np.isfinite(samples))
+        raise InputError("audio to write holds {bad} NaN or infinite samples", code="samples-not-finite", bad=bad)
     return samples

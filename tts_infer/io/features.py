@@ -1,16 +1,12 @@
-"""What users hand us - arrays, tensors, feature files - as float32 tensors, or one clear line of why not."""
+"""Features and audio that users give as arrays, tensors or files: float32 tensors, or one line that says why not."""
 
 from __future__ import annotations
 
 import math
 import operator
 import os
-import pickle
-import struct
-import tokenize
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,49 +14,26 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from tts_infer.errors import FileError, InputError, InputTypeError, first_sentence
+from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, holds_features, require_file
 
-FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 FEATURE_KEY = "mel"
-# Natural-log mels of audio within full scale end below 9 (of powers below 15); those in decibels reach 40.
+# Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
 LARGEST_LOG = 20.0
-# Audio at full scale ends at 1.0, and what a network makes of speech is not far beyond. Samples that were whole numbers
-# of 16 and more bits, and were not divided, are.
+# Full scale is 1.0, and decoded speech is only a little louder. Integer samples that nobody divided are far louder.
 LARGEST_SAMPLE = 1000.0
-
-# What the readers of numpy, torch and safetensors raise, of whatever is wrong with the bytes that they are given.
-UNREADABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,  # of a size that nobody meant
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 @contextmanager
 def prefix_errors(name: object) -> Iterator[None]:
-    """Begin messages about what was given with the name by which its giver knows it."""
+    """Begin the messages of input errors with the name of the input."""
     try:
         yield
     except (InputError, InputTypeError) as error:
-        raise type(error)(f"{name}: {error}") from None
+        raise error.within(name) from None
 
 
 def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = False) -> Tensor:
@@ -69,67 +42,79 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
     Args:
         features: floating point, on any device.
         n_mels: bins that the vocoder expects.
-        piece: it is a part of something, and may be empty: L may be 0.
+        piece: a part of a longer mel, which may be empty (L = 0).
 
     Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values that no
-            natural logarithm of a magnitude has.
+        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values too large for
+            the natural logarithm of a magnitude.
     """
-    tensor = _as_float_tensor(features, "mel")
+    tensor = as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
-    _check_values(tensor, "mel", piece, LARGEST_LOG, _LOUD_MEL)
+    check_values(tensor, "mel", piece, LARGEST_LOG)
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 
 def require_mel_shape(shape: Sequence[int], n_mels: int) -> None:
-    """The part of `as_features` that what is taken in pieces must pass whole.
+    """Check the shape of a log-mel spectrogram, as `as_features` does.
 
     Raises:
         InputError: wrong rank, number of bins or orientation.
     """
-    got = f"mel has shape {tuple(shape)}; expected (B, {n_mels}, L) or ({n_mels}, L)"
+    shape = tuple(shape)
     if len(shape) not in (2, 3):
-        raise InputError(got)
+        text = "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L)"
+        raise InputError(text, code="mel-rank", shape=shape, n_mels=n_mels)
     bins, frames = shape[-2:]
-    if bins != n_mels:
-        hint = (
-            "this one is (L, n_mels): transpose its last two axes"
-            if frames == n_mels
-            else f"this vocoder takes {n_mels} mel bins; use one trained on the convention of this mel"
+    if bins == n_mels:
+        return
+    if frames == n_mels:
+        text = (
+            "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L); this one is (L, n_mels): transpose its "
+            "last two axes"
         )
-        raise InputError(f"{got}; {hint}")
+        raise InputError(text, code="mel-transposed", shape=shape, n_mels=n_mels)
+    text = (
+        "mel has shape {shape}; expected (B, {n_mels}, L) or ({n_mels}, L); this vocoder takes {n_mels} mel bins; use "
+        "one trained on the convention of this mel"
+    )
+    raise InputError(text, code="mel-bins", shape=shape, n_mels=n_mels)
 
 
 def as_ragged(
     features: Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]],
     lengths: Tensor | NDArray[Any] | Sequence[int] | None,
     n_mels: int,
+    check: Callable[[Any, int], Tensor] = as_features,
 ) -> tuple[Tensor, list[int]]:
     """Check features of several lengths, and make them one batch whose padding is zero.
 
     Args:
-        features: a list of single spectrograms; or a padded batch, whose padding may hold anything.
+        features: a list of single spectrograms; or a padded batch, whose padding is ignored.
         lengths: valid frames of each item of a padded batch; None for a list.
+        n_mels: values of a frame.
+        check: what checks one item; it gets the item and `n_mels`.
 
     Shape: a list of (n_mels, L_i) or (1, n_mels, L_i), or (B, n_mels, L) -> (B, n_mels, L), float32, and B lengths
     Raises:
-        InputTypeError, InputError: see `as_features`, with the number of the item; an empty list; lengths that are
-            not one positive whole number for each item, at most L.
+        InputTypeError, InputError: see `as_features`, with the number of the item; an empty list; or lengths that are
+            not one whole number from 1 to L per item.
     """
     if isinstance(features, Sequence):
         if lengths is not None or not features:
-            raise InputError("give a list of at least one mel without lengths, or a padded batch with lengths")
-        items = [_item(item, n_mels, i) for i, item in enumerate(features)]
+            text = "give a list of at least one mel without lengths, or a padded batch with lengths"
+            raise InputError(text, code="mels-or-lengths")
+        items = [_item(item, n_mels, i, check) for i, item in enumerate(features)]
     else:
-        batch = _as_float_tensor(features, "mel")
+        batch = as_float_tensor(features, "mel")
         counts = _as_list(lengths)
         if batch.ndim != 3 or len(counts) != batch.shape[0]:
-            raise InputError(
-                f"mel of shape {_shape(batch)} and lengths {counts}: expected (B, {n_mels}, L) and B of them"
-            )
-        items = [_item(batch[i, :, :n], n_mels, i) for i, n in enumerate(_checked_counts(counts, batch.shape[2]))]
+            text = "mel of shape {shape} and lengths {lengths}: expected (B, {n_mels}, L) and B lengths"
+            shape = tuple(batch.shape)
+            raise InputError(text, code="lengths-mismatch", shape=shape, lengths=counts, n_mels=n_mels)
+        counts = _checked_counts(counts, batch.shape[2])
+        items = [_item(batch[i, :, :n], n_mels, i, check) for i, n in enumerate(counts)]
     longest = max(item.shape[1] for item in items)
     padded = items[0].new_zeros(len(items), n_mels, longest)
     for row, item in zip(padded, items, strict=True):
@@ -140,9 +125,8 @@ def as_ragged(
 def _as_list(lengths: Any) -> list[Any]:
     given = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
     if not isinstance(given, Sequence):
-        raise InputTypeError(
-            f"lengths is a {type(given).__name__}; expected a list, an array or a tensor of whole numbers"
-        )
+        text = "lengths is a {kind}; expected a list, an array or a tensor of whole numbers"
+        raise InputTypeError(text, code="lengths-type", kind=type(given).__name__)
     return list(given)
 
 
@@ -153,15 +137,17 @@ def _checked_counts(counts: list[Any], most: int) -> list[int]:
         whole = []
     # True would count as 1
     if not whole or any(isinstance(n, bool) for n in counts) or not all(0 < n <= most for n in whole):
-        raise InputError(f"lengths are {counts}; each must be a whole number from 1 to {most} frames")
+        text = "lengths are {lengths}; each must be a whole number from 1 to {most} frames"
+        raise InputError(text, code="lengths-range", lengths=counts, most=most)
     return whole
 
 
-def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
+def _item(features: Tensor | NDArray[Any], n_mels: int, index: int, check: Callable[[Any, int], Tensor]) -> Tensor:
     with prefix_errors(f"item {index}"):
-        batch = as_features(features, n_mels)
+        batch = check(features, n_mels)
         if batch.shape[0] != 1:
-            raise InputError(f"mel has shape {_shape(batch)}; expected a single ({n_mels}, L)")
+            text = "mel has shape {shape}; expected a single ({n_mels}, L)"
+            raise InputError(text, code="mel-not-single", shape=tuple(batch.shape), n_mels=n_mels)
         return batch[0]
 
 
@@ -170,76 +156,100 @@ def as_audio(audio: Tensor | NDArray[Any], piece: bool = False) -> Tensor:
 
     Args:
         audio: floating point, full scale 1.0, on any device.
-        piece: it is a part of something, and may be empty: T may be 0.
+        piece: a part of longer audio, which may be empty (T = 0).
 
     Shape: (B, T) or (T,) -> (B, T), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank; empty; NaN or infinite values; or values far beyond full scale.
+        InputError: wrong rank; empty; NaN or infinite values; or far beyond full scale.
     """
-    tensor = _as_float_tensor(audio, "audio")
+    tensor = as_float_tensor(audio, "audio")
     if tensor.ndim not in (1, 2):
-        raise InputError(f"audio has shape {_shape(tensor)}; expected (B, T) or (T,), one channel")
-    _check_values(tensor, "audio", piece, LARGEST_SAMPLE, _LOUD_AUDIO)
+        text = "audio has shape {shape}; expected (B, T) or (T,), one channel"
+        raise InputError(text, code="audio-rank", shape=tuple(tensor.shape))
+    check_values(tensor, "audio", piece, LARGEST_SAMPLE)
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
 def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
-    """Read the one mel of a file, checked as by `as_features`.
+    """Read the mel of a file, and check it like `as_features`.
 
     Shape: (1, n_mels, L), float32
     Raises:
         FileError: see `read_features`.
-        InputError: see `as_features`, with the name of the file; or it holds several.
+        InputError: see `as_features`, with the name of the file; or it holds several mels.
     """
     features = read_features(path)
     with prefix_errors(path):
         mel = as_features(features, n_mels)
     if mel.shape[0] != 1:
-        raise InputError(f"{path} holds a batch of {mel.shape[0]}; expected one mel a file")
+        text = "{path} holds a batch of {count}; expected one mel a file"
+        raise InputError(text, code="mel-file-batch", path=os.fspath(path), count=mel.shape[0])
     return mel
 
 
 def read_features(path: str | os.PathLike[str]) -> Tensor:
-    """Read features from a file, without running any code that the file may hold.
+    """Read features from a file. Code in the file never runs.
+
+    Args:
+        path: see `read_array`.
+
+    Shape: as stored, float32
+    Raises:
+        FileError: missing; unreadable; not a feature file; several arrays and none named "mel"; or an array that is
+            not dense and floating-point.
+    """
+    try:
+        return as_float_tensor(read_array(path), "mel")
+    except InputTypeError as error:
+        raise FileError(error.text, code=error.code, **error.fields).within(path) from None
+
+
+def read_array(path: str | os.PathLike[str]) -> Any:
+    """Read the one array of a file as it is stored. Code in the file never runs.
 
     Args:
         path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
 
-    Shape: as stored, float32
+    Shape: as stored
     Raises:
-        FileError: missing, unreadable, of another kind, holding several arrays of which none is named "mel", or one
-            that is not dense and floating-point.
+        FileError: missing; unreadable; not a feature file; or several arrays and none named "mel".
     """
     path = Path(path)
-    if path.suffix.lower() not in FEATURE_SUFFIXES:
-        raise FileError(f"{path} is no feature file; allowed: {', '.join(FEATURE_SUFFIXES)}")
-    if not os.path.isfile(path):
-        raise FileError(f"no such file: {path}")
+    if not holds_features(path):
+        text = "{path} is no feature file; allowed: {allowed}"
+        raise FileError(text, code="not-features", path=str(path), allowed=", ".join(FEATURE_SUFFIXES))
+    require_file(path)
     try:
         content = _load(path)
     except UNREADABLE as error:
-        raise FileError(
-            f"cannot read {path} as features: {first_sentence(error)}; give a plain array, without pickled objects"
-        ) from None
-    if isinstance(content, dict):
-        content = _the_one_array(content, path)
-    try:
-        return _as_float_tensor(content, "mel")
-    except InputTypeError as error:
-        raise FileError(f"{path}: {error}") from None
+        text = "cannot read {path} as features: {reason}; give a plain array, without pickled objects"
+        raise FileError(text, code="features-unreadable", path=str(path), reason=first_sentence(error)) from None
+    return _the_one_array(content, path) if isinstance(content, dict) else content
 
 
-def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
-    """Read features like `read_features`, but leave an array that is stored plainly on disk, as it is stored.
+def open_features(path: str | os.PathLike[str], integers: bool = False) -> Tensor | NDArray[Any]:
+    """Read features like `read_features`, but map a plain .npy file instead of reading it.
 
+    Args:
+        path: see `read_array`.
+        integers: whether whole numbers are allowed, because they are codes.
+
+    Shape: as stored
     Raises:
-        FileError: see `read_features`; whether an array on disk is floating-point is not looked at.
+        FileError: see `read_features`; the dtype of a mapped array is not checked.
     """
     if Path(path).suffix.lower() == ".npy":
-        with suppress(*UNREADABLE):  # it is empty, or reading will say what it is
+        with suppress(*UNREADABLE):  # `read_features` says what is wrong
             return np.lib.format.open_memmap(os.fspath(path), mode="r")
+    content = read_array(path) if integers else None
+    if isinstance(content, Tensor | np.ndarray) and not _is_float(content):
+        return content
     return read_features(path)
+
+
+def _is_float(content: Tensor | NDArray[Any]) -> bool:
+    return content.is_floating_point() if isinstance(content, Tensor) else content.dtype.kind == "f"
 
 
 def _load(path: Path) -> Any:
@@ -258,55 +268,60 @@ def _the_one_array(content: dict[str, Any], path: Path) -> Any:
         return content[FEATURE_KEY]
     if len(content) == 1:
         return next(iter(content.values()))
-    raise FileError(
-        f"{path} holds {len(content)} entries ({', '.join(map(str, content))}); name one of them {FEATURE_KEY!r}"
-    )
+    text = "{path} holds {count} entries ({names}); name one of them {key!r}"
+    names = textwrap.shorten(", ".join(map(str, content)), 100, placeholder=" ...")
+    raise FileError(text, code="which-array", path=str(path), count=len(content), names=names, key=FEATURE_KEY)
 
 
-def _as_float_tensor(value: Any, what: str) -> Tensor:
+def as_float_tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, np.ndarray):
         floats, integers = value.dtype.kind == "f", value.dtype.kind in "iu"
     elif isinstance(value, Tensor):
         floats, integers = value.is_floating_point(), not value.is_complex()
     else:
-        raise InputTypeError(f"{what} is a {type(value).__name__}; expected a torch tensor or a numpy array of floats")
+        text = "{what} is a {kind}; expected a torch tensor or a numpy array of floats"
+        raise InputTypeError(text, code="not-an-array", what=what, kind=type(value).__name__)
     if not floats:
-        hint = "; divide 16-bit samples by 32768" if what == "audio" and integers else ""
-        raise InputTypeError(f"{what} has dtype {value.dtype}; expected a floating-point type{hint}")
+        if what == "audio" and integers:
+            text = "audio has dtype {dtype}; expected a floating-point type; divide 16-bit samples by 32768"
+            raise InputTypeError(text, code="audio-integers", dtype=str(value.dtype))
+        text = "{what} has dtype {dtype}; expected a floating-point type"
+        raise InputTypeError(text, code="not-float", what=what, dtype=str(value.dtype))
     if isinstance(value, np.ndarray):
-        # numpy knows more floats than torch, such as those of other machines; and torch warns of what is read-only
-        with np.errstate(over="ignore"):  # infinite values are told of later
+        # numpy has floats that torch lacks, such as other byte orders; and torch warns about read-only arrays
+        with np.errstate(over="ignore"):  # infinite values are reported later
             return torch.from_numpy(np.require(value, np.float32, ["C", "W", "E"]))
     if value.layout != torch.strided or value.is_nested or value.is_meta:
-        raise InputTypeError(f"{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()")
+        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
+        raise InputTypeError(text, code="not-dense", what=what)
     try:
         return value.detach().float()
     except NotImplementedError:  # several numbers a byte
-        raise InputTypeError(f"{what} has dtype {value.dtype}; expected float32, or what converts to it") from None
+        text = "{what} has dtype {dtype}; expected float32, or a dtype that converts to it"
+        raise InputTypeError(text, code="dtype-unconvertible", what=what, dtype=str(value.dtype)) from None
 
 
-_LOUD_MEL = (
-    "natural-log mels end far below 20: take the logarithm of a linear one, multiply one in decibels by ln(10) / 20"
-)
-_LOUD_AUDIO = "full scale is 1.0: divide samples that were whole numbers of N bits by 2 ** (N - 1)"
+_LOUD = {
+    "mel": "mel reaches {largest:.4g}, but natural-log mels end far below 20: take the logarithm of a linear one, "
+    "multiply one in decibels by ln(10) / 20",
+    "audio": "audio reaches {largest:.4g}, but full scale is 1.0: divide samples that were whole numbers of N bits by "
+    "2 ** (N - 1)",
+}
 
 
-def _check_values(tensor: Tensor, what: str, piece: bool, most: float, hint: str) -> None:
-    """The one look at values. On an accelerator it waits for the device once, before any stage begins."""
+def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
+    """Check all values at once. On an accelerator this waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
         if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:
             return
-        raise InputError(f"{what} is empty: shape {_shape(tensor)}")
-    # a sum is finite only if every term is, and is several times cheaper than testing each
+        raise InputError("{what} is empty: shape {shape}", code=f"{what}-empty", what=what, shape=tuple(tensor.shape))
+    # a sum is finite only if every term is; it is several times cheaper than a test of each value
     total = torch.where(tensor.max() <= most, tensor.sum(), math.inf)
     if math.isfinite(total.item()):
         return
     bad, largest = int((~torch.isfinite(tensor)).sum()), float(tensor.max())
     if bad:
-        raise InputError(f"{what} holds {bad} NaN or infinite values of {tensor.numel()}")
+        text = "{what} holds {bad} NaN or infinite values of {count}"
+        raise InputError(text, code="not-finite", what=what, bad=bad, count=tensor.numel())
     if largest > most:
-        raise InputError(f"{what} reaches {largest:.4g}, but {hint}")
-
-
-def _shape(tensor: Tensor) -> str:
-    return str(tuple(tensor.shape))
+        raise InputError(_LOUD[what], code=f"{what}-loud", largest=largest)

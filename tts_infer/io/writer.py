@@ -1,8 +1,7 @@
-"""Audio files, written whole or not at all, as one piece or as it is made."""
+"""Write audio files, whole or not at all, at once or piece by piece."""
 
 from __future__ import annotations
 
-import errno
 import os
 import secrets
 import struct
@@ -16,54 +15,57 @@ import soundfile
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.errors import FileError, InputError, TTSInferError
+from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import as_samples, reason_of, to_int16
 
 SampleFormat = Literal["pcm16", "float32"]
-_RATES = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # of the containers that can be written
-_MAX_WAV_BYTES = 2**32 - 1024  # its sizes are of 32 bits
-_SUBTYPES = {"pcm16": "PCM_16", "float32": "FLOAT"}
-_LONGEST_STEM = 200  # bytes, of the 255 that file systems allow a name
+_RATES = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # in Hz, that a header can hold
+_MAX_WAV_BYTES = 2**32 - 1024  # the sizes in a header have 32 bits
+_MAX_STEM_BYTES = 200  # of the 255 that file systems allow a name
 
 
 def check_format(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
-    """The part of `check_writable` that looks at names alone.
+    """Check the extension and the sample format, without a look at the disk.
 
     Raises:
-        FileError: the extension is neither .wav nor .flac, there is no such sample format, or FLAC is asked to hold
-            floats.
+        FileError: the extension is neither .wav nor .flac, the sample format is unknown, or FLAC shall hold floats.
     """
-    suffix = Path(path).suffix.lower()
-    if suffix not in _RATES:
-        raise FileError(f"cannot write {path}: extension {Path(path).suffix!r}; allowed: {', '.join(_RATES)}")
+    name, suffix = os.fspath(path), Path(path).suffix
+    if suffix.lower() not in _RATES:
+        text = "cannot write {path}: extension {suffix!r}; allowed: {allowed}"
+        raise FileError(text, code="extension-unwritable", path=name, suffix=suffix, allowed=", ".join(_RATES))
     if sample_format not in get_args(SampleFormat):
-        raise FileError(f"sample format {sample_format!r}; allowed: {', '.join(get_args(SampleFormat))}")
-    if suffix == ".flac" and sample_format == "float32":
-        raise FileError(f"cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file")
+        allowed = ", ".join(get_args(SampleFormat))
+        text = "sample format {sample_format!r}; allowed: {allowed}"
+        raise FileError(text, code="sample-format-unknown", sample_format=sample_format, allowed=allowed)
+    if suffix.lower() == ".flac" and sample_format == "float32":
+        text = "cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file"
+        raise FileError(text, code="flac-holds-integers", path=name)
 
 
 def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
     """Refuse early what `write_audio` would refuse late.
 
     Raises:
-        FileError: see `check_format`; or the folder does not exist, or the system allows no such name.
+        FileError: see `check_format` and `require_place`.
     """
     check_format(path, sample_format)
     require_place(Path(path))
 
 
 def require_place(path: Path) -> None:
-    """Refuse a name that no file can have here.
+    """Refuse a path where no file can be.
 
     Raises:
-        FileError: the folder does not exist, the name is that of a folder, or the system allows no such name.
+        FileError: the folder does not exist, the path is a folder, or the system allows no such name.
     """
-    with _refusals(path), suppress(FileNotFoundError):
+    with _file_errors(path), suppress(FileNotFoundError):
         os.lstat(path)
     if not os.path.isdir(path.parent):
-        raise FileError(f"cannot write {path}: no such folder: {path.parent}")
+        text = "cannot write {path}: no such folder: {folder}"
+        raise FileError(text, code="folder-not-found", path=str(path), folder=str(path.parent))
     if os.path.isdir(path):
-        raise FileError(f"cannot write {path}: it is a folder")
+        raise FileError("cannot write {path}: it is a folder", code="target-is-folder", path=str(path))
 
 
 def write_audio(
@@ -81,12 +83,11 @@ def write_audio(
         sample_format: "pcm16", or "float32" (WAV only).
 
     Returns:
-        How many samples were clipped to full scale: 0 for float32, which clips nothing.
+        The number of samples that were clipped to full scale; 0 for float32, which never clips.
 
     Shape: audio of (T,)
     Raises:
-        FileError: see `check_writable`; or the system refuses to write.
-        InputError, InputTypeError: see `to_int16` and `audio_writer`; or audio is not of one dimension.
+        FileError, InputError, InputTypeError: see `audio_writer` and `AudioWriter.write`.
     """
     with audio_writer(path, sample_rate, sample_format) as writer:
         writer.write(audio)
@@ -94,7 +95,7 @@ def write_audio(
 
 
 class AudioWriter:
-    """What `audio_writer` gives."""
+    """An open file, made by `audio_writer`."""
 
     def __init__(self, path: Path, encoder: _Wav | _Flac, sample_format: SampleFormat) -> None:
         self._path, self._encoder, self._sample_format = path, encoder, sample_format
@@ -102,19 +103,21 @@ class AudioWriter:
         self.clipped_samples = 0  # to full scale, so far
 
     def write(self, audio: Tensor | NDArray[np.floating]) -> None:
-        """Add samples.
+        """Append samples.
 
         Shape: (T,)
         Raises:
-            FileError: the system refuses to write.
-            InputError, InputTypeError: see `to_int16`; or audio is not of one dimension.
+            FileError: the system refuses to write, or a WAV file becomes too long.
+            InputError, InputTypeError: see `to_int16`; or audio has more than one dimension.
         """
         encoded, clipped = to_int16(audio) if self._sample_format == "pcm16" else (as_samples(audio), 0)
         if encoded.ndim != 1:
-            raise InputError(f"audio to write has shape {encoded.shape}; expected (T,)")
+            raise InputError(
+                "audio to write has shape {shape}; expected (T,)", code="audio-not-1d", shape=encoded.shape
+            )
         self.samples += len(encoded)
         self.clipped_samples += clipped
-        with _refusals(self._path):
+        with _file_errors(self._path):
             self._encoder.write(encoded)
 
 
@@ -122,153 +125,153 @@ class AudioWriter:
 def audio_writer(
     path: str | os.PathLike[str], sample_rate: int, sample_format: SampleFormat = "pcm16"
 ) -> Iterator[AudioWriter]:
-    """Write mono audio as it is made, whole or not at all: `with audio_writer(...) as writer: writer.write(piece)`.
+    """Write mono audio piece by piece, whole or not at all: `with audio_writer(...) as writer: writer.write(piece)`.
 
-    The file has its name once the body has ended without an error. What it holds depends on the samples alone.
+    The file gets its name when the body ends without an error. Its bytes depend only on the samples.
 
     Args:
         path, sample_rate, sample_format: as for `write_audio`.
 
     Raises:
         FileError: see `check_writable`; or the system refuses to write.
-        InputError: a rate that no file can state, or no samples for a FLAC file.
+        InputError: a sample rate that the format cannot hold, or a FLAC file without samples.
     """
     check_writable(path, sample_format)
     path = Path(path)
-    rates = _RATES[path.suffix.lower()]
+    suffix = path.suffix.lower()
+    rates = _RATES[suffix]
     if not isinstance(sample_rate, (int, np.integer)) or int(sample_rate) not in rates:
-        raise InputError(
-            f"sample_rate is {sample_rate!r}; a {path.suffix} file has a whole number of {rates[0]} to {rates[-1]} Hz"
-        )
+        text = "sample_rate is {rate}; a {suffix} file has a whole number of {least} to {most} Hz"
+        given, least, most = repr(sample_rate), rates[0], rates[-1]
+        raise InputError(text, code="sample-rate-unwritable", rate=given, suffix=suffix, least=least, most=most)
+    rate = int(sample_rate)  # a numpy number may overflow
     with ExitStack() as stack:
-        with _refusals(path):
+        with _file_errors(path):
             part = stack.enter_context(whole_file(path))
-            file = open(part, "wb")  # noqa: SIM115  closed below, where a refusal is told
-            stack.callback(_close_unheard, file)
-            # of numpy's numbers, some overflow
-            encoder = (_Wav if path.suffix.lower() == ".wav" else _Flac)(file, int(sample_rate), sample_format)
-            stack.callback(encoder.abandon)
+            file = open(part, "wb")  # noqa: SIM115  closed by the next line
+            stack.callback(_close_quietly, file)
+            encoder = _Wav(file, rate, sample_format) if suffix == ".wav" else _Flac(file, rate)
         yield AudioWriter(path, encoder, sample_format)
-        with _refusals(path):
+        with _file_errors(path):
             encoder.finish()
             file.close()
-            stack.close()
+            stack.close()  # the file gets its name
 
 
-def _close_unheard(file: BinaryIO) -> None:
-    """To close is to write what was buffered, and to be refused once more."""
+def _close_quietly(file: BinaryIO) -> None:
+    """Close a file after an error; closing flushes the buffer, and may fail with the same error again."""
     with suppress(OSError):
         file.close()
 
 
 @contextmanager
-def _refusals(path: Path) -> Iterator[None]:
+def _file_errors(path: Path) -> Iterator[None]:
+    """Turn what the system refuses into an error about `path`."""
     try:
         yield
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:  # ValueError: a name with a NUL in it
-        if isinstance(error, TTSInferError):
-            raise
-        raise FileError(f"cannot write {path}: {reason_of(error)}") from None
+    except FileError as error:
+        raise error.within(path) from None
+    except InputError:
+        raise
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:  # ValueError: a NUL in the name
+        text = "cannot write {path}: {reason}"
+        raise FileError(text, code="unwritable", path=str(path), reason=reason_of(error)) from None
+
+
+def wav_header(sample_rate: int, samples: int, sample_format: SampleFormat = "pcm16") -> bytes:
+    """Make everything of a mono WAV file but its samples.
+
+    libsndfile is not used, for two reasons: a pipe needs the header before the samples, and libsndfile stores the time
+    of day in float files (turned off, this leaves a PAD chunk), so that equal samples would give unequal files.
+
+    Raises:
+        FileError: more samples than a WAV file holds.
+    """
+    kind, width = (1, 2) if sample_format == "pcm16" else (3, 4)
+    size = samples * width
+    if size > _MAX_WAV_BYTES:
+        text = "a WAV file holds at most 4 GiB, {samples} samples are more; use FLAC, or raw samples (--raw)"
+        raise FileError(text, code="wav-too-long", samples=samples)
+    chunks = b"fmt " + struct.pack("<IHHIIHH", 16, kind, 1, sample_rate, sample_rate * width, width, 8 * width)
+    if kind == 3:  # formats that are not PCM state the number of samples
+        chunks += b"fact" + struct.pack("<II", 4, samples)
+    chunks += b"data" + struct.pack("<I", size)
+    return b"RIFF" + struct.pack("<I", 4 + len(chunks) + size) + b"WAVE" + chunks
 
 
 class _Wav:
-    """Header and samples by our own hands: libsndfile would put the time of day into float files."""
+    """A header, samples, and at the end the header again with the number of samples."""
 
     def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
         self._file, self._sample_rate, self._sample_format = file, sample_rate, sample_format
-        self._data_bytes = 0
+        self._samples = 0
         file.write(self._header())
 
     def write(self, samples: NDArray[Any]) -> None:
-        self._data_bytes += samples.nbytes
-        if self._data_bytes > _MAX_WAV_BYTES:
-            raise OSError(errno.EFBIG, "a WAV file holds at most 4 GiB; use .flac")
+        self._samples += len(samples)
+        self._header()  # refuses too many
         self._file.write(np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).data)
 
     def finish(self) -> None:
         self._file.seek(0)
         self._file.write(self._header())
 
-    def abandon(self) -> None:
-        """Nothing is held."""
-
     def _header(self) -> bytes:
-        kind, width = (1, 2) if self._sample_format == "pcm16" else (3, 4)
-        rate = self._sample_rate
-        chunks = b"fmt " + struct.pack("<IHHIIHH", 16, kind, 1, rate, rate * width, width, 8 * width)
-        if kind == 3:  # formats that are not PCM say how many samples they hold
-            chunks += b"fact" + struct.pack("<II", 4, self._data_bytes // width)
-        chunks += b"data" + struct.pack("<I", self._data_bytes)
-        return b"RIFF" + struct.pack("<I", 4 + len(chunks) + self._data_bytes) + b"WAVE" + chunks
+        return wav_header(self._sample_rate, self._samples, self._sample_format)
 
 
 class _Flac:
-    """libsndfile's encoder."""
+    """libsndfile's encoder. It writes to memory, because it does not report what the system says about a file."""
 
-    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
-        self._sink = _Sink(file)
-        self._sound = soundfile.SoundFile(self._sink, "w", sample_rate, 1, _SUBTYPES[sample_format], format="FLAC")
+    def __init__(self, file: BinaryIO, sample_rate: int) -> None:
+        self._file, self._memory = file, _Memory()
+        self._sound = soundfile.SoundFile(self._memory, "w", sample_rate, 1, "PCM_16", format="FLAC")
 
     def write(self, samples: NDArray[Any]) -> None:
-        with self._sink.honest():
-            self._sound.write(samples)
+        self._sound.write(samples)
+        self._flush()
 
     def finish(self) -> None:
-        if not self._sound.frames:  # it would not even get a header; and with one, 0 means that the length is unknown
-            raise InputError("a FLAC file cannot hold an empty waveform; write a .wav file")
-        with self._sink.honest():
-            self._sound.close()
+        if not self._sound.frames:  # libsndfile would write nothing; in a header, 0 means an unknown length
+            raise InputError("a FLAC file cannot hold an empty waveform; write a .wav file", code="flac-empty")
+        self._sound.close()
+        self._flush()
 
-    def abandon(self) -> None:
-        self._sink.closed = True
-        with suppress(soundfile.LibsndfileError):
-            self._sound.close()
+    def _flush(self) -> None:
+        for position, data in self._memory.writes:
+            if position != self._file.tell():
+                self._file.seek(position)
+            self._file.write(data)
+        self._memory.writes.clear()
 
 
-class _Sink:
-    """The file as libsndfile sees it. What the system says is kept, because libsndfile forgets it."""
+class _Memory:
+    """A file for libsndfile that keeps a list of what to write where."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._refusal: OSError | None = None
-        self.closed = False
+    def __init__(self) -> None:
+        self.writes: list[tuple[int, bytes]] = []
+        self._position = self._size = 0
 
     def write(self, data: bytes) -> int:
-        if self.closed or self._refusal is not None:
-            return 0
-        try:
-            return self._file.write(data)
-        except OSError as refusal:
-            self._refusal = refusal
-            return 0
+        self.writes.append((self._position, data))
+        self._position += len(data)
+        self._size = max(self._size, self._position)
+        return len(data)
 
     def read(self, size: int) -> bytes:
         return b""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        try:
-            return 0 if self.closed else self._file.seek(offset, whence)
-        except OSError as refusal:  # what was buffered is written first
-            self._refusal = self._refusal or refusal
-            return 0
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
 
     def tell(self) -> int:
-        return 0 if self.closed else self._file.tell()
-
-    @contextmanager
-    def honest(self) -> Iterator[None]:
-        """Raise what the system said instead of what became of it: an assertion, an unknown error, or nothing."""
-        try:
-            yield
-        except (AssertionError, soundfile.LibsndfileError) as error:
-            raise self._refusal or OSError(errno.EIO, f"the encoder failed: {error}") from None
-        if self._refusal is not None:
-            raise self._refusal
+        return self._position
 
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path`; it takes the name `path` if the body succeeds, and is removed if not."""
+    """Give a temporary name beside `path`. If the body succeeds, the file is renamed to `path`; if not, removed."""
     path = Path(path)
     part = path.with_name(f".{part_stem(path.name)}.{secrets.token_hex(4)}.part")
     try:
@@ -279,7 +282,5 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def part_stem(name: str) -> str:
-    """What the temporary names of a file have between their first dot and their last two: its name, or so much of it
-    as leaves room for them.
-    """
-    return os.fsencode(name)[:_LONGEST_STEM].decode(errors="ignore")
+    """The middle of a temporary name, between its first dot and its last two: `name`, cut to leave room for them."""
+    return os.fsencode(name)[:_MAX_STEM_BYTES].decode(errors="ignore")

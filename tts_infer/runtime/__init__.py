@@ -1,1 +1,1 @@
-"""Where the stages run: placement, proof, timing, and the pipeline in which they meet."""
+"""Running the stages: placement on devices, self-tests, timing, and the pipeline."""

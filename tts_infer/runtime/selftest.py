@@ -1,8 +1,8 @@
-"""Proof of a stage: does a device compute what the CPU computes, and how fast?
+"""Self-test of a stage: does a device give the same result as the CPU, and how fast is it?
 
-Devices have returned wrong numbers without a word (on MPS: depthwise convolutions, layer_norm on a slice, linear on
-non-contiguous weights, irfft). So before a device or an engine is trusted, the stage runs there and by torch on the
-CPU, on a small input that is the same on every machine, with layers of its own sizes and made-up weights.
+Some devices have returned wrong numbers silently (on MPS: depthwise convolutions, layer_norm on a slice, linear on
+non-contiguous weights, irfft). So before a device or an engine is used, it runs the stage on a small input, and torch
+runs it on the CPU. The layers have their real sizes. Input and weights are artificial, and the same on every machine.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,9 @@ from tts_infer.errors import first_sentence
 from tts_infer.stages import TOLERANCE, Stage, Tensors, relative_error, wave
 
 _REPEATS, _ROUNDS = 2, 5
-FEW_FRAMES = 10
+# Frames of a trial on few frames, and how often the probe's frames are repeated for one on many: 480.
+FEW_FRAMES, MANY_TIMES = 10, 20
+Size = Literal["few", "usual", "many"]
 _WARM_RUNS = 2  # what an engine records, it records by then
 
 _made_up: dict[Hashable, Stage] = {}
@@ -39,20 +42,20 @@ def clear() -> None:
 
 @dataclass(frozen=True)
 class StageCheck:
-    """How one stage does on one device."""
+    """The result of the self-test of one stage on one device."""
 
     stage: str
     device: torch.device
     engine: str
     method: str
-    error: float  # largest difference from the CPU, relative to the CPU's largest value; inf if it does not run
+    error: float  # largest difference from the CPU, relative to the CPU's largest value; infinite if it fails to run
     tolerance: float
-    ms: float  # for half a second of audio, moving it from and to the device that asks included; inf if it does not run
-    failure: str = ""  # what was raised, if it does not run
+    ms: float  # time for half a second of audio, including transfers from and to `home`; infinite if it fails to run
+    failure: str = ""  # the error, if it fails to run
 
     @property
     def passed(self) -> bool:
-        return self.error <= self.tolerance  # false for NaN, too
+        return self.error <= self.tolerance  # also false for NaN
 
     def __str__(self) -> str:
         where = f"{self.stage} on {self.device} by {self.method or self.engine}"
@@ -62,12 +65,12 @@ class StageCheck:
 
 
 class StageTrial:
-    """One way of running a stage, ready to be checked and timed.
+    """A stage on one device by one engine and method, ready to be checked and timed.
 
     Args:
-        stage: what to run; its weights do not matter.
-        device, engine, method, dtype: where and how. Stages that are not `half` are always float32.
-        home: where the operands come from and the result goes to; times include moving them.
+        stage: the stage; its weights do not matter.
+        device, engine, method, dtype: where and how it runs. Stages that are not `half` always run in float32.
+        home: the device that inputs come from and outputs go to. Times include these transfers.
     """
 
     def __init__(
@@ -80,13 +83,13 @@ class StageTrial:
         home: torch.device = CPU,
     ) -> None:
         self.stage, self.device, self.engine, self.method, self.home = stage, device, engine, method, home
-        self.few = False  # whether it runs on a few frames of the probe only
+        self.size: Size = "usual"
         self.dtype: DTypeName = dtype if stage.half else "float32"
 
     def check(self) -> StageCheck:
-        """Compare the stage with the CPU. If it raises on its device, `failure` of the check says what."""
+        """Compare the stage with the CPU, and time it. If it raises an error, the check passes it on as `failure`."""
         about = self.stage.name, self.device, self.engine, self.method
-        tolerance, expected = TOLERANCE[self.dtype], expected_result(self.stage, self.few)
+        tolerance, expected = TOLERANCE[self.dtype], expected_result(self.stage, self.size)
         try:
             with device_lock(self.device, self.home), torch.inference_mode():
                 for _ in range(_WARM_RUNS):
@@ -94,20 +97,20 @@ class StageTrial:
                 error = relative_error(tuple(result.to(CPU) for result in self._run()), expected)
             if self._prepared.failure:
                 raise RuntimeError(self._prepared.failure)
-            ms = min(self.once_ms() for _ in range(_REPEATS))  # other work on the machine disturbs the others more
-        except (RuntimeError, NotImplementedError, TypeError) as failure:  # whatever a backend refuses with
+            ms = min(self.once_ms() for _ in range(_REPEATS))  # the least disturbed by other work
+        except (RuntimeError, NotImplementedError, TypeError) as failure:  # backends raise any of these
             return StageCheck(*about, math.inf, tolerance, math.inf, first_sentence(failure))
         return StageCheck(*about, error, tolerance, ms)
 
-    def on_few_frames(self) -> StageTrial:
-        """The same way of running the stage, on a few frames. Only for networks, which take one tensor."""
+    def on(self, size: Size) -> StageTrial:
+        """The same way of running the stage, on fewer or more frames. With few frames, of one item."""
         other = copy.copy(self)
-        other.few = True
+        other.size = size
         vars(other).pop("_operands", None)
         return other
 
     def once_ms(self) -> float:
-        """Time one run."""
+        """Time one run, in milliseconds."""
         with device_lock(self.device, self.home), torch.inference_mode():
             synchronise(self.home)
             start = time.perf_counter()
@@ -117,9 +120,9 @@ class StageTrial:
             return (time.perf_counter() - start) * 1e3
 
     def is_faster_than(self, other: StageTrial, margin: float) -> bool:
-        """Whether this is faster than the other by a factor, in every one of several rounds.
+        """Whether this trial is faster than another by a factor, in each of several rounds.
 
-        Each round runs both, so that what else the machine does strikes both; to win every round by luck is unlikely.
+        Each round runs both, so that other work on the machine slows both. Winning all rounds by chance is unlikely.
         """
         return all(self.once_ms() * margin < other.once_ms() for _ in range(_ROUNDS))
 
@@ -128,46 +131,49 @@ class StageTrial:
         stage = _with_made_up_weights(self.stage)
         if self.method:
             stage = stage.by(self.method)
-        own = copy.deepcopy(stage.module)  # moved and packed here; the next trial begins from the CPU
+        own = copy.deepcopy(stage.module)  # the engine changes it, and other trials need the original
         return ENGINES[self.engine].prepare(stage.using(own), self.device, self.dtype)
 
     @cached_property
     def _operands(self) -> Tensors:
         operands = self.stage.probe()
-        if self.few:
-            operands = tuple(operand[:1].narrow(self.stage.frame_axis, 0, FEW_FRAMES) for operand in operands)
+        axis = self.stage.frame_axis
+        if self.size == "few":
+            operands = tuple(x[:1].narrow(axis, 0, FEW_FRAMES) if x.ndim > axis else x[:1] for x in operands)
+        elif self.size == "many":
+            operands = tuple(torch.cat([x[:1]] * MANY_TIMES, dim=axis) if x.ndim > axis else x[:1] for x in operands)
         return tuple(operand.contiguous().to(self.home) for operand in operands)
 
     def _run(self) -> Tensors:
         stage, inputs = self._prepared, tuple(operand.to(self.device) for operand in self._operands)
         batch, frames = self.stage.probe_size
         padded = ENGINES[self.engine].padded_frames(batch, frames)
-        valid = None if padded is None else inputs[0].new_ones(batch, frames, 1)
+        valid = None if padded is None else torch.ones(batch, frames, 1, device=self.device)
         with precision(self.device, stage.autocast):
             outputs, _ = stage(inputs, valid=valid)
         return tuple(output.to(self.home) for output in outputs)
 
 
-def expected_result(stage: Stage, few: bool = False) -> Tensors:
+def expected_result(stage: Stage, size: Size = "usual") -> Tensors:
     """What torch's operators make of the probe on the CPU, in float32."""
-    key = stage.signature, few
+    key = stage.signature, size
     if key not in _expected:
         trial = StageTrial(stage, CPU, "torch", stage.methods[-1] if stage.methods else "")
         with torch.inference_mode():
-            _expected[key] = (trial.on_few_frames() if few else trial)._run()
+            _expected[key] = (trial if size == "usual" else trial.on(size))._run()
     return _expected[key]
 
 
 def _with_made_up_weights(stage: Stage) -> Stage:
-    """The stage on the CPU with weights that are the same on every machine.
+    """The stage on the CPU with artificial weights, which are the same on every machine.
 
-    Nothing is drawn: neither does a check disturb the process's random numbers, nor do two machines differ.
+    No random numbers are drawn, so a check does not change the state of the process's generator.
     """
     if stage.signature not in _made_up:
         module = copy.deepcopy(stage.module)
         if isinstance(module, nn.Module):
             made = {name: _weight(name, parameter) for name, parameter in module.named_parameters()}
-            module.load_state_dict(made, strict=False, assign=True)  # their device may be "meta"
+            module.load_state_dict(made, strict=False, assign=True)  # assign: parameters may be on "meta"
             module = module.to(CPU).requires_grad_(False)
         passes = None if stage.passes is None else 1
         _made_up[stage.signature] = replace(stage.using(module), passes=passes)

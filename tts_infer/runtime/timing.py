@@ -1,4 +1,4 @@
-"""Where the time goes: a report of stages in order of execution, transfers between devices included."""
+"""The stage report: the time of each stage and of each transfer between devices, in order of execution."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ TRANSFER = "transfer"
 class StageRecord(TypedDict):
     """One row of the stage report.
 
-    `method` is the algorithm of a spectral stage, and else the engine. `bytes` counts what was moved between devices;
-    it is 0 for stages that only compute. A transfer's device is "from->to".
+    `method` is the algorithm of a spectral stage; for other stages it is the engine. `bytes` is the size of the tensors
+    that a transfer moved, and 0 for stages. The device of a transfer is "from->to".
     """
 
     stage: str
@@ -31,7 +31,7 @@ class StageRecord(TypedDict):
 
 
 def add_up(reports: Sequence[list[StageRecord]]) -> list[StageRecord]:
-    """One report of work that went through the same stages several times."""
+    """Add up reports of the same stages, row by row."""
     total = [record.copy() for record in reports[0]]
     for report in reports[1:]:
         for sum_, record in zip(total, report, strict=True):
@@ -43,8 +43,8 @@ def add_up(reports: Sequence[list[StageRecord]]) -> list[StageRecord]:
 class StageTimer:
     """Runs stages under the lock of their device; with `enabled`, also times them.
 
-    A stage's device is synchronised at both edges, because accelerators return before they are done. Nothing is
-    synchronised, and no clock is read, when timing was not asked for.
+    Accelerators return before their work is done, so a timed stage waits for its device before and after. Without
+    `enabled`, nothing waits and no clock is read.
     """
 
     def __init__(self, enabled: bool) -> None:
@@ -56,7 +56,7 @@ class StageTimer:
         return self._run(name, str(device), (engine, method or engine), (device,), 0)
 
     def move(self, tensors: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
-        """Bring what belongs together to `device`, as one recorded transfer if it is elsewhere."""
+        """Copy tensors of one device to `device`, recorded as one transfer. Tensors that are there already stay."""
         source = tensors[0].device
         if source == device:
             return tensors

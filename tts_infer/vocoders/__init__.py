@@ -8,11 +8,19 @@ import torch
 from torch import nn
 
 from tts_infer.stages import Stage
+from tts_infer.vocoders.bigvgan import BigVGANFamily
+from tts_infer.vocoders.encodec import EncodecFamily
 from tts_infer.vocoders.family import Family
+from tts_infer.vocoders.hifigan import HiFiGANFamily
+from tts_infer.vocoders.soprano import SopranoFamily
 from tts_infer.vocoders.vocos import BackboneConfig, VocoderConfig, Vocos, VocosFamily
 
 FAMILIES: dict[str, Family] = {
     "vocos": VocosFamily(),
+    "hifigan": HiFiGANFamily(),
+    "bigvgan": BigVGANFamily(),
+    "encodec": EncodecFamily(),
+    "soprano": SopranoFamily(),
 }
 
 
@@ -23,7 +31,7 @@ def family_of(model: nn.Module) -> Family:
 
 @cache
 def usual_stages() -> tuple[Stage, ...]:
-    """The stages of the field's usual vocoder without weights: to ask what runs where before there is a vocoder."""
+    """The stages of the most common vocoder, without weights: to choose a placement before a vocoder is loaded."""
     with torch.device("meta"):
-        model = Vocos(VocoderConfig(backbone=BackboneConfig(num_layers=2)), "fft")  # the other layers are like these
+        model = Vocos(VocoderConfig(backbone=BackboneConfig(num_layers=2)), "fft")  # further layers are the same
     return tuple(FAMILIES["vocos"].stages(model))

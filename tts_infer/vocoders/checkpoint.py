@@ -1,6 +1,6 @@
 """From a name to a model with weights: resolve, fetch or find the files, verify, load strictly.
 
-Order of resolution: a name in `configs/vocoders`; a local directory or file; a Hub id.
+A name is looked up in this order: a name in `configs/vocoders`, a local directory or file, a Hub id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from tts_infer.config import VocoderPreset, known_vocoders
 from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, few, first_sentence
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import Family, read_config, read_document
-from tts_infer.vocoders.hub import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, from_hub, may_be_on_hub
+from tts_infer.vocoders.hub import (
+    CONFIG_FILE,
+    DEFAULT_VOCODER,
+    FLAT_CONFIG_FILE,
+    FLAT_WEIGHT_FILES,
+    NEEDED,
+    WEIGHT_FILES,
+    from_hub,
+    may_be_on_hub,
+)
 from tts_infer.vocoders.layouts import fit, short_path
 from tts_infer.vocoders.sizes import check_sizes, document_of
 from tts_infer.vocoders.weights import INDEX_SUFFIX, SUFFIXES, read_weights
@@ -27,11 +36,13 @@ __all__ = ["ASSETS", "CONFIG_FILE", "DEFAULT_VOCODER", "WEIGHT_FILES", "Checkpoi
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
-_CONFIG_FILES = (CONFIG_FILE, "config.yml", "config.json")
+_CONFIG_FILES = (CONFIG_FILE, "config.yml", FLAT_CONFIG_FILE)
 _INDEXED = tuple(name + INDEX_SUFFIX for name in WEIGHT_FILES)
-# Constants that checkpoints store beside the weights are computed here and compared: a filterbank that differs means a
-# mel convention that differs.
-# They were computed in float32, and may be stored in half precision; another convention differs by 0.1 and more.
+_STEPS = "g_" + "[0-9]" * 8  # of the training of HiFi-GAN and BigVGAN; the latest one counts
+
+# Checkpoints store some constants beside the weights. They are compared with ours: another filterbank means another mel
+# convention. The stored ones were computed in float32 and may be stored in half precision; those of another convention
+# differ by 0.1 or more.
 _CONSTANT_TOLERANCE = 2e-3
 
 
@@ -55,7 +66,7 @@ class CheckpointFiles:
 def resolve(
     name: str | os.PathLike[str], revision: str | None = None, config: str | os.PathLike[str] | None = None
 ) -> CheckpointFiles:
-    """Find the files of a vocoder, downloading them if they are on the Hub and not in its cache.
+    """Find the files of a vocoder. Download them if they are on the Hub and not in its cache.
 
     Args:
         name: a name in `configs/vocoders`, a local directory, a weights file, or a Hub id such as
@@ -65,8 +76,8 @@ def resolve(
             whose convention is taken while the weights say the sizes.
 
     Raises:
-        VocoderNotFoundError: nothing of that name, here or there; says what was tried.
-        InputError: a revision of what is not on the Hub.
+        VocoderNotFoundError: nothing has that name, here or on the Hub; says what was tried.
+        InputError: a revision is stated, but the vocoder is not on the Hub.
         ConfigError: `config` is neither a file nor a known name.
     """
     if not isinstance(name, str | os.PathLike):
@@ -82,7 +93,7 @@ def resolve(
     if local and revision is not None:
         raise InputError(
             "revision {revision!r} is asked for, but {name!r} is not on the Hub; leave it out",
-            code="revision-not-on-hub",
+            code="revision-local",
             revision=revision,
             name=text,
         )
@@ -101,7 +112,7 @@ def resolve(
             known=few(known, 6),
         )
     revision = revision or (entry.revision if entry else None)
-    fetched, weights = from_hub(repo_id, revision, entry, with_config=config is None)
+    fetched, weights = from_hub(repo_id, revision, with_config=config is None)
     name = entry.name if entry else repo_id
     return CheckpointFiles(name, fetched or given, weights, preset or (None if given else entry))
 
@@ -131,7 +142,8 @@ def _given_config(
 
 def _weights_in(directory: Path) -> Path:
     """The weights of a directory: those with a usual name, or the only ones."""
-    usual = (WEIGHT_FILES[0], _INDEXED[0], WEIGHT_FILES[1], _INDEXED[1])
+    steps = sorted((path.name for path in directory.glob(_STEPS)), reverse=True)
+    usual = (WEIGHT_FILES[0], _INDEXED[0], WEIGHT_FILES[1], _INDEXED[1], *FLAT_WEIGHT_FILES, *steps)
     found = [directory / name for name in usual if (directory / name).is_file()]
     others = [] if found else sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
     if len(others) > 1:
@@ -143,17 +155,14 @@ def _weights_in(directory: Path) -> Path:
         )
     if not found and not others:
         raise VocoderNotFoundError(
-            "{directory} is no vocoder: it must hold {config} and {weights}",
-            code="vocoder-directory",
-            directory=directory,
-            config=CONFIG_FILE,
-            weights=" or ".join(WEIGHT_FILES),
+            "{folder} is no vocoder: it must hold {files}", code="folder-no-vocoder", folder=directory, files=NEEDED
         )
     return [*found, *others][0]
 
 
 def _weights_file(path: Path) -> Path:
-    if not path.name.endswith((*SUFFIXES, INDEX_SUFFIX)):
+    flat = path.name in FLAT_WEIGHT_FILES or path.match(_STEPS)
+    if not flat and not path.name.endswith((*SUFFIXES, INDEX_SUFFIX)):
         raise VocoderNotFoundError(
             "{path} is no file of weights; allowed: {suffixes}, or a directory",
             code="vocoder-suffix",
@@ -210,13 +219,13 @@ def load_model(files: CheckpointFiles) -> Any:
 
 def _build(family: Family, config: Any, path: Path) -> Any:
     try:
-        with torch.device("meta"):  # no memory and no random numbers for parameters that are replaced at once
+        with torch.device("meta"):  # the weights replace all parameters, so allocate and draw none
             return family.build(config)
     except (MemoryError, RuntimeError, OverflowError, TypeError) as error:
         raise ConfigError(
-            "{path}: its sizes are those of no model: {reason}",
+            "no model can have these sizes: {reason}",
             code="config-sizes",
-            path=path,
+            where=str(path),
             reason=first_sentence(error)[:150],
         ) from None
 
@@ -228,10 +237,10 @@ def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Ten
         fits = stored.shape == ours.shape and stored.is_floating_point()
         if not fits or not (stored.float() - ours).abs().max() <= _CONSTANT_TOLERANCE * ours.abs().max():  # NaN, too
             raise CheckpointError(
-                "{path}: stored {key} differs from the one that {config} describes; the checkpoint was trained on "
-                "another mel convention: state mel_scale, norm, f_min and f_max in its feature_extractor",
+                "stored {key} differs from the one that {config} describes; the checkpoint was trained on another mel "
+                "convention: state mel_scale, norm, f_min and f_max in its feature_extractor",
                 code="constants-differ",
-                path=short_path(path),
+                where=short_path(path),
                 key=key,
                 config=config,
             )

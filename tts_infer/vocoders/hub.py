@@ -1,10 +1,11 @@
 """Fetch the files of a vocoder from the Hugging Face Hub, or find them in its cache.
 
-What the cache holds is used without asking the network. The client's own tokens, switches and folders are honoured.
+Files in the Hub cache are used without asking the network. The Hub client reads its own tokens and settings.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +16,20 @@ from tts_infer.vocoders.weights import INDEX_SUFFIX, shards
 CONFIG_FILE = "config.yaml"
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
 _SHARDED = "model.safetensors" + INDEX_SUFFIX
+# The same of BigVGAN and HiFi-GAN.
+FLAT_CONFIG_FILE = "config.json"
+FLAT_WEIGHT_FILES = ("model.safetensors", "bigvgan_generator.pt", "generator_v1", "generator_v2", "generator_v3")
+NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}, or {FLAT_CONFIG_FILE} and {FLAT_WEIGHT_FILES[1]}"
 _LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 DEFAULT_VOCODER = "vocos-mini-24khz"
 
+Layout = tuple[str | None, tuple[str, ...]]  # names of a configuration, and of weights in order of preference
 Where = Literal["embedded", "cached", "not cached"]
+_LAYOUTS: tuple[Layout, ...] = (
+    (CONFIG_FILE, (WEIGHT_FILES[0], _SHARDED, WEIGHT_FILES[1])),
+    (FLAT_CONFIG_FILE, FLAT_WEIGHT_FILES),
+)
+_ALL_WEIGHTS: Layout = (None, tuple(dict.fromkeys(name for _, weights in _LAYOUTS for name in weights)))
 
 
 def may_be_on_hub(repo_id: str) -> bool:
@@ -34,7 +45,7 @@ def may_be_on_hub(repo_id: str) -> bool:
 
 
 def where(preset: VocoderPreset) -> Where:
-    """Where the files of a known vocoder are. Nothing is fetched."""
+    """Where the files of a known vocoder are. It downloads nothing."""
     if preset.repo_id is None:
         return "embedded"
     from huggingface_hub import try_to_load_from_cache
@@ -42,13 +53,11 @@ def where(preset: VocoderPreset) -> Where:
     def cached(filename: str) -> bool:
         return isinstance(try_to_load_from_cache(str(preset.repo_id), filename, revision=preset.revision), str)
 
-    weights = (preset.weights_file,) if preset.weights_file else WEIGHT_FILES
-    return "cached" if cached(preset.config_file) and any(map(cached, weights)) else "not cached"
+    found = any(config and cached(config) and any(map(cached, weights)) for config, weights in _LAYOUTS)
+    return "cached" if found else "not cached"
 
 
-def from_hub(
-    repo_id: str, revision: str | None, preset: VocoderPreset | None, with_config: bool
-) -> tuple[Path | None, Path]:
+def from_hub(repo_id: str, revision: str | None, with_config: bool) -> tuple[Path | None, Path]:
     """The configuration (if asked for) and the weights: from the cache; if they are not all there, from the Hub.
 
     Raises:
@@ -56,21 +65,20 @@ def from_hub(
     """
     from huggingface_hub.errors import EntryNotFoundError
 
-    config = (preset.config_file if preset else CONFIG_FILE) if with_config else None
-    weights = (preset.weights_file,) if preset and preset.weights_file else (WEIGHT_FILES[0], _SHARDED, WEIGHT_FILES[1])
+    layouts = _LAYOUTS if with_config else (_ALL_WEIGHTS,)
     try:
-        return _fetch(repo_id, revision, config, weights, local_files_only=True)
+        return _fetch(repo_id, revision, layouts, local_files_only=True)
     except EntryNotFoundError:
-        return _download(repo_id, revision, config, weights)
+        return _download(repo_id, revision, layouts)
 
 
 def _fetch(
-    repo_id: str, revision: str | None, config: str | None, weights: tuple[str, ...], local_files_only: bool
+    repo_id: str, revision: str | None, layouts: tuple[Layout, ...], local_files_only: bool
 ) -> tuple[Path | None, Path]:
-    """The files by the Hub's own client, the first of the weights that the repository has.
+    """Get the files through the Hub's client: the first configuration that exists, and the first of its weights.
 
     Raises:
-        EntryNotFoundError: a file is not there, or not in the cache.
+        EntryNotFoundError: a file does not exist, or is not in the cache.
     """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
@@ -78,38 +86,35 @@ def _fetch(
     def get(filename: str) -> Path:
         return Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only))
 
-    found = get(config) if config else None
-    for name in weights:
-        try:
-            path = get(name)
-        except EntryNotFoundError:
-            if name == weights[-1]:
-                raise
-        else:
-            for shard in shards(path) if name.endswith(INDEX_SUFFIX) else ():
-                get(shard)
-            return found, path
-    raise AssertionError("no names of weights")
+    def first(names: tuple[str, ...]) -> Path:
+        for name in names[:-1]:
+            with suppress(EntryNotFoundError):
+                return get(name)
+        return get(names[-1])
+
+    configs = tuple(config for config, _ in layouts if config)
+    config = first(configs) if configs else None
+    weights = first(next(names for name, names in layouts if config is None or name == config.name))
+    for shard in shards(weights) if weights.name.endswith(INDEX_SUFFIX) else ():
+        get(shard)
+    return config, weights
 
 
-def _download(
-    repo_id: str, revision: str | None, config: str | None, weights: tuple[str, ...]
-) -> tuple[Path | None, Path]:
+def _download(repo_id: str, revision: str | None, layouts: tuple[Layout, ...]) -> tuple[Path | None, Path]:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # HTTPError: of the client in use
 
     try:
-        if config is not None:
-            # Asked first because it answers at once when there is no network, where a download retries for long.
-            get_hf_file_metadata(hf_hub_url(repo_id, config, revision=revision))
-        return _fetch(repo_id, revision, config, weights, local_files_only=False)
+        # Ask for metadata first: without a network it fails at once, while a download retries for a long time.
+        with suppress(RemoteEntryNotFoundError):  # it may have the other configuration
+            get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
+        return _fetch(repo_id, revision, layouts, local_files_only=False)
     except RemoteEntryNotFoundError:
-        files = f"{config} and " if config else ""
         raise VocoderNotFoundError(
             "{repo_id} on the Hub is no vocoder: it must hold {files}",
-            code="hub-no-vocoder",
+            code="repository-no-vocoder",
             repo_id=repo_id,
-            files=files + " or ".join(name for name in weights if name != _SHARDED),
+            files=NEEDED,
         ) from None
     except (HTTPError, OSError, ValueError) as error:
         raise _refused(repo_id, revision, error) from None
@@ -160,14 +165,14 @@ def _refused(repo_id: str, revision: str | None, error: Exception) -> VocoderNot
         )
     return VocoderNotFoundError(
         "vocoder {repo_id!r} is not in the Hub cache ({cache}) and could not be downloaded: {reason}; give a local "
-        "directory with {config} and {weights}, or use the embedded {default!r}",
+        "directory with {config} and {weights}, or use the embedded {embedded!r}",
         code="hub-unreachable",
         repo_id=repo_id,
         cache=HF_HUB_CACHE,
         reason=f"{type(error).__name__}: {first_sentence(error)[:120]}",
         config=CONFIG_FILE,
         weights=WEIGHT_FILES[0],
-        default=DEFAULT_VOCODER,
+        embedded=DEFAULT_VOCODER,
     )
 
 

@@ -2,74 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
 from tts_infer.stages import Tensors
 
-KERNEL_SIZE = 7
-REACH = KERNEL_SIZE // 2  # frames on each side that a convolution needs
+KERNEL_SIZE = 7  # of every convolution in the official package
+HALF_KERNEL = KERNEL_SIZE // 2  # frames on each side that one output frame of such a convolution depends on
 
 
 class ConvPadding:
-    """What a convolution sees beyond the ends of its input: zeros, as the official padding.
+    """Zeros beyond both ends, as in the official package.
 
-    A convolution reads `padding(layer, x)`: frames, and how many zeros it adds at each end of them. It answers for as
-    many frames as were given.
+    Each convolution calls `padding(layer, x)` and gets the frames to read, and the number of zeros to add at each end.
+    Its output has as many frames as `x`.
+
+    Args:
+        reaches: for each convolution, in order: the frames on each side that one output frame depends on.
     """
 
+    def __init__(self, reaches: Sequence[int]) -> None:
+        self.reaches = reaches
+
     def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        """The input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 (REACH - zeros), H), zeros"""
-        return x, REACH
+        """The input of convolution `layer`. Shape: (B, L, H) -> (B, L + 2 (reach - zeros), H), zeros"""
+        return x, self.reaches[layer]
 
 
 class MaskedPadding(ConvPadding):
-    """Several lengths in one batch: everything beyond an item's own end is zero.
+    """Several lengths in one batch: before every convolution, all frames after an item's end are set to zero.
 
-    Without it, layer after layer carries what it made of the padding back into the last valid frames.
+    Otherwise each layer would compute values there, and the next layer would read them into the last valid frames.
 
     Args:
+        reaches: see `ConvPadding`.
         valid: 1.0 where a frame belongs to its item, else 0.0, of shape (B, L, 1).
     """
 
-    def __init__(self, valid: Tensor) -> None:
+    def __init__(self, reaches: Sequence[int], valid: Tensor) -> None:
+        super().__init__(reaches)
         self.valid = valid
 
     def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
-        return x * self.valid, REACH
+        return x * self.valid, self.reaches[layer]
 
 
 class CachedPadding(ConvPadding):
-    """A piece of a longer signal: each convolution sees the frames before the piece, and answers REACH frames late.
+    """A piece of a stream: each convolution reads the frames before the piece, and is late by its reach.
 
-    The input of layer i begins REACH * i frames before the piece.
+    So the input of a convolution begins before the piece by the sum of the reaches before it.
 
     Args:
-        history: for each convolution its last 2 REACH inputs; they are replaced, never changed.
-        valid: (B, lag + L, 1), 0.0 for frames before the signal's first and after its last; None: there are none. The
-            input of the last layer begins `lag` frames before the piece.
+        reaches: see `ConvPadding`.
+        history: the last 2 reach input frames of each convolution. They are replaced, never changed.
+        valid: 0.0 for frames before the start and after the end of the signal, else 1.0, of shape (B, lag + L, 1);
+            None if all are 1.0. It begins `lag` frames before the piece, like the input of the last layer.
     """
 
-    def __init__(self, history: Tensors, valid: Tensor | None) -> None:
-        self.history, self.valid, self.lag = list(history), valid, REACH * (len(history) - 1)
+    def __init__(self, reaches: Sequence[int], history: Tensors, valid: Tensor | None) -> None:
+        super().__init__(reaches)
+        self.history, self.valid = list(history), valid
+        late = [0, *accumulate(reaches[:-1])]
+        self._begins = [late[-1] - before for before in late]
 
     def __call__(self, layer: int, x: Tensor) -> tuple[Tensor, int]:
         if self.valid is not None:
-            begin = self.lag - REACH * layer
+            begin = self._begins[layer]
             x = x * self.valid[:, begin : begin + x.shape[1]]
         extended = torch.cat([self.history[layer], x], dim=1)
-        self.history[layer] = extended[:, extended.shape[1] - 2 * REACH :].clone()
+        self.history[layer] = extended[:, extended.shape[1] - 2 * self.reaches[layer] :].clone()
         return extended, 0
 
 
-def conv_padding(valid: Tensor | None, history: Tensors | None) -> ConvPadding:
-    """The padding of whole signals, of several lengths, or of a piece."""
+def conv_padding(reaches: Sequence[int], valid: Tensor | None, history: Tensors | None) -> ConvPadding:
+    """The padding for whole signals, for a batch of several lengths, or for a piece of a stream."""
     if history is not None:
-        return CachedPadding(history, valid)
-    return ConvPadding() if valid is None else MaskedPadding(valid)
+        return CachedPadding(reaches, history, valid)
+    return ConvPadding(reaches) if valid is None else MaskedPadding(reaches, valid)
 
 
-def crop(x: Tensor, zeros: int) -> Tensor:
-    """The frames that a convolution answers for. Shape: (B, L + 2 (REACH - zeros), H) -> (B, L, H)"""
-    cut = REACH - zeros
+def crop(x: Tensor, cut: int) -> Tensor:
+    """The input frames at the positions of the output. Shape: (B, L + 2 cut, H) -> (B, L, H)"""
     return x[:, cut : x.shape[1] - cut] if cut else x

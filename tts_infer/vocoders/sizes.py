@@ -23,9 +23,10 @@ _LARGEST = (
     (re.compile(r".*(n_fft|win_length|hop_length|frame_len|hop_size|win_size).*"), 8192),
     (re.compile(r".*(n_mels|num_mels).*"), 1024),
     (re.compile(r".*(sample|sampling)_rate.*"), 1_000_000),
+    (re.compile(r".*(dilation|upscale).*"), 1024),
 )
 _LARGEST_OVERLAP = 64  # windows over one sample; 16 is the most in use
-_LAYERS, _DIMS = re.compile(r".*(layers|blocks|depth).*"), re.compile(r".*(dim|channels|hidden).*")
+_LAYERS, _DIMS = re.compile(r".*(layers|blocks|depth).*"), re.compile(r".*(dim|channel|hidden|kernel).*")
 _LARGEST_NUMBER = 2**31
 
 
@@ -41,6 +42,16 @@ def check_sizes(config: Any, stored: Collection[Tensor], path: Path | str) -> No
         ConfigError: names the first of them.
     """
     largest_axis = max((length for tensor in stored for length in tensor.shape), default=0)
+    in_lists = sum("[" in key for key, _ in _numbers("", config))
+    if in_lists > len(stored):  # each of these numbers is about a layer
+        raise ConfigError(
+            "its lists hold {got} numbers; with these weights it can be at most {limit}: the config is that of another "
+            "model",
+            code="config-lists",
+            where=str(path),
+            got=in_lists,
+            limit=len(stored),
+        )
     for key, value in _numbers("", config):
         name = key.rpartition(".")[2].partition("[")[0]
         limit = next((limit for pattern, limit in _LARGEST if pattern.fullmatch(name)), _LARGEST_NUMBER)

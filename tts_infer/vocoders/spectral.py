@@ -1,4 +1,4 @@
-"""The spectral stages that families share: mel, refine and istft. They have no weights, and two methods each."""
+"""The spectral stages that families share: mel, refine, istft and imdct. They have no weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig, SpectralMethod
 from tts_infer.devices import CPU
+from tts_infer.dsp.mdct import IMDCT
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.refine import Refinement
 from tts_infer.dsp.stft import ISTFT
@@ -20,8 +21,7 @@ METHODS = get_args(SpectralMethod)
 
 @dataclass(frozen=True)
 class MelStage(Stage):
-    """Audio to log-mel. Frames depend on nothing but their own samples, so a stream keeps the samples that the next
-    frames and the padding of the end will need.
+    """Audio to log-mel. A stream keeps the samples that the next frames, and the padding at the end, need.
 
     Shape: (B, T) -> (B, n_mels, L)
     """
@@ -50,14 +50,14 @@ class MelStage(Stage):
         stft, first, done = self.module.stft, state["first"], state["done"]
         samples = torch.cat([state["samples"], audio], dim=1)
         here = samples.shape[1]
-        # without an end: the frames whose windows end within the samples
+        # before the end of the signal, only frames whose windows lie within the samples are ready
         ready = stft.n_frames(here) if final else (here + stft.pad[0] - stft.n_fft) // stft.hop_length + 1
         stop = max(done, first + ready)
         if 0 < stop == done or (stop == 0 and not final):
             mel = samples.new_zeros(samples.shape[0], self.module.config.n_mels, 0)
         else:
             mel = self.module(samples)[..., done - first : stop - first]
-        # kept: a window, and one frame more, which is as many samples as padding mirrors
+        # keep a window and one frame more: padding mirrors at most that many samples
         begin = max(first, stop - -(-stft.n_fft // stft.hop_length) - 1)
         kept = samples[:, (begin - first) * stft.hop_length :].clone()
         return (mel,), {"samples": kept, "first": begin, "done": stop}
@@ -68,7 +68,7 @@ class MelStage(Stage):
 
 @dataclass(frozen=True)
 class RefinementStage(Stage):
-    """Passes that correct a spectrum to its mel, see `Refinement`. Every pass answers some frames late.
+    """Passes that correct a spectrum to its mel, see `Refinement`. Each pass makes a stream some frames later.
 
     Shape: 2 x (B, N, L), (B, n_mels, L) -> 2 x (B, N, L)
     """
@@ -97,7 +97,7 @@ class RefinementStage(Stage):
         passes = self.passes or 0
         if state is None:
             return self.module((real, imag), log_mel, passes, valid), {}
-        # the mel is ahead of the spectrum, which waited for the network: its frames wait here
+        # the network delays the spectrum, so the mel arrives first and waits here
         waiting = torch.cat([state["mel"], log_mel], dim=2) if "mel" in state else log_mel
         frames = real.shape[2]
         states = [_part(state, f"{i}.") for i in range(passes)]
@@ -116,8 +116,33 @@ def _part(state: State, prefix: str) -> State:
 
 
 @dataclass(frozen=True)
-class ISTFTStage(Stage):
-    """Spectrum to audio. A stream keeps the samples that further frames will still add to.
+class OverlapAddStage(Stage):
+    """A spectrum to audio, by a transform whose frames overlap. A stream keeps the samples to which later frames are
+    added.
+
+    Shape: (B, ..., L) -> (B, T), T as in `module.n_samples`
+    """
+
+    @property
+    def delay_frames(self) -> int:
+        return int(self.module.overlap) // 2
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        inverse = self.module
+        if state is None:
+            return (inverse(*inputs, valid),), {}
+        hops, after = inverse.advance(*inputs, state, final=final)
+        begin = inverse.pad[0] - state.get("frames", 0) * inverse.hop_length
+        end = begin + inverse.n_samples(after["frames"]) if final else None
+        samples = hops.reshape(hops.shape[0], -1)
+        return (samples[:, max(0, begin) : None if end is None else max(0, end)],), after
+
+
+@dataclass(frozen=True)
+class ISTFTStage(OverlapAddStage):
+    """Spectrum to audio.
 
     Shape: 2 x (B, N, L) -> (B, T), T as in `ISTFT.n_samples`
     """
@@ -131,30 +156,32 @@ class ISTFTStage(Stage):
     def by(self, method: str) -> ISTFTStage:
         return self if method == self.method else replace(self, module=_by(self.module, method), method=method)
 
-    @property
-    def delay_frames(self) -> int:
-        return int(self.module.overlap) // 2
-
-    def __call__(
-        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
-    ) -> tuple[Tensors, State]:
-        real, imag = inputs
-        istft: ISTFT = self.module
-        if state is None:
-            return (istft(real, imag, valid),), {}
-        hops, after = istft.advance(real, imag, state, final=final)
-        begin = istft.pad[0] - state.get("frames", 0) * istft.hop_length
-        end = begin + istft.n_samples(after["frames"]) if final else None
-        samples = hops.reshape(hops.shape[0], -1)
-        return (samples[:, max(0, begin) : None if end is None else max(0, end)],), after
-
     @staticmethod
     def spectrum(bins: int) -> Tensors:
-        """A probe. Shape: 2 x (PROBE_BATCH, bins, PROBE_FRAMES)"""
+        """A spectrum for the self-test. Shape: 2 x (PROBE_BATCH, bins, PROBE_FRAMES)"""
         return wave(PROBE_BATCH, bins, PROBE_FRAMES), wave(PROBE_BATCH, bins, PROBE_FRAMES)
 
     def probe(self) -> Tensors:
         return self.spectrum(self.module.n_fft // 2 + 1)
+
+
+@dataclass(frozen=True)
+class IMDCTStage(OverlapAddStage):
+    """MDCT coefficients to audio.
+
+    Shape: (B, L, N) -> (B, T), T as in `IMDCT.n_samples`
+    """
+
+    @classmethod
+    def of(cls, imdct: IMDCT) -> IMDCTStage:
+        return cls("imdct", imdct, ("coefficients",), ("audio",))
+
+    @property
+    def frame_axis(self) -> int:
+        return 1
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, PROBE_FRAMES, self.module.hop_length),)
 
 
 def _by(istft: ISTFT, method: str) -> ISTFT:
@@ -163,7 +190,7 @@ def _by(istft: ISTFT, method: str) -> ISTFT:
 
 
 def with_refinement(mel: MelConfig, istft: ISTFT) -> list[Stage]:
-    """The stages from a spectrum to audio: refinement where the mel's STFT is the spectrum's own, then istft."""
+    """The stages from a spectrum to audio: istft, and refinement before it if mel and spectrum have equal sizes."""
     same = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft)
     fits = same == (istft.n_fft, istft.hop_length, istft.win_length)
     return [*([RefinementStage.of(mel, istft)] if fits else []), ISTFTStage.of(istft)]

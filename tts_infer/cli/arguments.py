@@ -1,0 +1,85 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import get_args
+
+import tts_infer
+from tts_infer import Vocoder
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """The option `--json`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of commands that write audio files."""
+    parser.add_argument(
+        "--sample-format",
+        choices=get_args(tts_infer.SampleFormat),
+        default="pcm16",
+        help="how samples are stored (default: %(default)s; float32 never clips)",
+    )
+    add_json_argument(parser)
+
+
+def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """The options that select one or several vocoders and their placement: one per argument of `load_vocoder`."""
+    group = parser.add_argument_group("vocoder")
+    action, repeatable = ("append", "; repeatable") if several else ("store", "")
+    group.add_argument(
+        "--vocoder",
+        default=None if several else tts_infer.DEFAULT_VOCODER,
+        action=action,
+        metavar="V",
+        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER}){repeatable}",
+    )
+    group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
+    group.add_argument(
+        "--config", metavar="C", help="config.yaml for weights without one, or the known vocoder whose mels they take"
+    )
+    group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
+    group.add_argument(
+        "--placement",
+        metavar="P",
+        help=f"stage=device[/engine][/method],... or a YAML file, or one of: {', '.join(tts_infer.named_placements())}",
+    )
+    for stage in ("mel", "istft"):
+        group.add_argument(
+            f"--{stage}",
+            choices=get_args(tts_infer.MethodChoice),
+            default="auto",
+            help=f"method of the {stage} stage (default: auto)",
+        )
+    group.add_argument(
+        "--dtype",
+        choices=get_args(tts_infer.DTypeChoice),
+        default="float32",
+        help="of the products in networks; auto: bfloat16 where it was measured to be faster (default: %(default)s)",
+    )
+    group.add_argument("--no-cache", action="store_true", help="measure anew what suits this machine, and keep it")
+    group.add_argument(
+        "--refine",
+        type=int,
+        action=action,
+        metavar="N",
+        help=f"passes that pull the audio's mel to the given one (default: what suits the vocoder){repeatable}",
+    )
+
+
+def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
+    """Load the vocoder that the options of `add_vocoder_arguments` select; of several, the one of that name."""
+    return tts_infer.load_vocoder(
+        name or args.vocoder,
+        device=args.device,
+        placement=args.placement,
+        mel=args.mel,
+        istft=args.istft,
+        dtype=args.dtype,
+        refine=None if name else args.refine,
+        revision=args.revision,
+        config=args.config,
+        cache=not args.no_cache,
+    )
