@@ -221,7 +221,7 @@ def test_one_vocoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     text = capsys.readouterr().out
     for line in (
         "files                embedded, 7.5 MB",
-        "architecture         vocos: backbone (input_channels 100, dim 256, intermediate_dim 768, num_layers 8, input_k",
+        "architecture         vocos: backbone (input_channels 100, dim 256, intermediate_dim 768, num_layers 8, ",
         "parameters           3,620,610",
         "stages               mel, backbone, head, refine, istft",
         "receptive field      27 frames on each side",

@@ -23,6 +23,7 @@ from tts_infer.cli import main
 from tts_infer.diagnose import doctor
 from tts_infer.diagnose.audit import audit, our_paths, shipped_tables
 from tts_infer.io.audio import read_audio
+from tts_infer.runtime import workers
 from tts_infer.runtime.placement import make_placement
 from tts_infer.stages import relative_error
 from tts_infer.vocoders import FAMILIES
@@ -72,6 +73,12 @@ class Official:
     def weights(self) -> dict[str, Tensor]:
         """The tensors of the published checkpoint: EnCodec itself is not among them."""
         return {k: v for k, v in self.model.state_dict().items() if not k.startswith("feature_extractor.encodec.")}
+
+
+@pytest.fixture(autouse=True)
+def _not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of a busy CPU decode the items of a ragged batch apart; here they are to be one batch."""
+    monkeypatch.setattr(workers, "should_share", lambda: False)
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +327,20 @@ def test_placements_name_the_stages(folder: Path) -> None:
     features = usual.codes_to_features(codes_of(2, 1, 30))
     got, want = placed.decode(features, bandwidth_id=0), usual.decode(features, bandwidth_id=0)
     assert relative_error(got, want) <= 1e-5  # two transforms of one spectrum
+
+
+def test_workers_decode_the_same(vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy CPU, workers share the items of a batch and the parts of a long signal, each with its own number."""
+    features = vocoder.codes_to_features(codes_of(8, 3, 400))
+    numbers = torch.tensor([3, 0, 2])
+    whole = vocoder.decode(features, bandwidth_id=numbers)
+    ragged = vocoder.decode([features[0], features[1, :, :90], features[2]], bandwidth_id=numbers)
+    monkeypatch.setattr(workers, "should_share", lambda: True)
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    assert relative_error(vocoder.decode(features, bandwidth_id=numbers), whole) <= 1e-5  # float32 sums
+    assert relative_error(vocoder.decode(features[:1], bandwidth_id=3), whole[:1]) <= 1e-5  # as above
+    again = vocoder.decode([features[0], features[1, :, :90], features[2]], bandwidth_id=numbers)
+    for got, want in zip(again, ragged, strict=True):
+        assert relative_error(got, want) <= 1e-5  # as above
+    with pytest.raises(tts_infer.InputError, match="one for each of 3 items"):
+        vocoder.decode(features, bandwidth_id=[0, 1])

@@ -141,3 +141,10 @@ def test_choices_are_looked_for_only_where_onnx_runtime_is(monkeypatch: pytest.M
         tts_infer.make_placement("head=cpu/onnxruntime")
     monkeypatch.setattr(choice, "_chosen", {})
     assert tts_infer.make_placement(device="cpu")["head"].reason == "fused products, probed here"
+
+
+def test_graphs_do_not_depend_on_the_default_device() -> None:
+    with torch.device("meta"):
+        vocoder = tts_infer.load_vocoder(device="cpu", refine=0, placement="backbone=cpu/onnxruntime")
+        audio = vocoder.decode(torch.zeros(1, 100, 5, device="cpu"))
+    assert (audio.shape, audio.device.type) == ((1, 1024), "cpu")

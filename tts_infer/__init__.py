@@ -20,6 +20,7 @@ from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import (
     CheckpointError,
     ConfigError,
+    ExportError,
     FileError,
     InputError,
     InputTypeError,
@@ -29,6 +30,8 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
+from tts_infer.export.graphs import ExportLayout
+from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.features import read_features, read_mel
@@ -58,6 +61,9 @@ __all__ = [
     "DTypeName",
     "Evaluation",
     "ExecutorName",
+    "Export",
+    "ExportError",
+    "ExportLayout",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -88,6 +94,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "evaluation",
+    "export_onnx",
     "features_of_file",
     "holds_features",
     "known_vocoders",

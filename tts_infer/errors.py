@@ -86,6 +86,10 @@ class PlacementError(TTSInferError, ValueError):
     """A device, engine, method or dtype that is unknown or cannot be used here."""
 
 
+class ExportError(TTSInferError, RuntimeError):
+    """A vocoder that cannot be written as a graph, or whose graph computes something else."""
+
+
 class MissingPackageError(TTSInferError, ImportError):
     """A package that only one command needs, and that is not installed."""
 

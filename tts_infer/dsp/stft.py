@@ -8,13 +8,15 @@ Synthesis:              y[t]    = sum_l w[t - l hop] x_l[t - l hop]  /  sum_l w[
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.dft import InverseRealDFT, RealDFT
-from tts_infer.dsp.frames import frame, hann_window, overlap_add, reflect_pad
-from tts_infer.dsp.tiles import tiles
+from tts_infer.dsp.frames import added_blocks, frame, hann_window, overlap_add, reflect_pad
+from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import ConfigError, InputError
 from tts_infer.stages import State
 
@@ -159,7 +161,10 @@ class ISTFT(_Spectral):
 
     def n_samples(self, frames: int) -> int:
         """Samples that `frames` give."""
-        return max(0, frames - 1) * self.hop_length if self.padding == "center" else frames * self.hop_length
+        if self.padding == "same":
+            return frames * self.hop_length
+        # the number is a variable of a traced graph, and max would make it a constant
+        return (frames - 1 if is_traced() else max(0, frames - 1)) * self.hop_length
 
     @property
     def overlap(self) -> int:
@@ -184,6 +189,8 @@ class ISTFT(_Spectral):
 
         Shape: as `forward` -> (B, L + R - 1, hop_length)
         """
+        if valid is None and is_traced():
+            return self._traced_hops(real, imag)
         hops = self._overlap_added(real, imag, valid)
         if valid is None:
             return self.normalise(hops, 0, real.shape[2])
@@ -237,6 +244,20 @@ class ISTFT(_Spectral):
             part = hops if len(cut) == 1 else hops[:, tile.start : tile.stop + self.overlap - 1]
             overlap_add(part, frames, self.window)
         return hops
+
+    def _traced_hops(self, real: Tensor, imag: Tensor) -> Tensor:
+        """Hops of whole signals as a graph that serves every length from 1 frame on. Shape: as `hops`
+
+        It writes nothing in place and asks for no length. The envelope is the overlap-add of one squared window for
+        each frame: a matrix that says which frames reach a hop, times the squared window.
+        """
+        frames = self.inverse_dft(real.transpose(1, 2), imag.transpose(1, 2))
+        hops = added_blocks(frames * self.window, self.hop_length)
+        here = torch.ones_like(real[0, 0])
+        reached = torch.stack([F.pad(here, (k, self.overlap - 1 - k)) for k in range(self.overlap)], dim=1)
+        squares = F.pad(self.window.square(), (0, self.overlap * self.hop_length - self.n_fft))
+        envelope = reached @ squares.reshape(self.overlap, self.hop_length)
+        return hops / envelope.clamp_min(ENVELOPE_FLOOR)
 
     def _added(self, frames: Tensor, carry: Tensor | None = None) -> Tensor:
         """Overlap-add of frames. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""

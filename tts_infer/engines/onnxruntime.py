@@ -167,18 +167,21 @@ class Session:
         return tuple(map(torch.from_numpy, self._session.run(None, feed)))
 
 
-def export(module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> bytes:
+def export(
+    module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes], outputs: Sequence[str] = ()
+) -> bytes:
     """Trace a module's forward into an ONNX model.
 
     Args:
-        module, inputs, axes: as for `Session`.
+        module, inputs, axes: as for `Session`; `axes` may also name the variable axes of outputs.
+        outputs: names of the results; none: torch names them.
 
     Raises:
         RuntimeError: ONNX lacks an operator of the module, or the graph would be right for the example only.
     """
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):
         warnings.simplefilter("always")  # recorded, not raised: the tracer turns a raised warning into a SystemError
         logger.setLevel(logging.ERROR)
         try:
@@ -187,6 +190,7 @@ def export(module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, A
                 tuple(inputs.values()),
                 buffer,  # type: ignore[arg-type]  # only the newer exporter wants a path
                 input_names=list(inputs),
+                output_names=list(outputs) or None,
                 dynamic_axes={name: dict(lengths) for name, lengths in axes.items()},
                 opset_version=_OPSET,
                 dynamo=False,

@@ -126,7 +126,7 @@ class AntiAliased(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         channels = self.channels
-        up, down = self.up.repeat(1, channels, 1, 1), self.down.repeat(1, channels, 1, 1)
+        up, down = (taps.repeat(1, channels, 1, 1).unbind() for taps in (self.up, self.down))
         padded = _extended(x[..., :1], x, x[..., -1:])
         even, odd = (self.act(F.conv1d(padded, taps, groups=channels)) for taps in up)
         first, last = even[..., :1], odd[..., -1:]

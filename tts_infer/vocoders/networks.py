@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.devices import CPU
+from tts_infer.dsp.tiles import is_traced
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
 
@@ -193,7 +194,7 @@ class Contextual(Stage):
 
     def _whole(self, features: Tensor, valid: Tensor | None) -> Tensor:
         """Compute whole signals. Items of several lengths run one by one, so that none sees another's padding."""
-        if features.shape[2] == 0:
+        if not is_traced() and features.shape[2] == 0:  # a graph would keep the answer as a constant
             return features.new_zeros(features.shape[0], 0)
         if valid is None:
             whole: Tensor = self.module(features)
