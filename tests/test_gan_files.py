@@ -121,8 +121,23 @@ def test_broken_json(folder: Path, text: str, message: str) -> None:
 
 
 def test_weights_of_another_size(folder: Path) -> None:
-    rewrite(folder, upsample_initial_channel=64)
-    with pytest.raises(CheckpointError, match=r"another shape: .*conv_pre.bias \(32,\) instead of \(64,\)"):
+    rewrite(folder, upsample_initial_channel=16)
+    with pytest.raises(CheckpointError, match=r"another shape: .*conv_pre.bias \(32,\) instead of \(16,\)"):
+        load_model(resolve(folder))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"upsample_initial_channel": 64}, "upsample_initial_channel is 64; with these weights it can be at most 32"),
+        ({"resblock_kernel_sizes": [3, 10**9 + 1]}, r"resblock_kernel_sizes\[1\] is 1000000001; with these weights"),
+        ({"resblock_dilation_sizes": [[1, 10**9], [1]]}, r"resblock_dilation_sizes\[0\]\[1\] is 1000000000; .* 1024"),
+        ({"resblock_dilation_sizes": [[1], [1] * 100_000]}, "its lists hold 1000.. numbers; with these weights"),
+    ],
+)
+def test_sizes_that_the_weights_refute(folder: Path, values: dict[str, Any], message: str) -> None:
+    rewrite(folder, **{"resblock_kernel_sizes": [3, 5], "resblock_dilation_sizes": [[1], [1]]} | values)
+    with pytest.raises(ConfigError, match=message):
         load_model(resolve(folder))
 
 

@@ -14,6 +14,7 @@ from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import available_devices, device_lock
+from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
 from tts_infer.dsp.mel import LogMel, log_mel_error_db
 from tts_infer.dsp.stft import ISTFT, STFT
 from tts_infer.errors import (
@@ -88,6 +89,7 @@ __all__ = [
     "check_report",
     "check_writable",
     "clear_checks",
+    "describe_vocoder",
     "device_lock",
     "doctor",
     "evaluate",
@@ -96,6 +98,7 @@ __all__ = [
     "features_of_file",
     "holds_features",
     "known_vocoders",
+    "list_vocoders",
     "load_vocoder",
     "log_mel_error_db",
     "make_placement",

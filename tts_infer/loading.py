@@ -28,6 +28,7 @@ def load_vocoder(
     dtype: DTypeChoice = "float32",
     refine: int | None = None,
     revision: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     check: bool = True,
     cache: bool = True,
 ) -> Vocoder:
@@ -35,7 +36,8 @@ def load_vocoder(
 
     Args:
         name: a name in `configs/vocoders` (the default vocoder is part of the package), a local directory with
-            `config.yaml` and weights, or a Hub id such as "charactr/vocos-mel-24khz".
+            `config.yaml` and weights, a weights file (.safetensors, .bin, .pt, .pth, .ckpt) with a `config.yaml` beside
+            it, or a Hub id such as "charactr/vocos-mel-24khz".
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
@@ -43,6 +45,8 @@ def load_vocoder(
             few frames and on many, else float32.
         refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
         revision: branch, tag or commit of a Hub repository.
+        config: in place of the configuration beside the weights: its path, or a name in `configs/vocoders` whose
+            mel convention the weights have.
         check: prove and time the stages whose device or method is not stated, see `make_placement`.
         cache: use what was measured on this machine before, and keep what is measured now, in the user's cache folder.
 
@@ -55,7 +59,7 @@ def load_vocoder(
     require_devices(placement, device, "float32" if dtype == "auto" else dtype)  # before anything is downloaded
     if not cache:
         clear_checks()
-    files = resolve(name, revision)
+    files = resolve(name, revision, config)
     model = load_model(files)
     stages = family_of(model).stages(model)
     if dtype == "auto":

@@ -21,7 +21,7 @@ _COMMANDS = {
     "batch": (batch, "many files, in batches, resumable"),
     "evaluate": (evaluate, "copy files, and measure how close the copies are"),
     "export": (export, "write a vocoder as one ONNX file, for other runtimes"),
-    "vocoders": (vocoders, "list the known vocoders"),
+    "vocoders": (vocoders, "list the known vocoders, or show one"),
 }
 
 

@@ -34,9 +34,12 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         default=None if several else tts_infer.DEFAULT_VOCODER,
         action=action,
         metavar="V",
-        help=f"known name, local directory or Hub id (default: {tts_infer.DEFAULT_VOCODER}){repeatable}",
+        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER}){repeatable}",
     )
     group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
+    group.add_argument(
+        "--config", metavar="C", help="config.yaml for weights without one, or the known vocoder whose mels they take"
+    )
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
     group.add_argument(
         "--placement",
@@ -77,5 +80,6 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
         dtype=args.dtype,
         refine=None if name else args.refine,
         revision=args.revision,
+        config=args.config,
         cache=not args.no_cache,
     )

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 import torch
 
-from tts_infer.config import VocoderPreset, known_vocoders
+from tts_infer.config import known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
 from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
 from tts_infer.engines import ENGINES, unusable_reason
@@ -25,15 +25,8 @@ from tts_infer.runtime.precision import best_dtype
 from tts_infer.runtime.selftest import Size, StageCheck, StageTrial
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
-from tts_infer.vocoders.checkpoint import (
-    CONFIG_FILE,
-    DEFAULT_VOCODER,
-    FLAT_CONFIG_FILE,
-    FLAT_WEIGHT_FILES,
-    WEIGHT_FILES,
-    load_model,
-    resolve,
-)
+from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
+from tts_infer.vocoders.hub import where
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
@@ -65,7 +58,7 @@ def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, A
         "speed": _speeds(stages),
         "dtype": dict(zip(("best", "reason"), best_dtype(stages, resolve_device(device)), strict=True)),
         "frontends": {name: list(front_end.voices) for name, front_end in FRONTENDS.items()},
-        "vocoders": {name: _where(known) for name, known in known_vocoders().items()},
+        "vocoders": {name: where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
     }
     report["advice"] = [str(warning.message) for warning in caught] + _advice(report)
@@ -124,20 +117,6 @@ def _as_json(check: StageCheck) -> dict[str, Any]:
     about: dict[str, Any] = {"stage": check.stage, "device": str(check.device), "engine": check.engine}
     about |= {"method": check.method or check.engine, "passed": check.passed}
     return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
-
-
-def _where(known: VocoderPreset) -> str:
-    """ "embedded", "cached" or "not cached". It downloads nothing."""
-    if known.repo_id is None:
-        return "embedded"
-    from huggingface_hub import try_to_load_from_cache
-
-    def cached(filename: str) -> bool:
-        return isinstance(try_to_load_from_cache(str(known.repo_id), filename, revision=known.revision), str)
-
-    layouts = (CONFIG_FILE, WEIGHT_FILES), (FLAT_CONFIG_FILE, FLAT_WEIGHT_FILES)
-    found = any(cached(config) and any(map(cached, weights)) for config, weights in layouts)
-    return "cached" if found else "not cached"
 
 
 def fallback_report(environment: Mapping[str, str]) -> str:

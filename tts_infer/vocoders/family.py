@@ -6,14 +6,16 @@ A family is one file in this folder. It says how its checkpoints are read, and w
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from tts_infer.config import MelConfig, VocoderPreset, as_mapping, build, check_keys, load_json, load_yaml
-from tts_infer.errors import ConfigError
+from tts_infer.config import MelConfig, VocoderPreset, build, check_keys
+from tts_infer.documents import as_mapping, load_json, load_yaml
+from tts_infer.errors import ConfigError, few
 from tts_infer.stages import Stage
 from tts_infer.vocoders.features import FeatureSpec, MelSpec
 
@@ -106,14 +108,22 @@ def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | 
         ConfigError: the file is missing or damaged; it contains a class or key that is unknown, or a wrong type; or it
             contradicts the preset.
     """
-    document = load_json(path) if path.suffix == ".json" else load_yaml(path)
-    known, sectioned = list(families), []
-    for one in known:
+    document = load_json(path) if path.suffix.lower() == ".json" else load_yaml(path)
+    return read_document(document, families, preset, path)
+
+
+def read_document(
+    document: dict[str, Any], families: Iterable[Family], preset: VocoderPreset | None, path: Path | str
+) -> tuple[Family, Any]:
+    """As `read_config`, of what a configuration holds. `path` is for messages."""
+    sectioned: list[SectionFamily] = []
+    for one in families:
         if isinstance(one, FlatFamily) and one.matches(document):
             return one, _read_flat(one, document, preset, str(path))
         sectioned += [one] if isinstance(one, SectionFamily) else []
-    family = max(sectioned, key=lambda one: _known_parts(one, document))
-    return family, _read_sections(family, document, preset, path)
+    possible = ((one, part) for one in sectioned for part in _possible_parts(one, document))
+    family, part = max(possible, key=lambda pair: _known_parts(*pair))
+    return family, _read_sections(family, part, preset, path)
 
 
 def _read_flat(family: FlatFamily, document: Mapping[str, Any], preset: VocoderPreset | None, where: str) -> Any:
@@ -124,7 +134,9 @@ def _read_flat(family: FlatFamily, document: Mapping[str, Any], preset: VocoderP
     return config
 
 
-def _read_sections(family: SectionFamily, document: Mapping[str, Any], preset: VocoderPreset | None, path: Path) -> Any:
+def _read_sections(
+    family: SectionFamily, document: Mapping[str, Any], preset: VocoderPreset | None, path: Path | str
+) -> Any:
     """Source: layout of charactr/vocos-mel-24khz config.yaml, read by `Vocos.from_hparams` of gemelo-ai/vocos."""
     check_keys(document, set(family.class_paths), set(family.class_paths), str(path))
     parts: dict[str, Any] = {}
@@ -134,10 +146,10 @@ def _read_sections(family: SectionFamily, document: Mapping[str, Any], preset: V
         check_keys(body, {"class_path", "init_args"}, {"class_path"}, where)
         if not isinstance(body["class_path"], str) or body["class_path"] not in classes:
             raise ConfigError(
-                "class_path {got!r} is not supported; allowed: {allowed}",
+                "class_path {got} is not supported; allowed: {allowed}",
                 code="class-path-unknown",
                 where=where,
-                got=body["class_path"],
+                got=few([reprlib.repr(body["class_path"])], length=100),
                 allowed=", ".join(map(repr, classes)),
             )
         parts[section] = build(classes[body["class_path"]], body.get("init_args") or {}, where)
@@ -147,6 +159,17 @@ def _read_sections(family: SectionFamily, document: Mapping[str, Any], preset: V
         return family.configure(parts)
     except ConfigError as error:
         raise error.within(path) from None
+
+
+def _possible_parts(family: SectionFamily, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The document, and the sections in it where a training run of LightningCLI states its model.
+
+    Source: configs/vocos.yaml of gemelo-ai/vocos (model: class_path, init_args).
+    """
+    model = document.get("model")
+    inner = model.get("init_args") if isinstance(model, dict) else None
+    places = [place for place in (inner, model) if isinstance(place, dict)]
+    return [document, *({key: place[key] for key in family.class_paths if key in place} for place in places)]
 
 
 def _known_parts(family: SectionFamily, document: Mapping[str, Any]) -> int:

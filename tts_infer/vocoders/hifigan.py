@@ -9,6 +9,7 @@ Source: jik876/hifi-gan models.py Generator, ResBlock1, ResBlock2; meldataset.py
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -82,7 +83,7 @@ class HiFiGANConfig:
 
     def _require(self, key: str, fits: bool, allowed: str) -> None:
         if not fits:
-            got = getattr(self, key)
+            got = reprlib.repr(getattr(self, key))
             raise ConfigError(
                 "{key} is {got}; allowed: {allowed}", code="generator-size", key=key, got=got, allowed=allowed
             )
