@@ -19,7 +19,7 @@ import tts_infer
 from tests.conftest import ROOT
 from tests.helpers import small_vocoder
 from tts_infer.cli import main
-from tts_infer.dsp.stft import ISTFT
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.export.onnx import CHECKED_SIZES
 from tts_infer.stages import relative_error, wave
 from tts_infer.vocoders.networks import Contextual

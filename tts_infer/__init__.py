@@ -12,11 +12,13 @@ import tts_infer.report.pictures as pictures
 from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
+from tts_infer.decoding import Synthesis
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import available_devices, device_lock
 from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import LogMel, log_mel_error_db
-from tts_infer.dsp.stft import ISTFT, STFT
+from tts_infer.dsp.stft import STFT
 from tts_infer.errors import (
     CheckpointError,
     ConfigError,
@@ -34,7 +36,7 @@ from tts_infer.export.graphs import ExportLayout
 from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
-from tts_infer.io.features import read_features, read_mel
+from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
 from tts_infer.loading import DTypeChoice, load_vocoder
@@ -44,7 +46,7 @@ from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
-from tts_infer.vocoder import Synthesis, Vocoder
+from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [

@@ -21,7 +21,8 @@ from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
 from tts_infer.io.codes import holds_integers
-from tts_infer.io.features import open_features, prefix_errors
+from tts_infer.io.feature_files import open_features
+from tts_infer.io.features import prefix_errors
 from tts_infer.io.sources import holds_features
 from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer
 from tts_infer.runtime.timing import StageRecord

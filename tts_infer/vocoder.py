@@ -3,65 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, overload
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tts_infer.config import DTypeName, MelConfig
-from tts_infer.deprecated import renamed
+from tts_infer import decoding
+from tts_infer.config import DTypeName
+from tts_infer.decoding import Synthesis
 from tts_infer.devices import device_lock, device_of
 from tts_infer.errors import InputError
+from tts_infer.facts import Facts
 from tts_infer.io.features import as_audio
-from tts_infer.runtime import parallel, workers
+from tts_infer.runtime import workers
 from tts_infer.runtime.pipeline import Pipeline
 from tts_infer.runtime.placement import Placement, make_placement
-from tts_infer.runtime.timing import StageRecord, StageTimer
-from tts_infer.stages import Stage
+from tts_infer.runtime.timing import StageTimer
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
-from tts_infer.vocoders.conditions import of_items, require_batch
-from tts_infer.vocoders.features import CodesSpec, FeatureSpec, MelSpec
+from tts_infer.vocoders.features import CodesSpec
 
 Features = Tensor | NDArray[Any]
 Waveform = Tensor | NDArray[Any]
 Lengths = Tensor | NDArray[Any] | Sequence[int]
 Number = int | Tensor | NDArray[Any] | Sequence[int]  # of a condition: one, or one for each item
 
-# After a call that makes this many seconds of audio, accelerators give their cached memory back.
-_LONG_S = 60
 
-
-@dataclass(frozen=True)
-class Synthesis:
-    """The result of `Vocoder.synthesize`.
-
-    Shape: audio of (B, T), on the device of the last stage; features of (B, n_mels, L)
-    """
-
-    audio: Tensor
-    features: Tensor
-    sample_rate: int
-    stages: list[StageRecord]
-    total_ms: float  # wall time of the call
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of audio, over the whole batch."""
-        return self.audio.numel() / self.sample_rate
-
-    @property
-    def rtfx(self) -> float:
-        """Seconds of audio per second of compute."""
-        return self.seconds / (self.total_ms / 1e3)
-
-    xrt = renamed("xrt", "rtfx")
-
-
-class Vocoder:
+class Vocoder(Facts):
     """A pretrained vocoder whose stages are placed on devices.
 
     It replaces `vocos.Vocos`: `decode(mel)` gives audio, and calling it with audio copies that audio through the mel.
@@ -83,74 +52,6 @@ class Vocoder:
         self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
         workers.survive_fork()
-
-    @property
-    def placement(self) -> Placement:
-        return self._pipeline.placement
-
-    @property
-    def dtype(self) -> DTypeName:
-        return self._pipeline.dtype
-
-    @property
-    def stages(self) -> list[Stage]:
-        """All stages in order: first those that make features of audio, then those that make audio of features."""
-        return self._pipeline.stages
-
-    @property
-    def mel_config(self) -> MelConfig:
-        """The mel convention that this vocoder was trained on.
-
-        Raises:
-            InputError: it was trained on other features.
-        """
-        features = self._pipeline.features
-        if not isinstance(features, MelSpec):
-            raise InputError(
-                "vocoder {name!r} takes no mels; give it its features or codes", code="no-mels", name=self.name
-            )
-        return features.config
-
-    @property
-    def features(self) -> FeatureSpec:
-        """What it decodes: their name, sizes and conditions."""
-        return self._pipeline.features
-
-    @property
-    def sample_rate(self) -> int:
-        return self._pipeline.features.sample_rate
-
-    @property
-    def hop_length(self) -> int:
-        return self._pipeline.features.hop_length
-
-    @property
-    def n_mels(self) -> int:
-        """Values in one frame of features."""
-        return self._pipeline.features.n_channels
-
-    @property
-    def max_frames(self) -> int:
-        """Frames, summed over the batch, that are decoded at once. Longer input is decoded in pieces."""
-        return self._pipeline.max_frames
-
-    @property
-    def model(self) -> Any:
-        """The modules as loaded. An engine may run a stage by other code than its module, see `placement`."""
-        return self._pipeline.model
-
-    @property
-    def backbone(self) -> Any:
-        return self.model.backbone
-
-    @property
-    def head(self) -> Any:
-        """The module with `.out` and `.istft`, which the export of F5-TTS reads."""
-        return self.model.head
-
-    def n_samples(self, frames: int) -> int:
-        """Samples of audio that `frames` give."""
-        return self._pipeline.n_samples(frames)
 
     @torch.no_grad()  # not inference_mode: a model may be trained on the result
     def mel(self, audio: Waveform) -> Tensor:
@@ -233,13 +134,17 @@ class Vocoder:
                 is missing or unknown.
         Source: vocos/pretrained.py Vocos.decode, which fails on one frame with padding "center".
         """
-        timer, passes, given = StageTimer(enabled=False), self._passes(refine), self._pipeline.conditions(conditions)
+        timer, passes, given = (
+            StageTimer(enabled=False),
+            self._passes(refine),
+            self._pipeline.conditions(conditions),
+        )
         if isinstance(features, Sequence) or lengths is not None:
             items = features if isinstance(features, Sequence) else [features]
             with device_lock(*map(device_of, items)):
                 padded, counts = self._pipeline.features.check_ragged(features, lengths)
-            return self._decode_ragged(padded, counts, passes, timer, given)
-        return self._decode(self.checked_features(features), passes, timer, given)
+            return decoding.decode_ragged(self._pipeline, padded, counts, passes, timer, given)
+        return decoding.decode(self._pipeline, self.checked_features(features), passes, timer, given)
 
     @torch.inference_mode()
     def __call__(self, audio: Waveform, *, refine: int | None = None, **conditions: Number) -> Tensor:
@@ -253,7 +158,8 @@ class Vocoder:
             InputError, InputTypeError: see `mel`.
         """
         given = self._pipeline.conditions(conditions)
-        return self._decode(self.mel(audio), self._passes(refine), StageTimer(enabled=False), given)
+        passes, untimed = self._passes(refine), StageTimer(enabled=False)
+        return decoding.decode(self._pipeline, self.mel(audio), passes, untimed, given)
 
     @torch.inference_mode()
     def synthesize(
@@ -289,7 +195,7 @@ class Vocoder:
         else:
             assert features is not None
             mel = self.checked_features(features)
-        decoded = self._decode(mel, passes, timer, given)
+        decoded = decoding.decode(self._pipeline, mel, passes, timer, given)
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
 
@@ -339,12 +245,7 @@ class Vocoder:
             return self._pipeline.features.check(features)
 
     def _passes(self, refine: int | None) -> int:
-        """The number of passes of a decode."""
-        passes = self.refine if refine is None else refine
-        if not isinstance(passes, (int, np.integer)) or passes < 0:
-            text = "refine is {got!r}; allowed: a number of passes, 0 or more"
-            raise InputError(text, code="refine-range", got=passes)
-        return int(passes)
+        return decoding.passes(self.refine if refine is None else refine)
 
     def _mel(self, audio: Waveform, timer: StageTimer) -> Tensor:
         with device_lock(device_of(audio)):
@@ -363,39 +264,3 @@ class Vocoder:
     def _from_codes(self, codes: Tensor, timer: StageTimer) -> Tensor:
         live, _ = self._pipeline.run(self._pipeline.front("codes"), {"codes": codes}, timer)
         return live[self._pipeline.features.name]
-
-    def _decode(self, features: Tensor, refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]) -> Tensor:
-        """Decode short features at once, and long ones in pieces; on a busy CPU, workers share parts."""
-        batch, _, frames = features.shape
-        if self._pipeline.is_on_cpu and workers.should_share():
-            return parallel.decode(self._pipeline, features, self._pipeline.decoding(refine), timer, conditions)
-        piece = max(1, self.max_frames // batch)
-        if frames <= piece:
-            return self._pipeline.decode(features, self._pipeline.decoding(refine), timer, numbers=conditions)
-        stream = StreamingDecoder(self._pipeline, refine, timed=timer.enabled, conditions=conditions)
-        device, done = self._pipeline.out_device, 0
-        with device_lock(device):
-            audio = torch.empty(batch, self.n_samples(frames), dtype=torch.float32, device=device)
-        for pushed in stream.decode(features.split(piece, dim=2)):
-            with device_lock(device):
-                audio[:, done : done + pushed.shape[1]] = pushed
-            done += pushed.shape[1]
-        timer.records += stream.stages
-        if audio.numel() >= _LONG_S * self.sample_rate:
-            self._pipeline.release_memory()
-        return audio
-
-    def _decode_ragged(
-        self, features: Tensor, lengths: list[int], refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]
-    ) -> list[Tensor]:
-        """Decode items of several lengths: together if they are short, else one by one."""
-        chain, busy = self._pipeline.decoding(refine), self._pipeline.is_on_cpu and workers.should_share()
-        if busy and features.shape[2] <= self.max_frames:
-            return parallel.decode_ragged(self._pipeline, features, lengths, chain, timer, conditions)
-        if features.shape[0] * features.shape[2] <= self.max_frames:
-            return self._pipeline.decode_ragged(features, lengths, chain, timer, numbers=conditions)
-        require_batch(conditions, len(lengths))
-        return [
-            self._decode(features[i : i + 1, :, :n], refine, timer, of_items(conditions, slice(i, i + 1)))[0]
-            for i, n in enumerate(lengths)
-        ]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from tts_infer.config import MelConfig
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.filterbank import BandedProduct
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
-from tts_infer.dsp.stft import ISTFT, STFT
+from tts_infer.dsp.stft import STFT
 from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import InputError
 from tts_infer.stages import State

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, known_vocoders
-from tts_infer.dsp.stft import ISTFT
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ExportError, InputError
 from tts_infer.stages import Stage
 from tts_infer.vocoder import Vocoder

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, Padding, SpectralMethod, require_positive
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mdct import IMDCT
-from tts_infer.dsp.stft import ISTFT
 from tts_infer.stages import PROBE_FRAMES, Stage
 from tts_infer.vocoders.networks import Framewise
 from tts_infer.vocoders.spectral import IMDCTStage, ISTFTStage, with_refinement

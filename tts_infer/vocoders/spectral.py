@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig, SpectralMethod
 from tts_infer.devices import CPU
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mdct import IMDCT
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.refine import Refinement
-from tts_infer.dsp.stft import ISTFT
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
 METHODS = get_args(SpectralMethod)

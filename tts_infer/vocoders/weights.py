@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tts_infer.errors import CheckpointError, few, first_sentence
-from tts_infer.io.features import UNREADABLE
+from tts_infer.io.sources import UNREADABLE
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 INDEX_SUFFIX = ".index.json"
