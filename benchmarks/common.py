@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,6 +25,8 @@ import torch
 # Then the system runs once untimed, and RUNS_A_TURN times timed.
 REST_S = 0.01
 RUNS_A_TURN = 3
+# After competing processes begin or stop, until everybody has noticed.
+SETTLE_S = 0.2
 
 
 def measure(
@@ -43,6 +48,66 @@ def measure(
                 times[name].append((time.perf_counter() - start) * 1e3)
         rounds += 1
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+class Competition:
+    """Processes that compete for the cores, pinned nowhere. They are stopped until somebody asks.
+
+    Args:
+        count: how many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+        self._signal(signal.SIGSTOP)
+
+    def __enter__(self) -> Competition:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        self._signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGSTOP)
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes:
+            process.send_signal(number)
+
+
+def measure_busy(
+    systems: Mapping[str, Callable[[], object]], competition: Competition, budget_s: float = 10.0
+) -> list[dict[str, Any]]:
+    """Rows of milliseconds on a quiet and on a busy machine, which take turns: medians and 95th percentiles."""
+    times: dict[str, dict[str, list[float]]] = {name: {"quiet": [], "busy": []} for name in systems}
+    end = time.perf_counter() + budget_s
+    rounds = 0
+    while rounds < 2 or time.perf_counter() < end:
+        for state in ("quiet", "busy"):
+            with competition.at_work() if state == "busy" else nullcontext():
+                time.sleep(SETTLE_S)
+                for name, run in systems.items():
+                    run()
+                    for _ in range(RUNS_A_TURN):
+                        start = time.perf_counter()
+                        run()
+                        times[name][state].append((time.perf_counter() - start) * 1e3)
+        rounds += 1
+    return [{"system": name, **_both(found["quiet"], found["busy"])} for name, found in times.items()]
+
+
+def _both(quiet: Sequence[float], busy: Sequence[float]) -> dict[str, float]:
+    medians = statistics.median(quiet), statistics.median(busy)
+    tail = sorted(busy)[min(len(busy) - 1, math.ceil(0.95 * len(busy)) - 1)]
+    names = ("quiet ms", "busy ms", "busy 95 %", "busy / quiet", "95 % / quiet")
+    return dict(zip(names, (*medians, tail, medians[1] / medians[0], tail / medians[0]), strict=True))
 
 
 def environment(*packages: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.common import environment, finish, measure, table
+from benchmarks.common import Competition, environment, finish, measure, measure_busy, table
 from benchmarks.vocoders import SIZES, make
 from tts_infer import make_placement
 from tts_infer.config import DTypeName
@@ -188,6 +188,38 @@ def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argp
     return results
 
 
+def run_busy(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argparse.Namespace) -> list[Any]:
+    """Ours and the peers, on a quiet machine and beside competing processes; rows for one thread and for several."""
+    graph = Vocos(config, "matmul").eval().requires_grad_(False)
+    graph.load_state_dict(weights)
+    threads = torch.get_num_threads()
+    default = ours(config, weights, CPU, "float32")
+    found: dict[str, Decoder] = {
+        f"ours, default ({threads} threads)": default,
+        "ours, 1 thread": partial(_with_threads, 1, default),
+        OFFICIAL: official(config, weights),
+        f"ONNX Runtime, {threads} threads": onnx_runtime(graph),
+        f"OpenVINO, {threads} threads": openvino(graph, "f32"),
+    }
+    results: list[Any] = []
+    with Competition(args.busy) as competition:
+        for frames in args.frames:
+            mel = torch.randn(1, 100, frames, generator=torch.Generator().manual_seed(0)) * 2 - 5
+            rows = measure_busy({key: partial(run, mel) for key, run in found.items()}, competition, args.seconds)
+            table(f"{name}, {frames} frames, {args.busy} competing processes", rows)
+            results += [{"model": name, "frames": frames, "busy": args.busy, **row} for row in rows]
+    return results
+
+
+def _with_threads(threads: int, decode: Decoder, mel: Tensor) -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return decode(mel)
+    finally:
+        torch.set_num_threads(before)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[10, 94, 938, 5625])
@@ -195,6 +227,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=SIZES, default=SIZES)
     parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
     parser.add_argument("--seconds", type=float, default=8.0, help="measuring time of one table (default: 8)")
+    parser.add_argument("--busy", type=int, metavar="N", help="beside N competing processes, quiet and busy in turns")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave torch.compile out")
     args = parser.parse_args()
     setting = {"device": args.device, **environment("vocos", "onnxruntime", "openvino")}
@@ -203,7 +236,8 @@ def main() -> None:
     with torch.inference_mode():
         for size in args.models:
             model = make(size).model
-            results += run(TITLES[size], model.config, model.state_dict(), args)
+            measured = run if args.busy is None else run_busy
+            results += measured(TITLES[size], model.config, model.state_dict(), args)
     finish("decode", setting, results)
 
 

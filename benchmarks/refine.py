@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import environment, finish, measure, table
+from benchmarks.common import Competition, environment, finish, measure, measure_busy, table
 from tts_infer import load_vocoder
 
 PASSES = (0, 1, 2, 4, 8, 16)
@@ -41,15 +41,26 @@ def costs(frames: int, seconds: float) -> list[dict[str, Any]]:
     ]
 
 
+def busy_costs(frames: int, count: int, seconds: float) -> list[dict[str, Any]]:
+    """The default vocoder beside competing processes."""
+    mel, vocoder = torch.randn(1, 100, frames) * 2 - 5, load_vocoder(device="cpu")
+    runs = {f"refine {passes}": partial(vocoder.decode, mel, refine=passes) for passes in (0, 8)}
+    with Competition(count) as competition:
+        return [{"frames": frames, **row} for row in measure_busy(runs, competition, seconds)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[94, 938])
     parser.add_argument("--seconds", type=float, default=10.0, help="measuring time of one length (default: 10)")
+    parser.add_argument("--busy", type=int, metavar="N", help="beside N competing processes, quiet and busy in turns")
     args = parser.parse_args()
     setting, rows = environment(), []
     print(setting)
     for frames in args.frames:
-        rows += (found := costs(frames, args.seconds))
+        busy = args.busy is not None
+        found = busy_costs(frames, args.busy, args.seconds) if busy else costs(frames, args.seconds)
+        rows += found
         table(f"embedded vocoder, {frames} frames", found)
     finish("refine", setting, rows)
 

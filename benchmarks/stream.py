@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.common import environment, finish, measure, table
+from benchmarks.common import Competition, environment, finish, measure, table
 from benchmarks.memory import resident_mb
 from benchmarks.vocoders import SIZES, make
 from tts_infer import Vocoder, log_mel_error_db, read_audio
@@ -88,14 +89,42 @@ def sustained(vocoder: Vocoder, hours: float) -> dict[str, Any]:
     }
 
 
+def together(vocoder: Vocoder, streams: int, busy: int, seconds: float) -> dict[str, Any]:
+    """Several live streams at once, a push each in the time that its frames last; were they all in time?"""
+    due_s = PUSH * vocoder.hop_length / vocoder.sample_rate
+    mel, late, times = torch.randn(1, 100, PUSH) * 2 - 5, 0, []
+    found = [vocoder.stream() for _ in range(streams)]
+    with Competition(busy) as competition, competition.at_work(), ThreadPoolExecutor(streams) as pool:
+        for _ in range(max(1, int(seconds / due_s))):
+            began = time.perf_counter()
+
+            def push(stream: Any, began: float = began) -> float:
+                stream.push(mel)
+                return time.perf_counter() - began
+
+            spent = list(pool.map(push, found))
+            times += spent
+            late += sum(one > due_s for one in spent)
+            time.sleep(max(0.0, due_s - (time.perf_counter() - began)))
+    row = {"streams": streams, "competing": busy, "pushes": len(times), "due ms": due_s * 1e3}
+    return {**row, "late": late, "median ms": sorted(times)[len(times) // 2] * 1e3, "longest ms": max(times) * 1e3}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="*", type=Path, help="audio files (default: the examples)")
     parser.add_argument("--seconds", type=float, default=6.0, help="measuring time of one table (default: 6)")
     parser.add_argument("--hours", type=float, default=1.0, help="audio of the sustained run (default: 1)")
+    parser.add_argument("--streams", type=int, metavar="N", help="only this: N live streams at once")
+    parser.add_argument("--busy", type=int, default=0, metavar="N", help="beside N competing processes, with --streams")
     args = parser.parse_args()
     setting = environment()
     print(setting)
+    if args.streams is not None:
+        row = together(make("embedded"), args.streams, args.busy, args.seconds)
+        table("live streams at once, embedded vocoder", [row])
+        finish("stream", setting, [row])
+        return
     found = {size: make(size) for size in SIZES}
     rows = [costs(name, vocoder, args.seconds) for name, vocoder in found.items()]
     table(f"pushes of {PUSH} frames", rows)

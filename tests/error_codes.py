@@ -14,7 +14,8 @@ from pathlib import Path
 from string import Formatter
 
 ROOT = Path(__file__).parent.parent
-UNUSED_ROOMS = ("batch", "cli", "evaluation", "report")  # of tts_infer; the page only takes pictures of the last
+# Of tts_infer; of report the page takes pictures only.
+UNUSED_ROOMS = ("batch", "cli", "evaluation", "export", "losses", "report")
 
 
 @dataclass(frozen=True)

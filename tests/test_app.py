@@ -468,14 +468,19 @@ def test_chinese_browsers_get_chinese_results(demo: gr.Blocks, tmp_path: Path) -
     with pytest.raises(AppError, match="还没有音频"):
         client.predict(audio=None, vocoder=VOCODER, api_name="/synthesize")
     np.save(tmp_path / "frame.npy", np.full((100, 1), -5.0, np.float32))
+    np.save(tmp_path / "two.npy", np.full((2, 100, 9), -5.0, np.float32))
     (tmp_path / "broken.zip").write_bytes(b"PK")
-    file = handle_file(str(tmp_path / "frame.npy"))
+    files = {name: handle_file(str(tmp_path / name)) for name in ("frame.npy", "two.npy", "broken.zip")}
     with pytest.raises(AppError, match="只有一个梅尔帧"):
-        client.predict(mel=file, vocoder=VOCODER, api_name="/decode")
+        client.predict(mel=files["frame.npy"], vocoder=VOCODER, api_name="/decode")
+    with pytest.raises(AppError, match=r"^two\.npy 中有 2 个梅尔频谱"):
+        client.predict(mel=files["two.npy"], vocoder=VOCODER, api_name="/decode")
     with pytest.raises(AppError, match=r"^无法将 broken\.zip 作为 zip 文件读取"):
-        client.predict(files=[handle_file(str(tmp_path / "broken.zip"))], vocoder=VOCODER, api_name="/batch")
-    _, report = client.predict(files=[file], vocoder=VOCODER, api_name="/batch")
-    assert "只有一个梅尔帧" in report["files"][0]["error"]
+        client.predict(files=[files["broken.zip"]], vocoder=VOCODER, api_name="/batch")
+    _, report = client.predict(files=[files["two.npy"], files["frame.npy"]], vocoder=VOCODER, api_name="/batch")
+    two, frame = (row["error"] for row in report["files"])
+    assert two.startswith("two.npy 中有 2 个梅尔频谱")
+    assert "只有一个梅尔帧" in frame
 
 
 def test_temporary_files_are_removed_when_the_server_stops() -> None:

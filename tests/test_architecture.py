@@ -17,8 +17,9 @@ PACKAGE = ROOT / "tts_infer"
 
 # A room imports from itself and from the rooms before it; the public module stands between the last library and `cli`.
 ROOMS = [
-    *("errors", "deprecated", "config", "devices", "stages", "dsp", "io", "vocoders", "engines", "runtime"),
-    *("frontends", "streaming", "vocoder", "loading", "files", "batch", "evaluation", "report", "diagnose", "cli"),
+    *("errors", "deprecated", "documents", "config", "devices", "stages", "dsp", "losses", "io"),
+    *("vocoders", "engines", "runtime", "frontends", "streaming", "decoding", "facts", "vocoder"),
+    *("loading", "files", "batch", "evaluation", "report", "diagnose", "export", "cli"),
 ]
 
 
@@ -85,6 +86,7 @@ import tts_infer
 assert dict(os.environ) == before and torch.get_num_threads() == threads
 heavy = {"gradio", "matplotlib", "vocos", "torchaudio", "huggingface_hub", "librosa", "scipy", "ray"} & set(sys.modules)
 assert not heavy, heavy
+assert "tts_infer.losses" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

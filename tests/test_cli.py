@@ -94,7 +94,7 @@ def test_stream_to_stdout(vocoder: tts_infer.Vocoder, capfdbinary: pytest.Captur
     [
         ("turned.npy", "turned.npy: mel has shape (500, 100); expected (B, 100, L) or (100, L); this one is"),
         ("nan.npy", "nan.npy: mel holds 1 NaN"),
-        ("batch.npy", "batch.npy holds a batch of 2"),
+        ("batch.npy", "batch.npy: mel holds a batch of 2; expected one mel a file"),
         ("point.npy", "point.npy: mel has shape ()"),
         ("list.pt", "list.pt: mel is a list"),
         ("nan.wav", "nan.wav: audio holds 3000 NaN"),
@@ -210,6 +210,52 @@ def test_vocoders(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vocoders", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert rows["vocos-mel-24khz"]["where"] == "charactr/vocos-mel-24khz"
+    assert rows["vocos-mel-24khz"]["size_mb"] == 54.4
+    folder = Path(tts_infer.__file__).parent / "assets" / "vocos-mini-24khz"
+    size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix != ".md")
+    assert rows["vocos-mini-24khz"]["size_mb"] == round(size / 1e6, 1)
+
+
+def test_one_vocoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["vocoders", "vocos-mini-24khz"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "files                embedded, 7.5 MB",
+        "architecture         vocos: backbone (input_channels 100, dim 256, intermediate_dim 768, num_layers 8, ",
+        "parameters           3,620,610",
+        "stages               mel, backbone, head, refine, istft",
+        "receptive field      27 frames on each side",
+        "latency of a stream  53 frames, 565 ms (with 8 refinement passes)",
+    ):
+        assert line in text, line
+    assert "log_floor 1e-07" in text and "License" not in text
+    folder = Path(tts_infer.__file__).parent / "assets" / "vocos-mini-24khz"
+    assert main(["vocoders", str(folder), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["status"], shown["parameters"], shown["refine"]) == ("local", 3_620_610, 0)
+    assert main(["vocoders", "nobody/nothing"]) == 2
+    assert "'nobody/nothing' is no local directory or file, and none of: vocos-mini" in capsys.readouterr().err
+
+
+def test_one_vocoder_that_is_not_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from tts_infer.diagnose import catalogue
+
+    monkeypatch.setattr(catalogue, "where", lambda preset: "not cached")
+    assert main(["vocoders", "charactr/vocos-mel-24khz"]) == 0
+    text = capsys.readouterr().out
+    assert "needs a download, 54.4 MB: charactr/vocos-mel-24khz" in text and "license              MIT" in text
+    assert text.endswith("to see the rest, fetch it: load_vocoder('vocos-mel-24khz')\n")
+
+
+def test_weights_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = Path(tts_infer.__file__).parent / "assets" / "vocos-mini-24khz" / "model.safetensors"
+    (tmp_path / "Vocos.safetensors").write_bytes(weights.read_bytes())
+    command = ["decode", str(CLIP), "-o", str(tmp_path / "o.wav"), "--vocoder", str(tmp_path / "Vocos.safetensors")]
+    assert main(command) == 2
+    assert "has no config.yaml beside it: give config=PATH (--config PATH)" in capsys.readouterr().err
+    assert main([*command, "--config", "vocos-mel-24khz"]) == 0
+    assert main(["evaluate", str(CLIP), "--vocoder", "a", "--vocoder", "b", "--config", "c"]) == 2
+    assert "--config goes with one --vocoder; there are 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders, load_yaml
+from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders
+from tts_infer.documents import load_json, load_yaml
 from tts_infer.errors import ConfigError
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import read_config
@@ -62,13 +63,14 @@ def test_keys_of_third_party_forks(tmp_path: Path) -> None:
     ("section", "key", "value", "message"),
     [
         ("head", "class_path", "os.system", r"head: class_path 'os.system' is not supported; allowed: 'vocos.heads"),
-        ("head", "class_path", "vocos.heads.IMDCTCosHead", "'vocos.heads.IMDCTCosHead' is not supported"),
+        ("head", "class_path", "vocos.heads.FourierHead", "'vocos.heads.FourierHead' is not supported"),
         ("backbone", "depth", 8, "backbone: unknown key 'depth'; allowed: adanorm_num_embeddings, dim"),
         ("backbone", "dim", "512", "backbone: dim is '512'; allowed: int"),
         ("backbone", "dim", 512.0, "backbone: dim is 512.0; allowed: int"),
         ("backbone", "dim", True, "backbone: dim is True; allowed: int"),
         ("backbone", "dim", 0, "dim is 0; it must be greater than 0"),
-        ("backbone", "adanorm_num_embeddings", 4, "conditional .EnCodec. backbones are not supported"),
+        ("backbone", "adanorm_num_embeddings", 0, "adanorm_num_embeddings is 0; it must be greater than 0"),
+        ("backbone", "dw_kernel_size", 4, "dw_kernel_size is 4; it must be odd and at least 1"),
         ("head", "padding", "valid", "padding is 'valid'; allowed: 'center' or 'same'"),
         ("feature_extractor", "norm", "l1", "norm is 'l1'; allowed: 'slaney' or null"),
         ("feature_extractor", "n_mels", 80, "n_mels is 80 but backbone.input_channels is 100; they must be equal"),
@@ -143,12 +145,95 @@ def test_decibels_per_unit() -> None:
 
 def test_messages_stay_short(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
-        "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijklmnop"))
+        "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefghijkl"))
     )
     loaded = load_yaml(tmp_path / "c.yaml")
     with pytest.raises(ConfigError, match="n_mels is .*; allowed: int") as caught:
-        build(MelConfig, {"n_mels": loaded["p"]}, "c.yaml")
-    assert len(str(caught.value)) < 1000
+        build(MelConfig, {"n_mels": loaded["l"]}, "c.yaml")
+    assert len(str(caught.value)) < 300
+    with pytest.raises(ConfigError, match="unknown key 'x0.*'.* and 997 more") as caught:
+        build(MelConfig, {f"x{i}" * 50: 1 for i in range(1000)}, "c.yaml")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("log_floor: 1e-7", 1e-7),
+        ("log_floor: 1E-7", 1e-7),
+        ("f_max: 12e3", 12000.0),
+        ("f_max: +1.2e+4", 12000.0),
+        ("power: 1.0", 1),
+        ("power: 2.0", 2),
+        ("f_min: 0", 0.0),
+        ("norm: null", None),
+        ("norm: ~", None),
+    ],
+)
+def test_numbers_as_people_write_them(tmp_path: Path, line: str, expected: object) -> None:
+    (tmp_path / "c.yaml").write_text(line)
+    key = line.partition(":")[0]
+    value = getattr(build(MelConfig, load_yaml(tmp_path / "c.yaml"), "c.yaml"), key)
+    assert (value, type(value)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("power: 1.5", "power is 1.5; allowed: 1 or 2"),
+        ("power: true", "power is True; allowed: 1 or 2"),
+        ("log_floor: .nan", "log_floor is nan; allowed: float"),
+        ("log_floor: .inf", "log_floor is inf; allowed: float"),
+        ("log_floor: 1e999", "log_floor is inf; allowed: float"),
+        ("n_mels: 9223372036854775808", r"n_mels is 9223372036854775808; allowed: int below 2\*\*63"),
+        (f"f_max: 1{'0' * 400}", "is not valid YAML: a number has 401 digits"),
+        (f"n_mels: 0x{'9' * 100000}", "is not valid YAML: a number has 100002 digits"),
+    ],
+)
+def test_numbers_of_no_use(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(line)
+    with pytest.raises(ConfigError, match=message) as caught:
+        build(MelConfig, load_yaml(tmp_path / "c.yaml"), "c.yaml")
+    assert len(str(caught.value)) < 300
+
+
+EXPLODING = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (EXPLODING, "expands to more than 100000 values"),
+        ("a: &a [*a]", "expands to more than"),
+        ("a: &a {b: *a}", "expands to more than"),
+        ("x: " + "[" * 20000 + "]" * 20000, "is not valid YAML"),
+        ("a: " + "x" * 1_000_001, "is larger than 1000000 bytes"),
+    ],
+)  # fmt: skip
+def test_files_that_grow(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_yaml(tmp_path / "c.yaml")
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_json_is_read_as_strictly(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{\n\t"log_floor": 1e-5, "n_mels": 80\n}')
+    assert build(MelConfig, load_json(path), "c") == MelConfig(log_floor=1e-5, n_mels=80)
+    for text, message in (
+        ('{"a": 1, "a": 2}', "key 'a' is given twice"),
+        (f'{{"a": {"1" * 41}}}', "a number has 41 digits"),
+        (" " * 1_000_001, "larger than 1000000 bytes"),
+        ("[1]", "expected a mapping"),
+        ("{a: 1}", "is not valid JSON"),
+        ("[" * 100000, "is not valid JSON"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_json(path)
 
 
 def test_a_name_that_is_none() -> None:

@@ -20,7 +20,8 @@ from benchmarks.conventions import VOCODERS, right_mels, speech, tensor, wrong_m
 from tts_infer.cli import main
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import CONVENTIONS, convention_name, convert_mel, recognised
-from tts_infer.dsp.mismatch import LEAST_FRAMES, ConventionCheck, MelConventionWarning
+from tts_infer.dsp.mel_statistics import LEAST_FRAMES
+from tts_infer.dsp.mismatch import ConventionCheck, MelConventionWarning
 from tts_infer.errors import ConfigError, InputError, InputTypeError
 from tts_infer.vocoders.checkpoint import ASSETS
 

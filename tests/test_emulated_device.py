@@ -17,7 +17,7 @@ from tests.emulated_device import emulated
 from tts_infer.devices import device_lock
 from tts_infer.diagnose.audit import shipped_tables
 from tts_infer.dsp.dft import dft_basis
-from tts_infer.dsp.stft import ISTFT
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.engines.reference import OfficialVocos
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from tts_infer.errors import FileError, InputError, InputTypeError
-from tts_infer.io.features import as_audio, as_features, as_ragged, open_features, read_features, read_mel
+from tts_infer.io.feature_files import open_features, read_features, read_mel
+from tts_infer.io.features import as_audio, as_features, as_ragged
 
 MEL = torch.randn(1, 100, 7, generator=torch.Generator().manual_seed(0))
 

@@ -66,7 +66,7 @@ def test_ragged_batches_are_exact(ours: tts_infer.Vocoder, mel: Tensor) -> None:
 def test_it_passes_the_self_test(stage: str) -> None:
     (one,) = [found for found in usual_stages() if found.name == stage]
     trial = StageTrial(one, CPU, "onnxruntime")
-    for check in (trial.check(), trial.on_few_frames().check()):
+    for check in (trial.check(), trial.on("few").check()):
         assert check.passed and check.error < 1e-5  # float32 sums in another order
 
 
@@ -93,7 +93,7 @@ def test_short_signals_by_the_faster_engine(faster: bool, mel: Tensor, monkeypat
     """Which is faster is the machine's affair; here it is said, and everything else is real."""
 
     def told(trial: StageTrial, other: StageTrial, margin: float) -> bool:
-        return trial.few and trial.engine == "onnxruntime" and faster
+        return trial.size == "few" and trial.engine == "onnxruntime" and faster
 
     monkeypatch.setattr(StageTrial, "is_faster_than", told)
     chosen = tts_infer.load_vocoder(device="cpu", refine=0)
@@ -141,3 +141,10 @@ def test_choices_are_looked_for_only_where_onnx_runtime_is(monkeypatch: pytest.M
         tts_infer.make_placement("head=cpu/onnxruntime")
     monkeypatch.setattr(choice, "_chosen", {})
     assert tts_infer.make_placement(device="cpu")["head"].reason == "fused products, probed here"
+
+
+def test_graphs_do_not_depend_on_the_default_device() -> None:
+    with torch.device("meta"):
+        vocoder = tts_infer.load_vocoder(device="cpu", refine=0, placement="backbone=cpu/onnxruntime")
+        audio = vocoder.decode(torch.zeros(1, 100, 5, device="cpu"))
+    assert (audio.shape, audio.device.type) == ((1, 1024), "cpu")

@@ -240,3 +240,13 @@ def test_a_cache_folder_that_cannot_be_made_is_no_mistake(monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setattr(kept, "_ignored", False)
     assert make_placement(device="cpu")["istft"].engine == "torch"
+
+
+def test_what_fails_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A fault of one process - a broken library, a full memory - must not outlive it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(kept, "_ignored", False)
+    monkeypatch.setattr("tts_infer.runtime.selftest.relative_error", lambda got, expected: float("nan"))
+    with pytest.warns(UserWarning, match="goes to the CPU"):
+        make_placement(device="cpu")
+    assert not kept.file().exists()

@@ -11,9 +11,10 @@ from torch import Tensor
 import tts_infer
 from tests.helpers import SPLITS, cut, small_vocoder
 from tts_infer.config import MelConfig
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import LogMel, mel_filterbank
 from tts_infer.dsp.refine import Refinement, Spectrum
-from tts_infer.dsp.stft import ISTFT, STFT
+from tts_infer.dsp.stft import STFT
 from tts_infer.errors import InputError
 
 PASSES = 4

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.refine import Refinement
-from tts_infer.dsp.stft import ISTFT
 from tts_infer.stages import Stage, relative_error
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.networks import Contextual

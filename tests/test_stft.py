@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.dsp.frames import frame, overlap_add, reflect_pad
-from tts_infer.dsp.stft import ISTFT, STFT
+from tts_infer.dsp.istft import ISTFT
+from tts_infer.dsp.stft import STFT
 from tts_infer.errors import ConfigError, InputError
 
 METHODS = get_args(SpectralMethod)

@@ -204,8 +204,8 @@ def test_drop_in_for_f5_tts(vocoder: Vocoder) -> None:
         (lambda v: v.decode([1.0]), InputTypeError, "item 0: mel is a float"),
         (lambda v: v.mel(torch.zeros(0)), InputError, "audio is empty"),
         (lambda v: v(np.zeros(500, dtype=np.int16)), InputTypeError, "divide 16-bit samples by 32768"),
-        (lambda v: v.synthesize(), InputError, "give either features or audio"),
-        (lambda v: v.synthesize(torch.zeros(1, 100, 5), audio=torch.zeros(1, 500)), InputError, "not both"),
+        (lambda v: v.synthesize(), InputError, "give one of features, audio=... and codes="),
+        (lambda v: v.synthesize(torch.zeros(1, 100, 5), audio=torch.zeros(1, 500)), InputError, "give one of"),
         (lambda v: tts_infer.load_vocoder(device="tpu"), PlacementError, "device 'tpu' is unknown; here: cpu"),
         (lambda v: v.to(torch.float16), PlacementError, "device torch.float16 is unknown; here: cpu"),
         (lambda v: tts_infer.load_vocoder(placement=5), PlacementError, "placement is 5; expected"),  # type: ignore[arg-type]

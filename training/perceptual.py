@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from training.losses import magnitude, stft
 from tts_infer.config import MelConfig
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
 from tts_infer.dsp.refine import Refinement
-from tts_infer.dsp.stft import ISTFT
 
 
 class LoudnessLoss(nn.Module):

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 
-from tts_infer.config import build, load_yaml
+from tts_infer.config import build
+from tts_infer.documents import load_yaml
 from tts_infer.errors import ConfigError
 from tts_infer.vocoders.vocos import VocoderConfig
 

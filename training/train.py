@@ -39,7 +39,8 @@ from training.plot import plot
 from training.prepare import prepare
 from training.recipe import Recipe, read_recipe
 from tts_infer.errors import InputError, TTSInferError
-from tts_infer.vocoders.checkpoint import load_model, read_weights, resolve
+from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.weights import read_weights
 
 
 class Trainer:

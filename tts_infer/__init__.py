@@ -12,15 +12,19 @@ import tts_infer.report.pictures as pictures
 from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
+from tts_infer.decoding import Synthesis
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import available_devices, device_lock
+from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
 from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import LogMel, log_mel_error_db
 from tts_infer.dsp.mismatch import MelConventionWarning
-from tts_infer.dsp.stft import ISTFT, STFT
+from tts_infer.dsp.stft import STFT
 from tts_infer.errors import (
     CheckpointError,
     ConfigError,
+    ExportError,
     FileError,
     InputError,
     InputTypeError,
@@ -30,20 +34,22 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.files import FileSynthesis, synthesize_file
+from tts_infer.export.graphs import ExportLayout
+from tts_infer.export.onnx import Export, export_onnx
+from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
-from tts_infer.io.features import read_features, read_mel
+from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.notes import Note
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
-from tts_infer.loading import load_vocoder
+from tts_infer.loading import DTypeChoice, load_vocoder
 from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
 from tts_infer.streaming import StreamingDecoder, StreamingMel
-from tts_infer.vocoder import Synthesis, Vocoder
+from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [
@@ -58,9 +64,13 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Container",
+    "DTypeChoice",
     "DTypeName",
     "Evaluation",
     "ExecutorName",
+    "Export",
+    "ExportError",
+    "ExportLayout",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -91,12 +101,16 @@ __all__ = [
     "clear_checks",
     "convention_name",
     "convert_mel",
+    "describe_vocoder",
     "device_lock",
     "doctor",
     "evaluate",
     "evaluation",
+    "export_onnx",
+    "features_of_file",
     "holds_features",
     "known_vocoders",
+    "list_vocoders",
     "load_vocoder",
     "log_mel_error_db",
     "make_placement",

@@ -1,7 +1,6 @@
-"""Configuration as data: frozen dataclasses, and a strict reader of YAML.
+"""Configuration as data: frozen dataclasses, built strictly from what a file holds.
 
-The reader refuses unknown keys, missing keys, repeated keys and wrong types with a `ConfigError`. It never imports
-anything that a file names.
+Unknown keys, missing keys and wrong types are refused with a `ConfigError`. Nothing that a file names is imported.
 """
 
 from __future__ import annotations
@@ -9,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 import reprlib
 import types
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import yaml
-
-from tts_infer.errors import ConfigError
+from tts_infer.documents import as_mapping, load_yaml
+from tts_infer.errors import ConfigError, few
 
 Padding = Literal["center", "same"]
 MelScale = Literal["htk", "slaney"]
@@ -82,6 +79,7 @@ class VocoderPreset:
     repo_id: str | None = None
     revision: str | None = None
     refine: int = 0  # default number of refinement passes, see `tts_infer.dsp.refine`
+    size_mb: float | None = None  # of the files, in millions of bytes; None: not known
 
     def __post_init__(self) -> None:
         if (self.source == "hub") != (self.repo_id is not None):
@@ -104,51 +102,12 @@ def known_vocoders() -> dict[str, VocoderPreset]:
     return {e.name: e for e in sorted(entries, key=lambda e: (e.source != "embedded", e.name))}
 
 
-# The loader written in C, if the yaml package has it: as safe, and ten times as fast.
-_SAFE_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _StrictLoader(_SAFE_LOADER):
-    """A safe loader that refuses repeated keys; the plain one silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        repeated = [name for name, count in names.items() if count > 1]
-        if repeated:
-            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} is given twice", node.start_mark)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping, with the safe loader.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or holds something other than a mapping.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8 text"
-        raise ConfigError("cannot read {path}: {reason}", code="config-unreadable", path=path, reason=reason) from None
-    except ValueError as error:  # the path contains a NUL character
-        raise ConfigError(
-            "cannot read {path!r}: {reason}", code="config-path-invalid", path=str(path), reason=str(error)
-        ) from None
-    try:
-        document = yaml.load(text, _StrictLoader)
-    # yaml raises ValueError and AttributeError for malformed numbers and dates, RecursionError for deep nesting
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError("{path} is not valid YAML: {reason}", code="yaml-invalid", path=path, reason=reason) from None
-    return as_mapping(document, str(path))
-
-
 def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
     """Make a dataclass from a mapping.
 
     Args:
-        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses and dicts with string keys.
+        cls: the dataclass. Fields may be plain types, `Literal`, unions, dataclasses, dicts with string keys,
+            and tuples of any length, which are lists in the file.
         data: its values by name.
         where: the file and section that the values come from, for messages.
 
@@ -171,48 +130,48 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
     """The value of a key, if it has the type that `hint` states. Integers become floats where floats are due."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return build(hint, value, f"{where}: {key}")
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value))
     if get_origin(hint) is dict:
         inner = as_mapping(value, f"{where}: {key}")
         return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
+    if get_origin(hint) is list and isinstance(value, list):
+        return [_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value)]
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
-        if get_origin(option) is Literal and any(value == a and type(value) is type(a) for a in get_args(option)):
-            return value
+        same = [a for a in get_args(option) if value == a and type(value) in (type(a), _wider(type(a)))]
+        if get_origin(option) is Literal and same:
+            return same[0]
+        if type(value) in (int, float) and not abs(value) < 2**63:  # NaN, too
+            continue
         if option is float and type(value) in (int, float):
             return float(value)
         if isinstance(option, type) and type(value) is option:
             return value
     allowed = " or ".join(_describe(option) for option in options)
+    if type(value) in (int, float) and not abs(value) < 2**63:
+        allowed += " below 2**63"
     raise ConfigError(
         "{key} is {got}; allowed: {allowed}",
         code="config-type",
         where=where,
         key=key,
-        got=reprlib.repr(value),
+        got=few([reprlib.repr(value)], length=100),
         allowed=allowed,
     )
+
+
+def _wider(kind: type) -> type:
+    """The type that may stand for a value of another type: 1.0 for 1."""
+    return float if kind is int else kind
 
 
 def _describe(hint: Any) -> str:
     if get_origin(hint) is Literal:
         return " or ".join(repr(a) for a in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"list of {_describe(get_args(hint)[0])}"
     return "null" if hint is type(None) else hint.__name__
-
-
-def as_mapping(value: Any, where: str) -> dict[str, Any]:
-    """The value, if it is a mapping with strings as keys.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ConfigError(
-            "expected a mapping of names to values, got {got}",
-            code="config-mapping",
-            where=where,
-            got=type(value).__name__,
-        )
-    return value
 
 
 def check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], where: str) -> None:
@@ -227,13 +186,11 @@ def check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], w
             "unknown key {keys}; allowed: {allowed}",
             code="config-key-unknown",
             where=where,
-            keys=", ".join(map(repr, unknown)),
+            keys=few(map(repr, unknown)),
             allowed=", ".join(sorted(allowed)),
         )
     if missing:
-        raise ConfigError(
-            "missing key {keys}", code="config-key-missing", where=where, keys=", ".join(map(repr, missing))
-        )
+        raise ConfigError("missing key {keys}", code="config-key-missing", where=where, keys=few(map(repr, missing)))
 
 
 def require_positive(config: object, *names: str) -> None:

@@ -9,6 +9,7 @@ its text, so that a translation hangs on the code and not on the sentence:
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -19,6 +20,14 @@ def first_sentence(error: BaseException) -> str:
     """The first sentence of another library's error, or its type; the rest may be pages of dispatcher tables."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+
+
+def few(names: Iterable[str], shown: int = 3, length: int = 60) -> str:
+    """The first names of many, and how many more there are, on one line. Long names are cut in the middle."""
+    names = [name if name.isprintable() else repr(name) for name in names]
+    listed = [name if len(name) <= length else f"{name[: length // 2]}...{name[-length // 2 :]}" for name in names]
+    more = len(listed) - shown
+    return ", ".join(listed[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
 class TTSInferError(Exception):
@@ -75,6 +84,10 @@ class FileError(TTSInferError, OSError):
 
 class PlacementError(TTSInferError, ValueError):
     """A device, engine, method or dtype that is unknown or cannot be used here."""
+
+
+class ExportError(TTSInferError, RuntimeError):
+    """A vocoder that cannot be written as a graph, or whose graph computes something else."""
 
 
 class MissingPackageError(TTSInferError, ImportError):

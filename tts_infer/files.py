@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.dsp.tiles import READ_FRAMES
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import read_audio, read_blocks, seconds_of
-from tts_infer.io.features import open_features, prefix_errors, require_mel_shape
+from tts_infer.io.codes import holds_integers
+from tts_infer.io.feature_files import open_features
+from tts_infer.io.features import prefix_errors
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import holds_features
 from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer
 from tts_infer.runtime.timing import StageRecord
-from tts_infer.vocoder import Vocoder
+from tts_infer.vocoder import Number, Vocoder
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def synthesize_file(
     target: str | os.PathLike[str],
     *,
     sample_format: SampleFormat = "pcm16",
+    **conditions: Number,
 ) -> FileSynthesis:
     """Decode a file of features, or copy a file of audio. The output file is written whole or not at all.
 
@@ -88,9 +91,10 @@ def synthesize_file(
 
     Args:
         vocoder: decodes the features.
-        source: audio, or one mel (.npy, .npz, .safetensors, .pt).
+        source: audio, or one mel (.npy, .npz, .safetensors, .pt); for vocoders that take codes, also codes of (K, L).
         target: .wav or .flac.
         sample_format: how samples are stored.
+        conditions: as for `Vocoder.synthesize`.
 
     Raises:
         FileError: a file cannot be read or written, or `target` is `source`.
@@ -101,7 +105,7 @@ def synthesize_file(
         raise FileError("output {target} is the input itself; give another name", code="output-is-input", target=target)
     run = _decode if holds_features(source) else _copy
     with audio_writer(target, vocoder.sample_rate, sample_format) as writer, prefix_errors(source):
-        return run(vocoder, source, _Metered(writer))
+        return run(vocoder, source, _Metered(writer), conditions)
 
 
 class _Metered:
@@ -119,23 +123,65 @@ class _Metered:
         return self.source.notes() + notes_of_output(self.output, self.file.samples, self.file.clipped_samples)
 
 
-def _decode(vocoder: Vocoder, source: Path, writer: _Metered) -> FileSynthesis:
-    features = open_features(source)
-    require_mel_shape(features.shape, vocoder.n_mels)
+def features_of_file(vocoder: Vocoder, source: str | os.PathLike[str]) -> tuple[Tensor, dict[str, Any]]:
+    """The features of a file, and the conditions that it says.
+
+    Args:
+        vocoder: what the features are for.
+        source: as for `synthesize_file`.
+
+    Shape: -> (1, C, L)
+    Raises:
+        FileError, InputError, InputTypeError: see `synthesize_file`.
+    """
+    with prefix_errors(source):
+        if not holds_features(source):
+            return vocoder.mel(read_audio(source, vocoder.sample_rate).samples), {}
+        features = _opened(vocoder, Path(source))
+        if holds_integers(features):
+            return vocoder.codes_to_features(features), vocoder.conditions_of(features)
+        return vocoder.checked_features(features), {}
+
+
+def _opened(vocoder: Vocoder, source: Path) -> Tensor | NDArray[Any]:
+    """What a file of features holds for this vocoder, of one item. Shape: (1, C, L) or (C, L), or codes of (K, L)"""
+    features = open_features(source, integers=vocoder.takes_codes)
+    if vocoder.takes_codes and holds_integers(features):
+        return _one_item(features)
+    vocoder.features.require_shape(features.shape)
     if features.ndim == 3 and features.shape[0] != 1:
         raise InputError(
             "mel holds a batch of {batch}; expected one mel a file", code="mel-file-batch", batch=features.shape[0]
         )
+    return features
+
+
+def _decode(vocoder: Vocoder, source: Path, writer: _Metered, conditions: Mapping[str, Any]) -> FileSynthesis:
+    features = _opened(vocoder, source)
+    coded = vocoder.takes_codes and holds_integers(features)
+    if coded:
+        conditions = {**vocoder.conditions_of(features), **conditions}
     frames = features.shape[-1]
     if frames <= vocoder.max_frames:
-        result = vocoder.synthesize(features)
+        given: dict[str, Any] = {"codes" if coded else "features": features}
+        result = vocoder.synthesize(**given, **conditions)
         writer.write(result.audio[0])
         return _report(vocoder, writer, frames, result.stages, result.total_ms)
-    stream, pieces = vocoder.stream(timed=True), _mel_pieces(source, features)
+    stream, pieces = vocoder.stream(timed=True, **conditions), _mel_pieces(source, features)
     del features  # see below
-    for audio in stream.decode(pieces):
+    for audio in stream.decode(map(vocoder.codes_to_features, pieces) if coded else pieces):
         writer.write(audio[0])
     return _report(vocoder, writer, frames, stream.stages, stream.total_ms)
+
+
+def _one_item(codes: Any) -> Any:
+    """The codes of a file without a batch axis. Shape: (K, L), (1, K, L) or (K, 1, L) -> (K, L)"""
+    if codes.ndim == 3 and 1 in codes.shape[:2]:
+        return codes[0] if codes.shape[0] == 1 else codes[:, 0]
+    if codes.ndim != 2:
+        text = "codes have shape {shape}; expected one item a file, (K, L)"
+        raise InputError(text, code="codes-file-batch", shape=tuple(codes.shape))
+    return codes
 
 
 def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tensor | NDArray[Any]]:
@@ -143,20 +189,21 @@ def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tenso
     for start in range(0, features.shape[-1], READ_FRAMES):
         piece = features[..., start : start + READ_FRAMES]
         if isinstance(piece, np.memmap):  # map the file again: pages that were read count as memory until unmapped
-            piece, features = np.array(piece), open_features(source)
+            piece, features = np.array(piece), np.lib.format.open_memmap(source, mode="r")
         yield piece
 
 
-def _copy(vocoder: Vocoder, source: Path, writer: _Metered) -> FileSynthesis:
+def _copy(vocoder: Vocoder, source: Path, writer: _Metered, conditions: Mapping[str, Any]) -> FileSynthesis:
     config = vocoder.mel_config
     if _is_short(source, vocoder):
-        result = vocoder.synthesize(audio=read_audio(source, config.sample_rate, writer.source).samples)
+        samples = read_audio(source, config.sample_rate, writer.source).samples
+        result = vocoder.synthesize(audio=samples, **conditions)
         writer.write(result.audio[0])
         error = None
         if result.audio.shape[-1]:
             error = log_mel_error_db(result.features, vocoder.mel(result.audio), config)
         return _report(vocoder, writer, result.features.shape[-1], result.stages, result.total_ms, error)
-    mels, stream, check = vocoder.mel_stream(timed=True), vocoder.stream(timed=True), vocoder.mel_stream()
+    mels, stream, check = vocoder.mel_stream(timed=True), vocoder.stream(timed=True, **conditions), vocoder.mel_stream()
     error_db = _MeanError(config)
     seconds = READ_FRAMES * config.hop_length / config.sample_rate
     blocks = read_blocks(source, config.sample_rate, seconds, writer.source)
@@ -215,4 +262,5 @@ def _report(
     error_db: float | None = None,
 ) -> FileSynthesis:
     rate, file = vocoder.sample_rate, writer.file
-    return FileSynthesis(rate, file.samples, frames, file.clipped_samples, stages, total_ms, error_db, writer.notes())
+    samples, clipped = file.samples, file.clipped_samples
+    return FileSynthesis(rate, samples, frames, clipped, stages, total_ms, error_db, writer.notes())

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 import torch
 
-from tts_infer.config import DTypeName, MelConfig
+from tts_infer.config import MelConfig
+from tts_infer.devices import resolve_device
+from tts_infer.runtime.choice import clear_checks
 from tts_infer.runtime.placement import MethodChoice, PlacementSpec, make_placement, require_devices
+from tts_infer.runtime.precision import best_dtype
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
+
+DTypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def load_vocoder(
@@ -20,10 +26,12 @@ def load_vocoder(
     placement: PlacementSpec = None,
     mel: MethodChoice = "auto",
     istft: MethodChoice = "auto",
-    dtype: DTypeName = "float32",
+    dtype: DTypeChoice = "float32",
     refine: int | None = None,
     revision: str | None = None,
+    config: str | os.PathLike[str] | None = None,
     check: bool = True,
+    cache: bool = True,
     convention: str | MelConfig | None = None,
     check_convention: bool = True,
 ) -> Vocoder:
@@ -31,14 +39,19 @@ def load_vocoder(
 
     Args:
         name: a name in `configs/vocoders` (the default vocoder is part of the package), a local directory with
-            `config.yaml` and weights, or a Hub id such as "charactr/vocos-mel-24khz".
+            `config.yaml` and weights, a weights file (.safetensors, .bin, .pt, .pth, .ckpt) with a `config.yaml` beside
+            it, or a Hub id such as "charactr/vocos-mel-24khz".
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
-        dtype: of the matrix products in backbone and head.
+        dtype: of the matrix products in networks; "auto": bfloat16 where it is right and was measured to be faster on
+            few frames and on many, else float32.
         refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
         revision: branch, tag or commit of a Hub repository.
+        config: in place of the configuration beside the weights: its path, or a name in `configs/vocoders` whose
+            mel convention the weights have.
         check: prove and time the stages whose device or method is not stated, see `make_placement`.
+        cache: use what was measured on this machine before, and keep what is measured now, in the user's cache folder.
         convention: the mel convention, by name (see `tts_infer.CONVENTIONS`) or as a value, where the vocoder's own
             files do not state all of it; None: what they state, completed by the known convention that agrees.
         check_convention: warn of features that belong to another convention, see `ConventionCheck`.
@@ -49,10 +62,14 @@ def load_vocoder(
         PlacementError: a device, engine, method or dtype is unknown or not available here.
         InputError: `refine` is not 0 or more, or a revision is stated for a vocoder that is not on the Hub.
     """
-    require_devices(placement, device, dtype)  # fails before anything is downloaded
-    files = resolve(name, revision)
+    require_devices(placement, device, "float32" if dtype == "auto" else dtype)  # before anything is downloaded
+    if not cache:
+        clear_checks()
+    files = resolve(name, revision, config)
     model = load_model(files if convention is None else files.with_convention(convention))
     stages = family_of(model).stages(model)
+    if dtype == "auto":
+        dtype, _ = best_dtype(stages, resolve_device(device))
     placed = make_placement(placement, device, mel, istft, dtype, check, stages=stages)
     if refine is None:
         refine = files.known.refine if files.known else 0

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -84,6 +85,11 @@ class Stage(ABC):
         return 0
 
     @property
+    def rate(self) -> int:
+        """Frames that it gives for each that it takes."""
+        return 1
+
+    @property
     def signature(self) -> Hashable:
         """Equal for stages that differ only in their weights. They share one self-test."""
         return type(self).__name__, self.name, repr(self.module), self.method, self.passes
@@ -118,6 +124,10 @@ class Stage(ABC):
     def probe(self) -> Tensors:
         """An input for the self-test: full-band, with different items, and with the channels of the vocoder."""
 
+    def marks(self, valid: Tensor) -> Tensor:
+        """`valid` as the next stage takes it: other marks after a stage that changes the number of frames."""
+        return valid
+
     @property
     def frame_axis(self) -> int:
         """The axis of the first input that counts frames."""
@@ -140,6 +150,15 @@ class Stage(ABC):
     def with_lookahead(self: S, frames: int) -> S:
         """The same stage, waiting for fewer frames than its receptive field. Only for stages with a lookahead."""
         raise NotImplementedError(f"{self.name} has no lookahead")
+
+
+def total_frames(stages: Iterable[Stage], count: Callable[[Stage], int]) -> int:
+    """A number of frames of each stage, summed as frames of the first stage's input and rounded up."""
+    total, rate = Fraction(0), 1
+    for stage in stages:
+        total += Fraction(count(stage), rate)
+        rate *= stage.rate
+    return math.ceil(total)
 
 
 def relative_error(got: Tensor | Tensors, expected: Tensor | Tensors) -> float:

@@ -18,6 +18,8 @@ from tts_infer.io.features import as_audio
 from tts_infer.runtime import parallel
 from tts_infer.runtime.pipeline import Pipeline, Placed
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
+from tts_infer.stages import total_frames
+from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
 
 Lookahead = int | Literal["full"]
 Array = Tensor | NDArray[Any]
@@ -29,13 +31,21 @@ class _Stream:
     Args:
         chain: the stages, in order.
         takes, gives: names of the tensors that are pushed and returned.
-        per_frame: how many entries of what is pushed are a frame.
         timed: keep the stage report of all pushes.
+        conditions: what else the stages take, by name.
     """
 
-    def __init__(self, chain: Sequence[Placed], takes: str, gives: str, per_frame: int, timed: bool) -> None:
+    def __init__(
+        self,
+        chain: Sequence[Placed],
+        takes: str,
+        gives: str,
+        timed: bool,
+        conditions: Mapping[str, Tensor] = NO_NUMBERS,
+    ) -> None:
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
-        self._per_frame, self._is_on_cpu = per_frame, all(placed.place.device == CPU for placed in chain)
+        self._conditions = conditions
+        self._is_on_cpu = all(placed.place.device == CPU for placed in chain)
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
@@ -48,7 +58,7 @@ class _Stream:
     @property
     def delay_frames(self) -> int:
         """Frames by which the output is later than the input: lookahead, refinement and overlapping windows."""
-        return sum(placed.stage.delay_frames for placed in self._chain)
+        return total_frames((placed.stage for placed in self._chain), lambda stage: stage.delay_frames)
 
     def reset(self) -> None:
         """Forget everything: the next push begins a new signal."""
@@ -78,14 +88,14 @@ class _Stream:
     def _advance(self, piece: Tensor, final: bool) -> Tensor:
         start, timer = time.perf_counter(), StageTimer(self._timed)
         if self._state is None:
+            require_batch(self._conditions, piece.shape[0])
             self._state, self._batch = Pipeline.initial_state(self._chain, piece.shape[0]), piece.shape[0]
-        values: Mapping[str, Tensor] = {self._takes: piece}
+        values: Mapping[str, Tensor] = {self._takes: piece, **self._conditions}
 
         def compute() -> tuple[dict[str, Tensor], Any]:
             return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
 
-        frames = piece.shape[0] * piece.shape[-1] // self._per_frame
-        live, self._state = parallel.alone(frames, compute) if self._is_on_cpu else compute()
+        live, self._state = parallel.alone(compute) if self._is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3
@@ -106,6 +116,7 @@ class StreamingDecoder(_Stream):
             field) is exact; less comes earlier and is approximate, and computes the last frames of the receptive field
             again at every push.
         timed: keep the stage report of all pushes.
+        conditions: what else the stages take, by name; see `Pipeline.conditions`.
         convention: the first second is compared with it; None: not.
 
     Raises:
@@ -118,6 +129,7 @@ class StreamingDecoder(_Stream):
         refine: int = 0,
         lookahead: Lookahead = "full",
         timed: bool = False,
+        conditions: Mapping[str, Tensor] = NO_NUMBERS,
         convention: ConventionCheck | None = None,
     ) -> None:
         most = pipeline.receptive_field
@@ -132,7 +144,7 @@ class StreamingDecoder(_Stream):
         self._features, self._out_device = pipeline.features, pipeline.out_device
         self._convention = convention
         chain = pipeline.decoding(refine, None if lookahead == "full" else int(frames))
-        super().__init__(chain, pipeline.features.name, "audio", 1, timed)
+        super().__init__(chain, pipeline.features.name, "audio", timed, conditions)
 
     def reset(self) -> None:
         super().reset()
@@ -197,8 +209,7 @@ class StreamingMel(_Stream):
     """
 
     def __init__(self, pipeline: Pipeline, timed: bool = False) -> None:
-        features = pipeline.features
-        super().__init__(pipeline.front(), "audio", features.name, features.hop_length, timed)
+        super().__init__(pipeline.front(), "audio", pipeline.features.name, timed)
 
     def push(self, audio: Array) -> Tensor:
         """Add samples, and return the frames that no later sample can change: possibly none yet.

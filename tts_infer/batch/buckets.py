@@ -20,7 +20,8 @@ from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.io.audio import read_audio, seconds_of
-from tts_infer.io.features import as_audio, as_features, open_features, prefix_errors, read_mel
+from tts_infer.io.feature_files import open_features, read_mel
+from tts_infer.io.features import as_audio, as_features, prefix_errors
 from tts_infer.io.sources import holds_features
 from tts_infer.io.writer import SampleFormat, write_audio
 from tts_infer.vocoder import Vocoder

@@ -123,7 +123,7 @@ def _settings(vocoder: Vocoder, sample_format: SampleFormat) -> dict[str, str]:
     """Everything that the bytes of the outputs depend on."""
     return {
         "weights": _digest(vocoder),
-        "placement": str(vocoder.placement),
+        "placement": vocoder.placement.of_batches,
         "dtype": vocoder.dtype,
         "refine": str(vocoder.refine),
         "sample_format": sample_format,

@@ -14,11 +14,11 @@ import torch
 
 from tts_infer.batch.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
 from tts_infer.io.writer import SampleFormat
+from tts_infer.runtime.workers import use_one_thread
 from tts_infer.vocoder import Vocoder
 
 # At least two, also where torch has one thread: one reads or writes while the other decodes.
 _FEWEST = 2
-_setting_threads = threading.Lock()
 
 
 def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat) -> Work:
@@ -27,7 +27,7 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
     ready, stopped = threading.Barrier(workers), threading.Event()
 
     def begin() -> None:
-        _use_one_thread()
+        use_one_thread()
         ready.wait()  # so that torch's settings are as before when the first bucket is done
 
     def make(bucket: Bucket) -> list[Outcome]:
@@ -48,17 +48,3 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
                     yield outcomes
         finally:
             stopped.set()
-
-
-def _use_one_thread() -> None:
-    """Set torch to one thread in the calling thread, and in no other.
-
-    `torch.set_num_threads` sets the calling thread, and the default of every thread that has not asked yet. A thread
-    takes the default when it first asks, and keeps it. So this thread asks while the default is 1, and another thread
-    sets the default back.
-    """
-    with _setting_threads, ThreadPoolExecutor(1) as other:
-        default = other.submit(torch.get_num_threads).result()
-        torch.set_num_threads(1)
-        torch.get_num_threads()
-        other.submit(torch.set_num_threads, default).result()

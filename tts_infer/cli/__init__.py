@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import tts_infer
-from tts_infer.cli import batch, decode, doctor, evaluate, vocoders
+from tts_infer.cli import batch, decode, doctor, evaluate, export, vocoders
 
 _COMMANDS = {
     "decode": (decode, "one file: decode features, or copy audio"),
     "doctor": (doctor, "what this machine has, what runs where and why; operator audit"),
     "batch": (batch, "many files, in batches, resumable"),
     "evaluate": (evaluate, "copy files, and measure how close the copies are"),
-    "vocoders": (vocoders, "list the known vocoders"),
+    "export": (export, "write a vocoder as one ONNX file, for other runtimes"),
+    "vocoders": (vocoders, "list the known vocoders, or show one"),
 }
 
 

@@ -34,9 +34,12 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         default=None if several else tts_infer.DEFAULT_VOCODER,
         action=action,
         metavar="V",
-        help=f"known name, local directory or Hub id (default: {tts_infer.DEFAULT_VOCODER}){repeatable}",
+        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER}){repeatable}",
     )
     group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
+    group.add_argument(
+        "--config", metavar="C", help="config.yaml for weights without one, or the known vocoder whose mels they take"
+    )
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
     group.add_argument(
         "--placement",
@@ -52,10 +55,11 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
         )
     group.add_argument(
         "--dtype",
-        choices=get_args(tts_infer.DTypeName),
+        choices=get_args(tts_infer.DTypeChoice),
         default="float32",
-        help="of the matrix products in backbone and head (default: %(default)s)",
+        help="of the products in networks; auto: bfloat16 where it was measured to be faster (default: %(default)s)",
     )
+    group.add_argument("--no-cache", action="store_true", help="measure anew what suits this machine, and keep it")
     group.add_argument(
         "--refine",
         type=int,
@@ -80,6 +84,8 @@ def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
         dtype=args.dtype,
         refine=None if name else args.refine,
         revision=args.revision,
+        config=args.config,
+        cache=not args.no_cache,
         convention=args.convention,
         check_convention=not args.no_convention_check,
     )

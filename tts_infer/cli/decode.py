@@ -7,8 +7,7 @@ import dataclasses
 import json
 import re
 import sys
-
-from torch import Tensor
+from typing import Any
 
 import tts_infer
 from tts_infer import Vocoder
@@ -29,6 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--stream-frames", type=int, metavar="N", help="frames a piece (default: %(default)s)")
     stream.add_argument("--lookahead", metavar="N", help="frames; fewer come earlier (default: %(default)s)")
     add_vocoder_arguments(parser)
+    parser.add_argument(
+        "--bandwidth",
+        type=float,
+        metavar="KBPS",
+        help="of EnCodec, for vocoders that take its codes (default: what the number of codes a frame says)",
+    )
     add_output_arguments(parser)
     parser.set_defaults(**_OF_STREAMS)
 
@@ -63,7 +68,8 @@ def _check(args: argparse.Namespace) -> None:
 
 def _to_file(args: argparse.Namespace) -> int:
     vocoder = load_from(args)
-    made = tts_infer.synthesize_file(vocoder, args.input, args.output, sample_format=args.sample_format)
+    conditions = _conditions(vocoder, args.bandwidth)
+    made = tts_infer.synthesize_file(vocoder, args.input, args.output, sample_format=args.sample_format, **conditions)
     names = {"input": args.input, "output": args.output, "vocoder": vocoder.name}
     speed = {"rtfx": made.rtfx, "xrt": made.rtfx}  # xrt: the old name, for one release
     report = names | dataclasses.asdict(made) | {"seconds": made.seconds} | speed
@@ -74,8 +80,9 @@ def _to_file(args: argparse.Namespace) -> int:
 def _to_stdout(args: argparse.Namespace) -> int:
     """`tts-infer decode IN --stream | aplay` plays while the rest is still decoded."""
     vocoder, lookahead = load_from(args), args.lookahead
-    stream = vocoder.stream(int(lookahead) if re.fullmatch("[0-9]{1,9}", lookahead) else lookahead)
-    mel = _mel(args.input, vocoder)
+    frames = int(lookahead) if re.fullmatch("[0-9]{1,9}", lookahead) else lookahead
+    mel, said = tts_infer.features_of_file(vocoder, args.input)
+    stream = vocoder.stream(frames, **said | _conditions(vocoder, args.bandwidth))
     samples = vocoder.n_samples(mel.shape[-1])
     before = b"" if args.raw else tts_infer.wav_header(vocoder.sample_rate, samples)
     for piece in stream.decode(mel.split(args.stream_frames, dim=-1)):
@@ -85,12 +92,11 @@ def _to_stdout(args: argparse.Namespace) -> int:
     return 0
 
 
-def _mel(path: str, vocoder: Vocoder) -> Tensor:
-    """The mel of a feature file, or of an audio file."""
-    if tts_infer.holds_features(path):
-        return tts_infer.read_mel(path, vocoder.n_mels)
-    samples = tts_infer.read_audio(path, vocoder.sample_rate).samples
-    try:
-        return vocoder.mel(samples)
-    except tts_infer.InputError as error:
-        raise error.within(path) from None
+def _conditions(vocoder: Vocoder, bandwidth: float | None) -> dict[str, Any]:
+    """The arguments that `--bandwidth` stands for."""
+    if bandwidth is None:
+        return {}
+    for condition in vocoder.features.conditions:
+        return {condition.name: condition.number_of(bandwidth)}
+    text = "--bandwidth is for vocoders that take codes of EnCodec; {vocoder} is none"
+    raise tts_infer.InputError(text, code="cli-bandwidth", vocoder=vocoder.name)

@@ -40,9 +40,10 @@ def run(args: argparse.Namespace) -> int:
         0; 1 if a file could not be copied.
     """
     names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
-    if args.revision is not None and len(names) > 1:
-        text = "--revision goes with one --vocoder; there are {count}"
-        raise tts_infer.InputError(text, code="cli-revision-of-several", count=len(names))
+    for option in ("revision", "config"):
+        if getattr(args, option) is not None and len(names) > 1:
+            text = "--{option} goes with one --vocoder; there are {count}"
+            raise tts_infer.InputError(text, code="cli-option-of-several", option=option, count=len(names))
     paths = evaluation.find_audio(args.inputs, args.limit)
     if args.report is not None:
         tts_infer.check_report(args.report)

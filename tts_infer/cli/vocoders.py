@@ -1,40 +1,64 @@
-"""`tts-infer vocoders`: the known vocoders."""
+"""`tts-infer vocoders`: list the known vocoders, or show one."""
 
 from __future__ import annotations
 
 import argparse
 import json
+from typing import Any
 
 import tts_infer
 from tts_infer.cli.arguments import add_json_argument
 
+_STATUS = {"embedded": "embedded", "cached": "cached", "not cached": "needs a download", "local": "local"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `vocoders`."""
+    parser.add_argument("name", metavar="NAME", nargs="?", help="known name, local directory or weights file to show")
+    parser.add_argument("--config", metavar="C", help="as for decode")
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the known vocoders.
+    """Print the known vocoders, or all that is known of one.
 
     Returns:
         0.
     """
-    rows = [
-        {
-            "name": known.name,
-            "where": known.repo_id or "embedded",
-            "sample_rate": known.mel.sample_rate,
-            "n_mels": known.mel.n_mels,
-            "license": known.license,
-            "description": known.description,
-        }
-        for known in tts_infer.known_vocoders().values()
-    ]
-    if args.json:
-        print(json.dumps(rows))
+    if args.name is None:
+        rows = tts_infer.list_vocoders()
+        print(json.dumps(rows) if args.json else "\n".join(map(_row, rows)))
         return 0
-    for row in rows:
-        print(f"{row['name']:<28}{row['sample_rate']:>6} Hz {row['n_mels']:>4} mels  {row['where']}")
-        print(f"    {row['description']} License: {row['license']}.")
+    shown = tts_infer.describe_vocoder(args.name, config=args.config)
+    print(json.dumps(shown) if args.json else _page(shown))
     return 0
+
+
+def _size(row: dict[str, Any]) -> str:
+    size, status = row["size_mb"], _STATUS[row["status"]]
+    if size is not None:
+        return f"{status}, {size:g} MB"
+    return status if row["status"] != "not cached" else f"{status}, size not known"
+
+
+def _row(row: dict[str, Any]) -> str:
+    head = f"{row['name']:<28}{row['sample_rate']:>6} Hz {row['n_mels']:>4} mels  {_size(row)}"
+    source = "" if row["status"] == "embedded" else f" From {row['where']}."
+    return f"{head}\n    {row['description']} License: {row['license']}.{source}"
+
+
+def _page(shown: dict[str, Any]) -> str:
+    """One line for each thing that is known; what the files alone say is left out until they are here."""
+    files = _size(shown) + ("" if shown["status"] == "embedded" else f": {shown['where']}")
+    lines = {"files": files, "about": shown["description"], "license": shown["license"]}
+    lines["convention"] = ", ".join(f"{key} {value}" for key, value in shown["convention"].items())
+    if shown["architecture"] is not None:
+        lines["architecture"] = shown["architecture"]
+        lines["parameters"] = f"{shown['parameters']:,}"
+        lines["stages"] = ", ".join(shown["stages"])
+        lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
+        stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
+        lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
+    text = "\n".join(f"{name:<20} {value}" for name, value in lines.items() if value)
+    more = "" if shown["architecture"] else f"\nto see the rest, fetch it: load_vocoder({shown['name']!r})"
+    return f"{shown['name']}\n{text}{more}"

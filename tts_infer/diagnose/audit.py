@@ -198,47 +198,53 @@ def our_paths(model: nn.Module) -> dict[str, DecodePath]:
         found = [stage.by(method) if stage.methods else stage for stage in family_of(model).stages(model)]
         return [stage if stage.passes is None else replace(stage, passes=_PASSES) for stage in found]
 
-    matmul, fft = stages("matmul"), stages("fft")
+    matmul, fft, name = stages("matmul"), stages("fft"), family_of(model).features(model.config).name
     return {
-        "matmul": partial(_whole, matmul),
-        "matmul, ragged batch": partial(_whole, matmul, ragged=True),
-        "matmul, in pieces": partial(_in_pieces, matmul),
-        "fft": partial(_whole, fft),
+        "matmul": partial(_whole, matmul, name),
+        "matmul, ragged batch": partial(_whole, matmul, name, ragged=True),
+        "matmul, in pieces": partial(_in_pieces, matmul, name),
+        "fft": partial(_whole, fft, name),
     }
 
 
-def _whole(stages: Sequence[Stage], audio: Tensor, around: Around, ragged: bool = False) -> None:
-    live = _features(stages, audio, around)
-    features = live[stages[0].gives[0]]
+def _whole(stages: Sequence[Stage], name: str, audio: Tensor, around: Around, ragged: bool = False) -> None:
+    live, rest = _features(stages, name, audio, around)
     valid = None
     if ragged:  # the last item is one frame shorter
-        valid = features.new_ones(features.shape[0], features.shape[2], 1)
+        valid = live[name].new_ones(live[name].shape[0], live[name].shape[2], 1)
         valid[-1, -1] = 0.0
-    for stage in stages[1:]:
+    for stage in rest:
         with around(stage.name):
             outputs, _ = stage(tuple(live[name] for name in stage.takes), valid=valid)
+            valid = None if valid is None else stage.marks(valid)
         live.update(zip(stage.gives, outputs, strict=True))
 
 
-def _in_pieces(stages: Sequence[Stage], audio: Tensor, around: Around) -> None:
-    live = _features(stages, audio, around)
-    name = stages[0].gives[0]
-    states: dict[str, State] = {stage.name: stage.initial_state(audio.shape[0]) for stage in stages}
+def _in_pieces(stages: Sequence[Stage], name: str, audio: Tensor, around: Around) -> None:
+    live, rest = _features(stages, name, audio, around)
+    states: dict[str, State] = {stage.name: stage.initial_state(live[name].shape[0]) for stage in rest}
     halves = live[name].tensor_split(2, dim=2)
     for i, half in enumerate(halves):
         live[name] = half
-        for stage in stages[1:]:
+        for stage in rest:
             inputs = tuple(live[one] for one in stage.takes)
             with around(stage.name):
                 outputs, states[stage.name] = stage(inputs, states[stage.name], final=i == len(halves) - 1)
             live.update(zip(stage.gives, outputs, strict=True))
 
 
-def _features(stages: Sequence[Stage], audio: Tensor, around: Around) -> dict[str, Tensor]:
-    """The tensors by name after the first stage, which makes features of audio."""
+def _features(
+    stages: Sequence[Stage], features: str, audio: Tensor, around: Around
+) -> tuple[dict[str, Tensor], Sequence[Stage]]:
+    """The tensors before the networks, and the stages from there on. What no stage makes is that of the probes."""
+    live = {"audio": audio}
+    for stage in stages:
+        live = dict(zip(stage.takes, stage.probe(), strict=True)) | live
+    if features not in stages[0].gives:  # no stage makes features
+        return live, stages
     with around(stages[0].name):
-        outputs, _ = stages[0]((audio,))
-    return {"audio": audio, **dict(zip(stages[0].gives, outputs, strict=True))}
+        outputs, _ = stages[0](tuple(live[name] for name in stages[0].takes))
+    return live | dict(zip(stages[0].gives, outputs, strict=True)), stages[1:]
 
 
 def official_path(model: Vocos) -> DecodePath:

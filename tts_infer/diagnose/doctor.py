@@ -9,22 +9,24 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from itertools import groupby
-from typing import Any
+from itertools import groupby, product
+from typing import Any, get_args
 
 import torch
 
-from tts_infer.config import VocoderPreset, known_vocoders
+from tts_infer.config import known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
 from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
 from tts_infer.engines import ENGINES, unusable_reason
 from tts_infer.engines.cuda_graphs import unsupported_reason
 from tts_infer.frontends import FRONTENDS
 from tts_infer.runtime.placement import Placement, make_placement
-from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.runtime.precision import best_dtype
+from tts_infer.runtime.selftest import Size, StageCheck, StageTrial
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
-from tts_infer.vocoders.checkpoint import CONFIG_FILE, DEFAULT_VOCODER, WEIGHT_FILES, load_model, resolve
+from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
+from tts_infer.vocoders.hub import where
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
@@ -53,8 +55,10 @@ def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, A
         "graphs": {name: unsupported_reason(resolve_device(name)) or "right" for name in available_devices()[1:]},
         "placement": {stage: _placed(placement, stage) for stage in placement},
         "checks": checks,
+        "speed": _speeds(stages),
+        "dtype": dict(zip(("best", "reason"), best_dtype(stages, resolve_device(device)), strict=True)),
         "frontends": {name: list(front_end.voices) for name, front_end in FRONTENDS.items()},
-        "vocoders": {name: _where(known) for name, known in known_vocoders().items()},
+        "vocoders": {name: where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
     }
     report["advice"] = [str(warning.message) for warning in caught] + _advice(report)
@@ -96,23 +100,23 @@ def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
     ]
 
 
+def _speeds(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+    """Milliseconds of every network on the CPU, by every engine and precision, on few frames and on many."""
+    rows = []
+    for stage in (stage for stage in stages if stage.half):
+        for name, dtype in product(ENGINES, DTYPES):
+            if unusable_reason(name, stage, CPU, dtype) is None and dtype_refusal(CPU, dtype) is None:
+                trial = StageTrial(stage, CPU, name, "", dtype)
+                times = {size: trial.on(size).check().ms for size in get_args(Size)}
+                rows.append({"stage": stage.name, "engine": name, "dtype": dtype, **times})
+    return rows
+
+
 def _as_json(check: StageCheck) -> dict[str, Any]:
     finite = {name: x if math.isfinite(x) else None for name, x in (("error", check.error), ("ms", check.ms))}
     about: dict[str, Any] = {"stage": check.stage, "device": str(check.device), "engine": check.engine}
     about |= {"method": check.method or check.engine, "passed": check.passed}
     return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
-
-
-def _where(known: VocoderPreset) -> str:
-    """ "embedded", "cached" or "not cached". It downloads nothing."""
-    if known.repo_id is None:
-        return "embedded"
-    from huggingface_hub import try_to_load_from_cache
-
-    def cached(filename: str) -> bool:
-        return isinstance(try_to_load_from_cache(str(known.repo_id), filename, revision=known.revision), str)
-
-    return "cached" if cached(CONFIG_FILE) and any(map(cached, WEIGHT_FILES)) else "not cached"
 
 
 def fallback_report(environment: Mapping[str, str]) -> str:
@@ -142,8 +146,8 @@ def _advice(report: dict[str, Any]) -> list[str]:
     advice = []
     if len(report["devices"]) == 1:
         advice.append("no accelerator here: everything runs on the CPU")
-    if report["devices"]["cpu"]["bfloat16"] == "fast" and len(report["devices"]) == 1:
-        advice.append("this CPU has bfloat16: --dtype bfloat16 may make backbone and head faster, a little less exact")
+    if report["dtype"]["best"] == "bfloat16":
+        advice.append(f"--dtype bfloat16 is faster here, a little less exact ({report['dtype']['reason']})")
     wrong = [c for c in report["checks"] if not c["passed"]]
     advice += [f"{c['stage']} by {c['method']} is wrong on {c['device']}: update torch and the system" for c in wrong]
     if FALLBACK in os.environ or "misspelt" in report["fallback"]:
@@ -169,6 +173,14 @@ def report_text(report: dict[str, Any]) -> str:
     ]
     for c in report["checks"]:
         lines.append(f"{c['stage']:<10}{c['device']:<10}{c['method']:<10}" + _figures(c))
+    lines += [
+        "",
+        f"{'network':<10}{'engine':<14}{'dtype':<10}" + "".join(f"{size + ' ms':>10}" for size in get_args(Size)),
+    ]
+    for row in report["speed"]:
+        times = "".join(f"{row[size]:>10.2f}" for size in get_args(Size))
+        lines.append(f"{row['stage']:<10}{row['engine']:<14}{row['dtype']:<10}{times}")
+    lines += [f"--dtype auto: {report['dtype']['best']} ({report['dtype']['reason']})"]
     lines += ["", *(f"{name}: {where}" for name, where in report["vocoders"].items())]
     lines += ["", f"{FALLBACK}: {report['fallback']}", *(f"- {line}" for line in report["advice"])]
     return "\n".join(lines)
@@ -188,7 +200,7 @@ def audit_stages() -> list[StageAudit]:
         paths["official vocos"] = official_path(model)
     except ModuleNotFoundError as error:
         print(f"{error.name} is not installed, so the official vocos is left out", file=sys.stderr)
-    samples = 60 * model.config.mel.hop_length
+    samples = 60 * family_of(model).features(model.config).hop_length
     n = torch.arange(2 * samples, device=CPU)
     audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
     return audit(paths, audio, [*shipped_tables().values(), installed_table()])

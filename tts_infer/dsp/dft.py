@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import SpectralMethod
 from tts_infer.dsp import register_constant
+from tts_infer.dsp.tiles import is_traced
 
 
 def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -90,10 +91,19 @@ class RealDFT(_RealDFT):
         a, b, c, d = frames.split(self.quarters, dim=-1)
         b, c, d = F.pad(b.flip(-1), (0, lone)), F.pad(c, (1, lone)), F.pad(d.flip(-1), (1, 0))
         outer, inner = a + d, b + c
-        real = _interleave(torch.matmul(outer + inner, self.cos_even), torch.matmul(outer - inner, self.cos_odd))
+        real = self._interleaved(torch.matmul(outer + inner, self.cos_even), torch.matmul(outer - inner, self.cos_odd))
         outer, inner = a - d, b - c
-        imag = _interleave(torch.matmul(outer - inner, self.sin_even), torch.matmul(outer + inner, self.sin_odd))
+        imag = self._interleaved(torch.matmul(outer - inner, self.sin_even), torch.matmul(outer + inner, self.sin_odd))
         return real, imag
+
+    def _interleaved(self, even: Tensor, odd: Tensor) -> Tensor:
+        """even[0], odd[0], even[1], odd[1], ... Shape: (..., n), (..., n) or (..., n - 1) -> (..., sum of both)"""
+        if is_traced():  # graphs do not write in place
+            bins = self.n_fft // 2 + 1
+            return torch.stack([even, F.pad(odd, (0, bins % 2))], dim=-1).flatten(-2)[..., :bins]
+        out = even.new_empty(*even.shape[:-1], even.shape[-1] + odd.shape[-1])
+        out[..., 0::2], out[..., 1::2] = even, odd
+        return out
 
 
 class InverseRealDFT(_RealDFT):
@@ -129,10 +139,3 @@ class InverseRealDFT(_RealDFT):
             ],
             dim=-1,
         )
-
-
-def _interleave(even: Tensor, odd: Tensor) -> Tensor:
-    """even[0], odd[0], even[1], odd[1], ... Shape: (..., n), (..., n) or (..., n - 1) -> (..., sum of both)"""
-    out = even.new_empty(*even.shape[:-1], even.shape[-1] + odd.shape[-1])
-    out[..., 0::2], out[..., 1::2] = even, odd
-    return out

@@ -52,8 +52,8 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     length = (x.shape[-1] - n_fft) // hop_length + 1
     samples = (length + overlap - 1) * hop_length
     # if hop_length does not divide n_fft, the last block may end after the signal (then zeros are added, and cut off
-    # again below) or before it (then no frame uses the last samples)
-    x = F.pad(x, (0, max(0, samples - x.shape[-1])))[:, :samples]
+    # again below) or before it (then no frame uses the last samples); it ends at most this much after the signal
+    x = F.pad(x, (0, overlap * hop_length - n_fft))[:, :samples]
     blocks = x.reshape(x.shape[0], -1, hop_length)
     return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
 
@@ -77,3 +77,17 @@ def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
     blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
     for k in reversed(range(overlap)):
         hops[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
+
+
+def added_blocks(frames: Tensor, hop_length: int) -> Tensor:
+    """Overlap-add of windowed frames as a new tensor. It is `overlap_add` for graphs, which do not write in place.
+
+    Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length); R = ceil(n_fft / hop_length)
+    """
+    overlap = -(-frames.shape[2] // hop_length)
+    blocks = F.pad(frames, (0, overlap * hop_length - frames.shape[2])).unflatten(2, (overlap, hop_length))
+    # every hop receives its earliest frame first, as in `overlap_add`
+    added = F.pad(blocks[:, :, overlap - 1], (0, 0, overlap - 1, 0))
+    for k in reversed(range(overlap - 1)):
+        added = added + F.pad(blocks[:, :, k], (0, 0, k, overlap - 1 - k))
+    return added

@@ -21,34 +21,26 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import convention_name
-from tts_infer.dsp.mel import mel_filterbank
+from tts_infer.dsp.fingerprints import ceiling, describe, likelihood, rivals
+from tts_infer.dsp.mel_statistics import Array, Statistics, groups_of, statistics
 
-Array = NDArray[np.float32]
-
-# Fewer frames than this (a third of a second) say too little about anything but the range.
-LEAST_FRAMES = 32
-# Groups of three neighbouring frames that a longer mel is judged by, and items of a batch.
-GROUPS = 64
+# Items of a batch that are looked at.
 ITEMS = 4
 
 # Units below the log floor, or above the ceiling, that a network's prediction may reach.
 _BELOW, _ABOVE = 2.0, 1.0
 # Decibels of a clip span 60 and more, natural logarithms at most 25.
 _DECIBEL_RANGE = 40.0
-# Frames that must sound.
-_LEAST_SOUNDING = 20
 # Bounds of the fluctuation over time. Of the right scale it is 0.25 to 0.53, of log10 0.125 to 0.22.
 _TINY, _TINY_LOUD, _SMALL, _LARGE, _HUGE = 0.125, 0.16, 0.24, 0.55, 1.3
 # Noise-like sounds, of more curvature, fluctuate more.
@@ -61,12 +53,6 @@ _STATIONARY = 0.25
 _LEAST_MEAN = -4.5
 # Twice the logarithm of the likelihood ratio of two fingerprints.
 _LIKELIHOOD = 10.5
-# Mean square by which fingerprints must differ to be told apart.
-_DISTINCT = 0.01
-# A frame sounds if its mean is above this part of the way from the lowest value to the loudest frame.
-_ACTIVE = 0.3
-# A bin is heard if its mean is this far above the lowest value, which may be the log floor.
-_HEARD = 0.3
 
 _CONVERT = "convert it with tts_infer.convert_mel(mel, from_={unit!r}, to=vocoder.mel_config)"
 _COMPUTE = "compute it with tts_infer.LogMel(vocoder.mel_config), or use a vocoder of the mel's convention"
@@ -103,25 +89,6 @@ class MelConventionWarning(UserWarning):
         return type(self), (self.text, self.code, self.fields)
 
 
-@dataclass(frozen=True)
-class Statistics:
-    """What a mel is judged by, in natural logarithms of magnitudes if its convention is right."""
-
-    low: float
-    high: float
-    mean: float
-    deviation: float
-    # of the frames that sound; of mels with too few of these they are unknown
-    modulation: float = 0.0  # deviation over time of the mean over bins
-    fluctuation: float = 0.0  # typical second difference over time
-    curvature: float = 0.0  # typical second difference over typical first difference, in the low bins
-    profile: NDArray[np.float64] | None = None  # mean over time. Shape: (n_mels,)
-
-    @property
-    def range(self) -> float:
-        return self.high - self.low
-
-
 class ConventionCheck:
     """Compares mels with one convention.
 
@@ -149,9 +116,9 @@ class ConventionCheck:
         if mel.shape[2] == 0:
             return None
         if shortest == mel.shape[2]:
-            items = list(_groups(mel[:ITEMS]))
+            items = list(groups_of(mel[:ITEMS]))
         else:
-            items = [_groups(mel[i : i + 1, :, :n])[0] for i, n in enumerate((lengths or [])[:ITEMS])]
+            items = [groups_of(mel[i : i + 1, :, :n])[0] for i, n in enumerate((lengths or [])[:ITEMS])]
         for item in items:
             if (kind := self._kind(item)) is not None:
                 return self._warning(*kind, item)
@@ -195,7 +162,7 @@ class ConventionCheck:
         for rival in rivals(self.config):
             fits = given.high * self.config.power <= ceiling(rival) + _ABOVE
             if fits and likelihood(given.profile, given.low, self.config, rival) > _LIKELIHOOD:
-                return _name_of(rival)
+                return describe(rival)
         return None
 
     def _warning(self, kind: str, rival: str, groups: Array) -> MelConventionWarning:
@@ -265,108 +232,3 @@ def _of_wrong_scale(given: Statistics) -> str | None:
     # loud noise, smoothed, fluctuates as little as a log10 of speech
     least = _TINY if given.high < 3.7 else _TINY_LOUD
     return "log10" if least < given.fluctuation < _SMALL and given.deviation < 1.3 and natural else None
-
-
-def _groups(mel: Tensor) -> Array:
-    """Three neighbouring frames of up to `GROUPS` places; of short mels all frames. On the CPU.
-
-    Shape: (B, C, L) -> (B, 3, C, n), or (B, 1, C, L) if L < LEAST_FRAMES
-    """
-    frames = mel.shape[2]
-    if frames < LEAST_FRAMES:
-        parts = [mel]
-    elif frames <= 3 * GROUPS:
-        parts = [mel[:, :, i : frames - 2 + i] for i in range(3)]
-    else:
-        step = frames // GROUPS
-        parts = [mel[:, :, i : step * GROUPS : step] for i in range(3)]
-    groups: Array = torch.stack(parts, 1).cpu().numpy()
-    return groups
-
-
-def statistics(groups: Array, low: float, high: float) -> Statistics:
-    """Shape: (3, n_mels, n), or (1, n_mels, n) of short mels, of which only range, mean and deviation are known"""
-    first = groups[0]
-    mean, deviation = float(first.mean()), float(first.std())
-    over_time = first.mean(0)
-    active = over_time > low + _ACTIVE * (float(over_time.max()) - low)
-    if len(groups) == 1 or active.sum() < _LEAST_SOUNDING:
-        return Statistics(low, high, mean, deviation)
-    sounding = groups[:, :, active]
-    fluctuation, curvature = _fluctuation(sounding)
-    profile = sounding[0].mean(1, dtype=np.float64)
-    modulation = float(over_time.std())
-    return Statistics(low, high, mean, deviation, modulation, fluctuation, curvature, profile)
-
-
-def _fluctuation(groups: Array) -> tuple[float, float]:
-    """Typical second difference over time, and its ratio to the first difference in the low bins.
-
-    Medians, so that a few onsets do not count; without values that do not change, which lie at the log floor.
-    """
-    quarter, half = groups.shape[1] // 4, groups.shape[1] // 2
-    first, second, third = groups
-    changes = np.abs(second - first)
-    bends = np.abs(first - 2 * second + third)
-    low = _typical(bends[:quarter])
-    high = _typical(bends[half:]) or low  # all at the log floor
-    return math.sqrt(low * high), low / max(_typical(changes[:quarter]), 1e-9)
-
-
-def _typical(values: Array) -> float:
-    moving = values[values > 1e-5]
-    return float(np.median(moving)) if moving.size > values.size / 2 else 0.0
-
-
-@lru_cache(64)
-def ceiling(config: MelConfig) -> float:
-    """The largest log-mel, of magnitudes, that audio within full scale can have.
-
-    It is that of a full-scale tone, whose main lobe spreads over three bins with 1/2, 1 and 1/2 of half the window's
-    sum, or that of full-scale noise.
-    """
-    filters = mel_filterbank(config)
-    window_sum = (config.win_length or config.n_fft) / 2
-    lobe = np.pad(filters, ((1, 1), (0, 0)))
-    tone = (lobe[:-2] / 2 + lobe[1:-1] + lobe[2:] / 2).max() * window_sum / 2
-    noise = 0.35 * 0.886 * math.sqrt(0.75 * window_sum) * filters.sum(0).max()
-    return math.log(max(tone, noise))
-
-
-@lru_cache(64)
-def rivals(config: MelConfig) -> tuple[MelConfig, ...]:
-    """Filterbanks of the same shape that the field uses, other than that of `config`."""
-    kinds: list[dict[str, Any]] = [{"mel_scale": "htk", "norm": None}, {"mel_scale": "slaney", "norm": "slaney"}]
-    others = {replace(config, f_max=f_max, **kind) for kind in kinds for f_max in (config.f_max, None)}
-    own = _fingerprint(config)
-    return tuple(other for other in others if np.square(_fingerprint(other) - own).mean() > _DISTINCT)
-
-
-def likelihood(profile: NDArray[np.float64], low: float, own: MelConfig, rival: MelConfig) -> float:
-    """The log likelihood ratio, twice, of two filterbanks by the irregularities of a mean log-mel.
-
-    Args:
-        profile: mean over time. Shape: (n_mels,)
-        low: the lowest value of the mel; bins near to it are not heard.
-    """
-    heard = profile > low + _HEARD
-    heard = heard[:-2] & heard[1:-1] & heard[2:]
-    bends = np.diff(profile, 2)[heard]
-    if len(bends) < len(heard) / 2:
-        return 0.0
-    errors = [float(np.square(bends - _fingerprint(config)[heard]).mean()) for config in (own, rival)]
-    return len(bends) * math.log(errors[0] / errors[1])
-
-
-def _name_of(rival: MelConfig) -> str:
-    f_max = rival.f_max or rival.sample_rate / 2
-    return f"{rival.mel_scale} scale, norm {rival.norm or 'none'}, to {f_max:.0f} Hz, as in " + (
-        "BigVGAN and HiFi-GAN" if rival.norm else "Vocos"
-    )
-
-
-@lru_cache(64)
-def _fingerprint(config: MelConfig) -> NDArray[np.float64]:
-    """The second difference over bins of a flat spectrum's log-mel. Shape: (n_mels - 2,)"""
-    sums = mel_filterbank(config).sum(0)
-    return np.diff(np.log(np.maximum(sums, 1e-4 * sums.max())), 2)

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from tts_infer.config import MelConfig
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.filterbank import BandedProduct
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
-from tts_infer.dsp.stft import ISTFT, STFT
-from tts_infer.dsp.tiles import tiles
+from tts_infer.dsp.stft import STFT
+from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import InputError
 from tts_infer.stages import State
 
@@ -91,6 +92,8 @@ class Refinement(nn.Module):
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
+        if is_traced() and valid is None:
+            return self._traced(spectrum, log_mel, passes)
         real, imag = spectrum
         batch, _, frames = real.shape
         groups = tiles(batch, frames, real.device)
@@ -103,6 +106,14 @@ class Refinement(nn.Module):
             for some in groups
         ]
         return _joined(items, 0)
+
+    def _traced(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
+        """The passes over whole signals as a graph that serves every length. Shape: as `forward`"""
+        target_mel, previous = log_mel.transpose(1, 2).exp(), None
+        for _ in range(passes):
+            consistent = self.transform(self.istft.hops(*spectrum))
+            spectrum, previous = self.correct(consistent, previous, target_mel), consistent
+        return spectrum
 
     def advance(
         self,

@@ -230,6 +230,10 @@ class ReplayedStage(Stage):
         return self._inner.receptive_field
 
     @property
+    def rate(self) -> int:
+        return self._inner.rate
+
+    @property
     def failure(self) -> str | None:
         refusal: str | None = self.replayed.refusal
         return refusal
@@ -250,6 +254,9 @@ class ReplayedStage(Stage):
         if state is None and valid is not None and is_short(*valid.shape[:2]):
             return self.replayed(self.passes, *inputs, valid), {}
         return self._inner(inputs, state, valid=valid, final=final)
+
+    def marks(self, valid: Tensor) -> Tensor:
+        return self._inner.marks(valid)
 
     def probe(self) -> Tensors:
         return self._inner.probe()

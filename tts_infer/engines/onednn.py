@@ -24,8 +24,10 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.errors import first_sentence
 from tts_infer.stages import Stage, Tensors, relative_error
+from tts_infer.vocoders.heads import MAX_MAGNITUDE, ISTFTHead
+from tts_infer.vocoders.norms import AdaLayerNorm
 from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
-from tts_infer.vocoders.vocos import MAX_MAGNITUDE, ConvNeXtBlock, ISTFTHead, VocosBackbone
+from tts_infer.vocoders.vocos import ConvNeXtBlock, VocosBackbone
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TAPS_AT_ONCE = 2
@@ -100,13 +102,23 @@ class PackedLinear:
 
 
 class Norm:
-    """`nn.LayerNorm` over the last axis. Shape: (..., H) -> the same"""
+    """`nn.LayerNorm` or `AdaLayerNorm` over the last axis. Shape: (B, L, H), number of (B,) or (1,) -> (B, L, H)"""
 
-    def __init__(self, norm: nn.LayerNorm) -> None:
-        self._constants = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    def __init__(self, norm: nn.Module) -> None:
+        self._choices: Tensors = ()
+        if isinstance(norm, AdaLayerNorm):
+            self._choices = norm.scale.weight, norm.shift.weight
+            self._constants: tuple[Any, ...] = ((norm.dim,), None, None, norm.eps)
+        else:
+            assert isinstance(norm, nn.LayerNorm)
+            self._constants = (norm.normalized_shape, norm.weight, norm.bias, norm.eps)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return torch.layer_norm(x, *self._constants)
+    def __call__(self, x: Tensor, number: Tensor | None = None) -> Tensor:
+        normed = torch.layer_norm(x, *self._constants)
+        if number is None:
+            return normed
+        scale, shift = self._choices
+        return torch.addcmul(shift[number][:, None], normed, scale[number][:, None])
 
 
 class PackedConvolution:
@@ -115,11 +127,12 @@ class PackedConvolution:
     The frames of neighbouring taps are contiguous in memory, so they form a row without a copy. One product over all
     taps would be a little faster, but it sums several hundred large terms, and trained networks amplify its rounding.
 
-    Shape: (B, L, C) -> (B, L + 2 (zeros - HALF_KERNEL), H)
+    Shape: (B, L, C) -> (B, L + 2 (zeros - reach), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         nothing, taps = torch.zeros_like(bias), weight.shape[2]
+        self.reach = taps // 2
         self.parts: list[tuple[int, int, PackedLinear]] = []  # first tap, last tap + 1, weights
         for start in range(0, taps, _TAPS_AT_ONCE):
             stop = min(taps, start + _TAPS_AT_ONCE)
@@ -128,7 +141,7 @@ class PackedConvolution:
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
         x = F.pad(x, (0, 0, zeros, zeros))
-        length = x.shape[1] - 2 * HALF_KERNEL
+        length = x.shape[1] - 2 * self.reach
         total: Tensor | None = None
         for start, stop, linear in self.parts:
             windows = x[:, start : stop - 1 + length].unfold(1, stop - start, 1).transpose(2, 3).flatten(2)
@@ -140,7 +153,7 @@ class PackedConvolution:
 class PackedDepthwise:
     """A depthwise convolution over time. Channels stay last in memory throughout.
 
-    Shape: (B, L, H) -> (B, L + 2 (zeros - HALF_KERNEL), H)
+    Shape: (B, L, H) -> (B, L + 2 (zeros - reach), H)
     """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
@@ -148,7 +161,8 @@ class PackedDepthwise:
         image = weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
         geometry = ([1, 1], [1, 1], channels)  # stride, dilation, groups
         likely = [1, channels, 1, 100]  # oneDNN chooses the layout for this size; it is valid for all
-        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, [0, HALF_KERNEL], *geometry, likely), bias
+        padding = [0, weight.shape[2] // 2]
+        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, padding, *geometry, likely), bias
         self._settings: tuple[Any, ...] = (*geometry, "none", [], "")
         self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
 
@@ -161,19 +175,19 @@ class PackedDepthwise:
 class PackedBlock:
     """`ConvNeXtBlock` by packed products. Its layer scale is multiplied into the second linear layer.
 
-    Shape: (B, L + 2 (HALF_KERNEL - zeros), H), zeros -> (B, L, H)
+    Shape: (B, L + 2 (reach - zeros), H), zeros -> (B, L, H)
     """
 
     def __init__(self, block: ConvNeXtBlock, dtype: DTypeName) -> None:
-        scale = block.gamma
+        scale, self.reach = block.gamma, block.reach
         assert block.dwconv.bias is not None
         self.dwconv, self.norm = PackedDepthwise(block.dwconv.weight, block.dwconv.bias), Norm(block.norm)
         self.pwconv1 = PackedLinear(block.pwconv1.weight, block.pwconv1.bias, dtype)
         self.pwconv2 = PackedLinear(scale[:, None] * block.pwconv2.weight, scale * block.pwconv2.bias, dtype)
 
-    def __call__(self, x: Tensor, zeros: int) -> Tensor:
-        inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros)))
-        return self.pwconv2.add(inner, crop(x, zeros))
+    def __call__(self, x: Tensor, zeros: int, number: Tensor | None = None) -> Tensor:
+        inner = self.pwconv1.gelu(self.norm(self.dwconv(x, zeros), number))
+        return self.pwconv2.add(inner, crop(x, self.reach - zeros))
 
 
 class PackedBackbone:
@@ -188,16 +202,23 @@ class PackedBackbone:
 
     def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
         assert backbone.embed.bias is not None
+        self.reaches = backbone.reaches
         self.embed = PackedConvolution(backbone.embed.weight, backbone.embed.bias)
         self.norm, self.final_layer_norm = Norm(backbone.norm), Norm(backbone.final_layer_norm)
         self.convnext = [PackedBlock(cast(ConvNeXtBlock, block), dtype) for block in backbone.convnext]
 
-    def __call__(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
-        padding = conv_padding(valid, history)
-        x = self.norm(self.embed(*padding(0, features.transpose(1, 2))))
+    def __call__(
+        self,
+        features: Tensor,
+        valid: Tensor | None = None,
+        history: Tensors | None = None,
+        bandwidth_id: Tensor | None = None,
+    ) -> Any:
+        padding = conv_padding(self.reaches, valid, history)
+        x = self.norm(self.embed(*padding(0, features.transpose(1, 2))), bandwidth_id)
         for layer, block in enumerate(self.convnext, start=1):
             x, zeros = padding(layer, x)  # the old x is freed before the block runs
-            x = block(x, zeros)
+            x = block(x, zeros, bandwidth_id)
         hidden = self.final_layer_norm(x)
         return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 

@@ -1,7 +1,8 @@
 """Networks on a CPU by ONNX Runtime: a module's forward is exported once, as a graph, and run without torch.
 
-A stage may be called in three ways, and each is a graph of its own, made when it is first needed: whole signals, whole
-signals of several lengths, and pieces of a stream, whose state goes in and comes out as tensors.
+A stage may be called in three ways, and each is a graph of its own: whole signals, whole signals of several lengths,
+and pieces of a stream, whose state goes in and comes out as tensors. The first is made at once, the others when they
+are first needed.
 
 torch's tracing exporter makes the graphs. torch calls it the legacy one; it is used because it takes 0.1 to 0.9 s for a
 backbone, where the newer one (`dynamo=True`) takes 2 to 8 s, gives no faster graph, and needs one more package. It runs
@@ -53,7 +54,9 @@ class OnnxRuntimeEngine:
         return None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        return stage.using(GraphModule(stage))
+        graphs = GraphModule(stage)
+        graphs.session("whole")  # now, not in the first decode
+        return stage.using(graphs)
 
     def padded_frames(self, batch: int, frames: int) -> int | None:
         return None
@@ -70,18 +73,19 @@ class GraphModule:
         self._stage, self._sessions = stage, dict[str, Session]()
         self._making = threading.Lock()
 
-    def __call__(self, x: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
+    def __call__(self, x: Tensor, valid: Tensor | None = None, history: Tensors | None = None, *numbers: Tensor) -> Any:
         stage = self._stage
         if history is not None:
             if valid is None:  # one graph for all pieces: those at the borders of a signal need marks
                 lag = stage.initial_state(1)["valid"].shape[1]
                 valid = x.new_ones(x.shape[0], lag + x.shape[stage.frame_axis], 1)
-            hidden, *kept = self._session("piece")(x, valid, *history)
+            hidden, *kept = self.session("piece")(x, *numbers, valid, *history)
             return hidden, tuple(kept)
-        results = self._session("whole")(x) if valid is None else self._session("ragged")(x, valid)
+        results = self.session("whole")(x, *numbers) if valid is None else self.session("ragged")(x, *numbers, valid)
         return results[0] if len(results) == 1 else results
 
-    def _session(self, kind: str) -> Session:
+    def session(self, kind: str) -> Session:
+        """The graph of one way to call the stage: whole, ragged or piece."""
         with self._making:
             if kind not in self._sessions:
                 self._sessions[kind] = self._made(kind)
@@ -89,34 +93,46 @@ class GraphModule:
 
     def _made(self, kind: str) -> Session:
         stage = self._stage
-        (probe,) = stage.probe()
+        probe, *numbers = stage.probe()
         batch, frames = stage.probe_size
         inputs, axes = {"x": probe}, {"x": {0: "B", stage.frame_axis: "L"}}
+        inputs |= zip(stage.takes[1:], numbers, strict=True)
+        axes |= {name: {0: "choices"} for name in stage.takes[1:]}  # one for each item, or one for all
         if kind == "ragged":
-            inputs["valid"], axes["valid"] = probe.new_ones(batch, frames, 1), {0: "B", 1: "L"}
+            inputs["valid"] = torch.ones(batch, frames, 1, device=CPU)
+            axes["valid"] = {0: "B", 1: "L"}
         if kind == "piece":
             state = stage.initial_state(batch)
             marks = state.pop("valid")
-            inputs["valid"] = probe.new_ones(batch, marks.shape[1] + frames, 1)
+            inputs["valid"] = torch.ones(batch, marks.shape[1] + frames, 1, device=CPU)
             axes["valid"] = {0: "B", 1: "marks"}
             inputs |= {name: value for name, value in state.items() if isinstance(value, Tensor)}
             axes |= {name: {0: "B"} for name in inputs if name not in axes}
-        module = _Flat(stage.module, kind == "piece").eval()
+        module = _Flat(stage.module, len(numbers), kind).eval()
         return Session(module, inputs, axes)
 
 
 class _Flat(nn.Module):
-    """A module whose history is single arguments and results, as graphs have them."""
+    """A module whose history is single arguments and results, as graphs have them.
 
-    def __init__(self, module: nn.Module, pieces: bool) -> None:
+    Args:
+        module: of a stage.
+        numbers: how many inputs besides the features it takes; they come first.
+        kind: "whole", "ragged" or "piece".
+    """
+
+    def __init__(self, module: nn.Module, numbers: int, kind: str) -> None:
         super().__init__()
-        self.module, self.pieces = module, pieces
+        self.module, self.numbers, self.kind = module, numbers, kind
 
-    def forward(self, *inputs: Tensor) -> Any:
-        if not self.pieces:
-            return self.module(*inputs)
-        hidden, history = self.module(inputs[0], inputs[1], inputs[2:])
-        return (hidden, *history)
+    def forward(self, x: Tensor, *inputs: Tensor) -> Any:
+        numbers, rest = inputs[: self.numbers], inputs[self.numbers :]
+        if self.kind == "piece":
+            hidden, history = self.module(x, rest[0], rest[1:], *numbers)
+            return (hidden, *history)
+        if not numbers:
+            return self.module(x, *rest)
+        return self.module(x, rest[0] if rest else None, None, *numbers)
 
 
 class Session:
@@ -151,18 +167,21 @@ class Session:
         return tuple(map(torch.from_numpy, self._session.run(None, feed)))
 
 
-def export(module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> bytes:
+def export(
+    module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes], outputs: Sequence[str] = ()
+) -> bytes:
     """Trace a module's forward into an ONNX model.
 
     Args:
-        module, inputs, axes: as for `Session`.
+        module, inputs, axes: as for `Session`; `axes` may also name the variable axes of outputs.
+        outputs: names of the results; none: torch names them.
 
     Raises:
         RuntimeError: ONNX lacks an operator of the module, or the graph would be right for the example only.
     """
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad():
+    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):
         warnings.simplefilter("always")  # recorded, not raised: the tracer turns a raised warning into a SystemError
         logger.setLevel(logging.ERROR)
         try:
@@ -171,6 +190,7 @@ def export(module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, A
                 tuple(inputs.values()),
                 buffer,  # type: ignore[arg-type]  # only the newer exporter wants a path
                 input_names=list(inputs),
+                output_names=list(outputs) or None,
                 dynamic_axes={name: dict(lengths) for name, lengths in axes.items()},
                 opset_version=_OPSET,
                 dynamo=False,

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import math
 import operator
-import os
-import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
-from tts_infer.errors import FileError, InputError, InputTypeError, first_sentence
-from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, holds_features, require_file
+from tts_infer.errors import InputError, InputTypeError
 
-FEATURE_KEY = "mel"
 # Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
 LARGEST_LOG = 20.0
 # Decibels of the smallest magnitudes that programs keep, 1e-10, are -200. No mel of any kind is far below them.
@@ -52,12 +46,12 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
     Shape: (B, n_mels, L) or (n_mels, L) -> (B, n_mels, L), float32
     Raises:
         InputTypeError: not a dense floating-point array or tensor.
-        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values far above
-            or below the natural logarithm of a magnitude.
+        InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values too large for
+            the natural logarithm of a magnitude.
     """
-    tensor = _as_float_tensor(features, "mel")
+    tensor = as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
-    _check_values(tensor, "mel", piece, LARGEST_LOG)
+    check_values(tensor, "mel", piece, LARGEST_LOG)
     return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
 
 
@@ -91,12 +85,15 @@ def as_ragged(
     features: Tensor | NDArray[Any] | Sequence[Tensor | NDArray[Any]],
     lengths: Tensor | NDArray[Any] | Sequence[int] | None,
     n_mels: int,
+    check: Callable[[Any, int], Tensor] = as_features,
 ) -> tuple[Tensor, list[int]]:
     """Check features of several lengths, and make them one batch whose padding is zero.
 
     Args:
         features: a list of single spectrograms; or a padded batch, whose padding is ignored.
         lengths: valid frames of each item of a padded batch; None for a list.
+        n_mels: values of a frame.
+        check: what checks one item; it gets the item and `n_mels`.
 
     Shape: a list of (n_mels, L_i) or (1, n_mels, L_i), or (B, n_mels, L) -> (B, n_mels, L), float32, and B lengths
     Raises:
@@ -107,15 +104,16 @@ def as_ragged(
         if lengths is not None or not features:
             text = "give a list of at least one mel without lengths, or a padded batch with lengths"
             raise InputError(text, code="mels-or-lengths")
-        items = [_item(item, n_mels, i) for i, item in enumerate(features)]
+        items = [_item(item, n_mels, i, check) for i, item in enumerate(features)]
     else:
-        batch = _as_float_tensor(features, "mel")
+        batch = as_float_tensor(features, "mel")
         counts = _as_list(lengths)
         if batch.ndim != 3 or len(counts) != batch.shape[0]:
             text = "mel of shape {shape} and lengths {lengths}: expected (B, {n_mels}, L) and B lengths"
             shape = tuple(batch.shape)
             raise InputError(text, code="lengths-mismatch", shape=shape, lengths=counts, n_mels=n_mels)
-        items = [_item(batch[i, :, :n], n_mels, i) for i, n in enumerate(_checked_counts(counts, batch.shape[2]))]
+        counts = _checked_counts(counts, batch.shape[2])
+        items = [_item(batch[i, :, :n], n_mels, i, check) for i, n in enumerate(counts)]
     longest = max(item.shape[1] for item in items)
     padded = items[0].new_zeros(len(items), n_mels, longest)
     for row, item in zip(padded, items, strict=True):
@@ -143,9 +141,9 @@ def _checked_counts(counts: list[Any], most: int) -> list[int]:
     return whole
 
 
-def _item(features: Tensor | NDArray[Any], n_mels: int, index: int) -> Tensor:
+def _item(features: Tensor | NDArray[Any], n_mels: int, index: int, check: Callable[[Any, int], Tensor]) -> Tensor:
     with prefix_errors(f"item {index}"):
-        batch = as_features(features, n_mels)
+        batch = check(features, n_mels)
         if batch.shape[0] != 1:
             text = "mel has shape {shape}; expected a single ({n_mels}, L)"
             raise InputError(text, code="mel-not-single", shape=tuple(batch.shape), n_mels=n_mels)
@@ -164,12 +162,12 @@ def as_audio(audio: Tensor | NDArray[Any], piece: bool = False) -> Tensor:
         InputTypeError: not a dense floating-point array or tensor.
         InputError: wrong rank; (frames, channels); one sample; empty; NaN or infinite values; or far beyond full scale.
     """
-    tensor = _as_float_tensor(audio, "audio")
+    tensor = as_float_tensor(audio, "audio")
     if tensor.ndim not in (1, 2):
         text = "audio has shape {shape}; expected (B, T) or (T,), one channel"
         raise InputError(text, code="audio-rank", shape=tuple(tensor.shape))
     _refuse_other_layouts(tuple(tensor.shape), piece)
-    _check_values(tensor, "audio", piece, LARGEST_SAMPLE)
+    check_values(tensor, "audio", piece, LARGEST_SAMPLE)
     return tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
 
 
@@ -180,9 +178,7 @@ def _refuse_other_layouts(shape: tuple[int, ...], piece: bool) -> None:
     """
     rows, samples = shape if len(shape) == 2 else (1, shape[0])
     if samples == 1 and rows == 1 and not piece:
-        text = (
-            "audio has shape {shape}, which is one sample; expected (T,) or (B, T), a signal's samples in the last axis"
-        )
+        text = "audio has shape {shape}, which is one sample; expected (T,) or (B, T), samples in the last axis"
         raise InputError(text, code="audio-one-sample", shape=shape)
     if 0 < samples < rows and (rows >= MOST_ROWS or (samples <= MOST_CHANNELS and not piece)):
         text = (
@@ -192,86 +188,7 @@ def _refuse_other_layouts(shape: tuple[int, ...], piece: bool) -> None:
         raise InputError(text, code="audio-frames-channels", shape=shape)
 
 
-def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
-    """Read the mel of a file, and check it like `as_features`.
-
-    Shape: (1, n_mels, L), float32
-    Raises:
-        FileError: see `read_features`.
-        InputError: see `as_features`, with the name of the file; or it holds several mels.
-    """
-    features = read_features(path)
-    with prefix_errors(path):
-        mel = as_features(features, n_mels)
-    if mel.shape[0] != 1:
-        text = "{path} holds a batch of {count}; expected one mel a file"
-        raise InputError(text, code="mel-file-batch", path=os.fspath(path), count=mel.shape[0])
-    return mel
-
-
-def read_features(path: str | os.PathLike[str]) -> Tensor:
-    """Read features from a file. Code in the file never runs.
-
-    Args:
-        path: .npy; .npz, .safetensors or .pt with one array, or one named "mel". Pickled objects are refused.
-
-    Shape: as stored, float32
-    Raises:
-        FileError: missing; unreadable; not a feature file; several arrays and none named "mel"; or an array that is
-            not dense and floating-point.
-    """
-    path = Path(path)
-    if not holds_features(path):
-        text = "{path} is no feature file; allowed: {allowed}"
-        raise FileError(text, code="not-features", path=str(path), allowed=", ".join(FEATURE_SUFFIXES))
-    require_file(path)
-    try:
-        content = _load(path)
-    except UNREADABLE as error:
-        text = "cannot read {path} as features: {reason}; give a plain array, without pickled objects"
-        raise FileError(text, code="features-unreadable", path=str(path), reason=first_sentence(error)) from None
-    if isinstance(content, dict):
-        content = _the_one_array(content, path)
-    try:
-        return _as_float_tensor(content, "mel")
-    except InputTypeError as error:
-        raise FileError(error.text, code=error.code, **error.fields).within(path) from None
-
-
-def open_features(path: str | os.PathLike[str]) -> Tensor | NDArray[Any]:
-    """Read features like `read_features`, but map a plain .npy file instead of reading it.
-
-    Raises:
-        FileError: see `read_features`; the dtype of a mapped array is not checked.
-    """
-    if Path(path).suffix.lower() == ".npy":
-        with suppress(*UNREADABLE):  # `read_features` says what is wrong
-            return np.lib.format.open_memmap(os.fspath(path), mode="r")
-    return read_features(path)
-
-
-def _load(path: Path) -> Any:
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return load_file(path)
-    if suffix == ".pt":
-        return torch.load(path, map_location="cpu", weights_only=True)
-    with open(path, "rb") as file:  # numpy would leave a broken archive open
-        loaded = np.load(file, allow_pickle=False)
-        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-
-
-def _the_one_array(content: dict[str, Any], path: Path) -> Any:
-    if FEATURE_KEY in content:
-        return content[FEATURE_KEY]
-    if len(content) == 1:
-        return next(iter(content.values()))
-    text = "{path} holds {count} entries ({names}); name one of them {key!r}"
-    names = textwrap.shorten(", ".join(map(str, content)), 100, placeholder=" ...")
-    raise FileError(text, code="which-array", path=str(path), count=len(content), names=names, key=FEATURE_KEY)
-
-
-def _as_float_tensor(value: Any, what: str) -> Tensor:
+def as_float_tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, np.ndarray):
         floats, integers = value.dtype.kind == "f", value.dtype.kind in "iu"
     elif isinstance(value, Tensor):
@@ -311,7 +228,7 @@ _LOW_MEL = (
 )
 
 
-def _check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
+def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
     """Check all values at once. On an accelerator this waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
         if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:

@@ -15,7 +15,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, dtype_refusal
 from tts_infer.engines import ENGINES, usable_engines
 from tts_infer.errors import PlacementError
-from tts_infer.runtime import kept, selftest
+from tts_infer.runtime import kept, precision, selftest
 from tts_infer.runtime.selftest import StageCheck, StageTrial
 from tts_infer.stages import Stage
 
@@ -64,6 +64,7 @@ def clear_checks() -> None:
     """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
     _chosen.clear()
     selftest.clear()
+    precision.clear()
     kept.forget()
 
 
@@ -104,6 +105,8 @@ def _remembered(request: StageRequest) -> Place:
     if found is not None and (found["engine"], found["method"]) in request.choices and found["short"] in ("", *ENGINES):
         return Place(CPU, found["engine"], found["method"], found["reason"], short=found["short"])
     place = _measured(request)
+    if place.check is None or not place.check.passed:
+        return place  # what failed here may pass in the next process
     about = {"engine": place.engine, "method": place.method, "short": place.short}
     kept.write(request.key, {**about, "reason": f"{place.reason}; measured before"})
     return place
@@ -152,7 +155,7 @@ def _short_engine(best: StageTrial, rivals: Sequence[StageTrial]) -> _Short | No
     for rival in rivals:
         if rival.engine == best.engine:
             continue
-        few, usual = rival.on_few_frames(), best.on_few_frames()
+        few, usual = rival.on("few"), best.on("few")
         check = few.check()
         if check.passed and few.is_faster_than(usual, MARGIN):
             return _Short(rival.engine, check.ms, usual.check().ms)

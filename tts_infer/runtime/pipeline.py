@@ -20,8 +20,9 @@ from tts_infer.engines import ENGINES
 from tts_infer.errors import InputError
 from tts_infer.runtime.placement import Place, Placement
 from tts_infer.runtime.timing import StageTimer
-from tts_infer.stages import Stage, State
-from tts_infer.vocoders import family_of
+from tts_infer.stages import Stage, State, total_frames
+from tts_infer.vocoders import conditions, family_of
+from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
 
 # Frames, over the whole batch, up to which calls cost more than products: another engine may be faster there.
 SHORT_FRAMES = 16
@@ -77,7 +78,7 @@ class Pipeline:
     @property
     def receptive_field(self) -> int:
         """Frames after a frame that the networks need to decode it exactly: the largest useful lookahead."""
-        return sum(placed.stage.receptive_field for placed in self._decoding)
+        return total_frames((placed.stage for placed in self._decoding), lambda stage: stage.receptive_field)
 
     @property
     def max_frames(self) -> int:
@@ -103,19 +104,24 @@ class Pipeline:
         for device in self.placement.devices:
             release_memory(device)
 
-    def front(self) -> list[Placed]:
-        """The stages that make features of audio.
+    def front(self, source: str = "audio") -> list[Placed]:
+        """The stages that make features of audio, or of codes.
 
         Raises:
             InputError: this family of vocoders has no such stages.
         """
-        if not self._front:
+        if not self._front or source not in self._front[0].stage.takes:
             raise InputError(
-                "this vocoder cannot make {features} from audio; give {features}",
-                code="no-features-of-audio",
+                "this vocoder cannot make {features} from {source}; give {features}",
+                code="no-features-of-source",
                 features=self.features.name,
+                source=source,
             )
         return self._front
+
+    def conditions(self, given: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The tensors that stages take besides features, from the arguments of a call; see `checked`."""
+        return conditions.checked(self.features.conditions, given)
 
     def decoding(self, refine: int = 0, lookahead: int | None = None) -> list[Placed]:
         """The stages that make audio of features.
@@ -132,7 +138,7 @@ class Pipeline:
                 "refine needs a mel of the spectrum's own STFT, which this vocoder does not have; leave refine at 0",
                 code="refine-unsupported",
             )
-        chain = []
+        chain, rate = [], 1
         for placed in self._decoding:
             stage = placed.stage
             if stage.passes is not None:
@@ -140,13 +146,19 @@ class Pipeline:
                     continue
                 stage = replace(stage, passes=refine)
             if lookahead is not None and stage.receptive_field:
-                stage = stage.with_lookahead(min(lookahead, stage.receptive_field))
-                lookahead -= stage.delay_frames
+                stage = stage.with_lookahead(min(lookahead * rate, stage.receptive_field))
+                lookahead -= -(-stage.delay_frames // rate)
+            rate *= stage.rate
             chain.append(replace(placed, stage=stage))
         return chain
 
     def decode(
-        self, features: Tensor, chain: Sequence[Placed], timer: StageTimer, valid: Tensor | None = None
+        self,
+        features: Tensor,
+        chain: Sequence[Placed],
+        timer: StageTimer,
+        valid: Tensor | None = None,
+        numbers: Mapping[str, Tensor] = NO_NUMBERS,
     ) -> Tensor:
         """Decode whole signals.
 
@@ -155,6 +167,7 @@ class Pipeline:
             chain: see `decoding`.
             timer: records the stages.
             valid: 1.0 where a frame belongs to its item, else 0.0; None: all frames do. On the device of `features`.
+            numbers: what else the stages take, by name.
 
         Shape: (B, C, L), (B, L, 1) -> (B, T); samples that only padding reaches are 0
         """
@@ -166,20 +179,26 @@ class Pipeline:
                 marks = features.new_ones(batch, frames, 1) if valid is None else valid
                 missing = padded - frames
                 features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
-        if batch * frames <= SHORT_FRAMES:
+        if valid is None and batch * frames <= SHORT_FRAMES:
             chain = [placed.short or placed for placed in chain]
-        live, _ = self.run(chain, {self.features.name: features}, timer, valid=valid)
+        require_batch(numbers, batch)
+        live, _ = self.run(chain, {self.features.name: features, **numbers}, timer, valid=valid)
         return live["audio"][:, : self.n_samples(frames)]
 
     def decode_ragged(
-        self, features: Tensor, lengths: Sequence[int], chain: Sequence[Placed], timer: StageTimer
+        self,
+        features: Tensor,
+        lengths: Sequence[int],
+        chain: Sequence[Placed],
+        timer: StageTimer,
+        numbers: Mapping[str, Tensor] = NO_NUMBERS,
     ) -> list[Tensor]:
         """Decode a padded batch of several lengths.
 
         Args:
             features: finite values, also in the padding.
             lengths: frames of each item.
-            chain, timer: as for `decode`.
+            chain, timer, numbers: as for `decode`.
 
         Shape: (B, C, L) -> B times (T,)
         """
@@ -187,7 +206,7 @@ class Pipeline:
         valid = (positions[None, :] < ends[:, None]).to(torch.float32).unsqueeze(2)
         with device_lock(features.device):
             valid = valid.to(features.device)
-        audio = self.decode(features, chain, timer, valid)
+        audio = self.decode(features, chain, timer, valid, numbers)
         return [item[: self.n_samples(n)] for item, n in zip(audio, lengths, strict=True)]
 
     @staticmethod
@@ -233,6 +252,8 @@ class Pipeline:
             with timed, precision(place.device, stage.autocast):
                 outputs, after[stage.name] = stage(inputs, before, valid=marks, final=final)
             live.update(zip(stage.gives, outputs, strict=True))
+            if marks is not None:
+                live["valid"] = stage.marks(marks)
         return live, after
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -73,6 +74,11 @@ class Placement(Mapping[str, Place]):
 
     def __str__(self) -> str:
         return ",".join(f"{stage}={place}" for stage, place in self.items())
+
+    @property
+    def of_batches(self) -> str:
+        """As text, without the engines of short whole signals: several lengths in one batch never use them."""
+        return ",".join(f"{stage}={replace(place, short='')}" for stage, place in self.items())
 
     def __repr__(self) -> str:
         return f"Placement({self})"

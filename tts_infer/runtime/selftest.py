@@ -13,6 +13,7 @@ import time
 from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,9 @@ from tts_infer.errors import first_sentence
 from tts_infer.stages import TOLERANCE, Stage, Tensors, relative_error, wave
 
 _REPEATS, _ROUNDS = 2, 5
-FEW_FRAMES = 10
+# Frames of a trial on few frames, and how often the probe's frames are repeated for one on many: 480.
+FEW_FRAMES, MANY_TIMES = 10, 20
+Size = Literal["few", "usual", "many"]
 _WARM_RUNS = 2  # what an engine records, it records by then
 
 _made_up: dict[Hashable, Stage] = {}
@@ -80,13 +83,13 @@ class StageTrial:
         home: torch.device = CPU,
     ) -> None:
         self.stage, self.device, self.engine, self.method, self.home = stage, device, engine, method, home
-        self.few = False  # whether it runs on a few frames of the probe only
+        self.size: Size = "usual"
         self.dtype: DTypeName = dtype if stage.half else "float32"
 
     def check(self) -> StageCheck:
         """Compare the stage with the CPU, and time it. If it raises an error, the check passes it on as `failure`."""
         about = self.stage.name, self.device, self.engine, self.method
-        tolerance, expected = TOLERANCE[self.dtype], expected_result(self.stage, self.few)
+        tolerance, expected = TOLERANCE[self.dtype], expected_result(self.stage, self.size)
         try:
             with device_lock(self.device, self.home), torch.inference_mode():
                 for _ in range(_WARM_RUNS):
@@ -99,10 +102,10 @@ class StageTrial:
             return StageCheck(*about, math.inf, tolerance, math.inf, first_sentence(failure))
         return StageCheck(*about, error, tolerance, ms)
 
-    def on_few_frames(self) -> StageTrial:
-        """The same way of running the stage, on a few frames. Only for networks, which take one tensor."""
+    def on(self, size: Size) -> StageTrial:
+        """The same way of running the stage, on fewer or more frames. With few frames, of one item."""
         other = copy.copy(self)
-        other.few = True
+        other.size = size
         vars(other).pop("_operands", None)
         return other
 
@@ -134,27 +137,30 @@ class StageTrial:
     @cached_property
     def _operands(self) -> Tensors:
         operands = self.stage.probe()
-        if self.few:
-            operands = tuple(operand[:1].narrow(self.stage.frame_axis, 0, FEW_FRAMES) for operand in operands)
+        axis = self.stage.frame_axis
+        if self.size == "few":
+            operands = tuple(x[:1].narrow(axis, 0, FEW_FRAMES) if x.ndim > axis else x[:1] for x in operands)
+        elif self.size == "many":
+            operands = tuple(torch.cat([x[:1]] * MANY_TIMES, dim=axis) if x.ndim > axis else x[:1] for x in operands)
         return tuple(operand.contiguous().to(self.home) for operand in operands)
 
     def _run(self) -> Tensors:
         stage, inputs = self._prepared, tuple(operand.to(self.device) for operand in self._operands)
         batch, frames = self.stage.probe_size
         padded = ENGINES[self.engine].padded_frames(batch, frames)
-        valid = None if padded is None else inputs[0].new_ones(batch, frames, 1)
+        valid = None if padded is None else torch.ones(batch, frames, 1, device=self.device)
         with precision(self.device, stage.autocast):
             outputs, _ = stage(inputs, valid=valid)
         return tuple(output.to(self.home) for output in outputs)
 
 
-def expected_result(stage: Stage, few: bool = False) -> Tensors:
+def expected_result(stage: Stage, size: Size = "usual") -> Tensors:
     """What torch's operators make of the probe on the CPU, in float32."""
-    key = stage.signature, few
+    key = stage.signature, size
     if key not in _expected:
         trial = StageTrial(stage, CPU, "torch", stage.methods[-1] if stage.methods else "")
         with torch.inference_mode():
-            _expected[key] = (trial.on_few_frames() if few else trial)._run()
+            _expected[key] = (trial if size == "usual" else trial.on(size))._run()
     return _expected[key]
 
 

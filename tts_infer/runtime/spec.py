@@ -6,8 +6,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from tts_infer.config import configs_dir, load_yaml
+from tts_infer.config import configs_dir
 from tts_infer.deprecated import warn_renamed
+from tts_infer.documents import load_yaml
 from tts_infer.engines import ENGINES
 from tts_infer.errors import PlacementError
 from tts_infer.stages import Stage

@@ -27,8 +27,6 @@ T = TypeVar("T")
 
 # Frames of a part at most: longer parts need more memory, and the frames around a part weigh less than a tenth.
 PART_FRAMES = 2048
-# Frames up to which one thread is faster than several, also on an idle machine: calls cost more than products.
-ONE_THREAD_FRAMES = 24
 # A cut must save this share of the time, since parts are computed with the frames around them.
 _WORTH = 0.1
 # Cores that other processes use, from which on the machine counts as busy.
@@ -84,12 +82,9 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     return [future.result() for future in futures]
 
 
-def should_share(frames: int) -> bool:
-    """Whether workers should compute so many frames, instead of torch's own threads.
-
-    They should on a busy machine, and for a few frames, which one thread computes faster than several.
-    """
-    return count() > 1 and (frames <= ONE_THREAD_FRAMES or _others.are_busy())
+def should_share() -> bool:
+    """Whether workers should compute instead of torch's own threads: on a busy machine, if there are several."""
+    return count() > 1 and _others.are_busy()
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:

@@ -8,11 +8,19 @@ import torch
 from torch import nn
 
 from tts_infer.stages import Stage
+from tts_infer.vocoders.bigvgan import BigVGANFamily
+from tts_infer.vocoders.encodec import EncodecFamily
 from tts_infer.vocoders.family import Family
+from tts_infer.vocoders.hifigan import HiFiGANFamily
+from tts_infer.vocoders.soprano import SopranoFamily
 from tts_infer.vocoders.vocos import BackboneConfig, VocoderConfig, Vocos, VocosFamily
 
 FAMILIES: dict[str, Family] = {
     "vocos": VocosFamily(),
+    "hifigan": HiFiGANFamily(),
+    "bigvgan": BigVGANFamily(),
+    "encodec": EncodecFamily(),
+    "soprano": SopranoFamily(),
 }
 
 

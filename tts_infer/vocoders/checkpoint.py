@@ -1,33 +1,45 @@
-"""Checkpoints: find or download their files, check them, and load them strictly.
+"""From a name to a model with weights: resolve, fetch or find the files, verify, load strictly.
 
-A name is looked up in this order: a name in `configs/vocoders`, a local directory, a Hub id. Files in the Hub cache are
-used without asking the network.
+A name is looked up in this order: a name in `configs/vocoders`, a local directory or file, a Hub id.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
 from tts_infer.dsp.conventions import convention
-from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, first_sentence
-from tts_infer.io.features import UNREADABLE
+from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, few, first_sentence
 from tts_infer.vocoders import FAMILIES
-from tts_infer.vocoders.family import read_config
+from tts_infer.vocoders.family import Family, read_config, read_document
+from tts_infer.vocoders.hub import (
+    CONFIG_FILE,
+    DEFAULT_VOCODER,
+    FLAT_CONFIG_FILE,
+    FLAT_WEIGHT_FILES,
+    NEEDED,
+    WEIGHT_FILES,
+    from_hub,
+    may_be_on_hub,
+)
+from tts_infer.vocoders.layouts import fit, short_path
+from tts_infer.vocoders.sizes import check_sizes, document_of
+from tts_infer.vocoders.weights import INDEX_SUFFIX, SUFFIXES, read_weights
 
-DEFAULT_VOCODER = "vocos-mini-24khz"
-CONFIG_FILE = "config.yaml"
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
-_NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}"
+__all__ = ["ASSETS", "CONFIG_FILE", "DEFAULT_VOCODER", "WEIGHT_FILES", "CheckpointFiles", "load_model", "resolve"]
+
 ASSETS = Path(__file__).parent.parent / "assets"
+
+_CONFIG_FILES = (CONFIG_FILE, "config.yml", FLAT_CONFIG_FILE)
+_INDEXED = tuple(name + INDEX_SUFFIX for name in WEIGHT_FILES)
+_STEPS = "g_" + "[0-9]" * 8  # of the training of HiFi-GAN and BigVGAN; the latest one counts
 
 # Checkpoints store some constants beside the weights. They are compared with ours: another filterbank means another mel
 # convention. The stored ones were computed in float32 and may be stored in half precision; those of another convention
@@ -37,10 +49,17 @@ _CONSTANT_TOLERANCE = 2e-3
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """The files of one vocoder, on this machine."""
+    """The files of one vocoder, on this machine.
+
+    Attributes:
+        name: what users call it.
+        config: its configuration; None: the convention is that of `known`, and the weights say the sizes.
+        weights: a file of weights, or an index of several.
+        known: its entry in `configs/vocoders`.
+    """
 
     name: str
-    config: Path
+    config: Path | None
     weights: Path
     known: VocoderPreset | None
 
@@ -54,27 +73,33 @@ class CheckpointFiles:
         return replace(self, known=replace(known, mel=convention(name)))
 
 
-def resolve(name: str | os.PathLike[str], revision: str | None = None) -> CheckpointFiles:
+def resolve(
+    name: str | os.PathLike[str], revision: str | None = None, config: str | os.PathLike[str] | None = None
+) -> CheckpointFiles:
     """Find the files of a vocoder. Download them if they are on the Hub and not in its cache.
 
     Args:
-        name: a name in `configs/vocoders`, a local directory, or a Hub id such as "charactr/vocos-mel-24khz".
+        name: a name in `configs/vocoders`, a local directory, a weights file, or a Hub id such as
+            "charactr/vocos-mel-24khz".
         revision: branch, tag or commit on the Hub; None: the one in `configs/vocoders`, else the main branch.
+        config: in place of the configuration beside the weights: the path of one, or a name in `configs/vocoders`,
+            whose convention is taken while the weights say the sizes.
 
     Raises:
         VocoderNotFoundError: nothing has that name, here or on the Hub; says what was tried.
         InputError: a revision is stated, but the vocoder is not on the Hub.
+        ConfigError: `config` is neither a file nor a known name.
     """
     if not isinstance(name, str | os.PathLike):
         raise VocoderNotFoundError(
-            "vocoder is {got!r}; expected a name, a local directory or a Hub id (owner/name)",
+            "vocoder is {got!r}; expected a name, a local directory or file, or a Hub id (owner/name)",
             code="vocoder-type",
             got=name,
         )
     text = os.fspath(name)
     known = known_vocoders()
     entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)
-    local = os.path.isdir(text) if entry is None else entry.source == "embedded"
+    local = _exists(text) if entry is None else entry.source == "embedded"
     if local and revision is not None:
         raise InputError(
             "revision {revision!r} is asked for, but {name!r} is not on the Hub; leave it out",
@@ -82,188 +107,140 @@ def resolve(name: str | os.PathLike[str], revision: str | None = None) -> Checkp
             revision=revision,
             name=text,
         )
-    if entry is not None and local:
-        return _in_directory(ASSETS / entry.name, entry.name, entry)
+    given, preset = _given_config(config, known)
     if local:
-        return _in_directory(Path(text), text, None)
+        place = ASSETS / entry.name if entry else Path(text)
+        weights = _weights_in(place) if place.is_dir() else _weights_file(place)
+        beside = given or (None if preset else _config_of(weights))
+        return CheckpointFiles(text, beside, weights, preset or (None if given else entry))
     repo_id = entry.repo_id if entry is not None and entry.repo_id else text
-    if not _may_be_on_hub(repo_id):
+    if not may_be_on_hub(repo_id) or text.endswith(SUFFIXES):
         raise VocoderNotFoundError(
-            "vocoder {name!r} is neither a local directory, nor a Hub id (owner/name), nor one of: {known}",
+            "vocoder {name!r} is neither a local directory or file, nor a Hub id (owner/name), nor one of: {known}",
             code="vocoder-unknown",
-            name=text,
-            known=", ".join(known),
+            name=short_path(text),
+            known=few(known, 6),
         )
-    return _on_hub(repo_id, revision or (entry.revision if entry else None), entry)
+    revision = revision or (entry.revision if entry else None)
+    fetched, weights = from_hub(repo_id, revision, with_config=config is None)
+    name = entry.name if entry else repo_id
+    return CheckpointFiles(name, fetched or given, weights, preset or (None if given else entry))
 
 
-def _may_be_on_hub(repo_id: str) -> bool:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError:
-        return False
-    return repo_id.count("/") == 1
+def _exists(path: str) -> bool:
+    return os.path.isdir(path) or os.path.isfile(path)
 
 
-def _in_directory(directory: Path, name: str, known: VocoderPreset | None) -> CheckpointFiles:
-    weights = next((directory / f for f in WEIGHT_FILES if (directory / f).is_file()), None)
-    if weights is None or not (directory / CONFIG_FILE).is_file():
-        raise VocoderNotFoundError(
-            "{folder} is no vocoder: it must hold {files}", code="folder-no-vocoder", folder=directory, files=_NEEDED
+def _given_config(
+    config: str | os.PathLike[str] | None, known: Mapping[str, VocoderPreset]
+) -> tuple[Path | None, VocoderPreset | None]:
+    """The path or the known vocoder that `config=` means."""
+    if config is None:
+        return None, None
+    text = os.fspath(config)
+    if text in known:
+        return None, known[text]
+    if not os.path.isfile(text):
+        raise ConfigError(
+            "config {got!r} is neither a file nor one of: {known}",
+            code="config-not-found",
+            got=short_path(text),
+            known=few(known, 6),
         )
-    return CheckpointFiles(name, directory / CONFIG_FILE, weights, known)
+    return Path(text), None
 
 
-def _on_hub(repo_id: str, revision: str | None, known: VocoderPreset | None) -> CheckpointFiles:
-    """The files in the Hub cache, or from the Hub if one is missing. The Hub client reads its tokens and settings."""
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        config, weights = _fetch(repo_id, revision, local_files_only=True)
-    except EntryNotFoundError:
-        config, weights = _download(repo_id, revision)
-    return CheckpointFiles(known.name if known else repo_id, config, weights, known)
-
-
-def _download(repo_id: str, revision: str | None) -> tuple[Path, Path]:
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # HTTPError: of the client in use
-
-    try:
-        # Ask for metadata first: without a network it fails at once, while a download retries for a long time.
-        get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
-        return _fetch(repo_id, revision, local_files_only=False)
-    except RemoteEntryNotFoundError:
+def _weights_in(directory: Path) -> Path:
+    """The weights of a directory: those with a usual name, or the only ones."""
+    steps = sorted((path.name for path in directory.glob(_STEPS)), reverse=True)
+    usual = (WEIGHT_FILES[0], _INDEXED[0], WEIGHT_FILES[1], _INDEXED[1], *FLAT_WEIGHT_FILES, *steps)
+    found = [directory / name for name in usual if (directory / name).is_file()]
+    others = [] if found else sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
+    if len(others) > 1:
         raise VocoderNotFoundError(
-            "{repo_id} on the Hub is no vocoder: it must hold {files}",
-            code="repository-no-vocoder",
-            repo_id=repo_id,
-            files=_NEEDED,
-        ) from None
-    except (HTTPError, OSError, ValueError) as error:  # no network, no such repository or revision, no access
+            "{directory} holds several files of weights: {files}; give the path of one of them",
+            code="vocoder-several-weights",
+            directory=directory,
+            files=few(path.name for path in others),
+        )
+    if not found and not others:
         raise VocoderNotFoundError(
-            "vocoder {repo_id!r} is not in the Hub cache ({cache}) and could not be downloaded: {reason}; give a local "
-            "directory with {config} and {weights}, or use the embedded {embedded!r}",
-            code="hub-unreachable",
-            repo_id=repo_id,
-            cache=HF_HUB_CACHE,
-            reason=_one_line(error),
-            config=CONFIG_FILE,
-            weights=WEIGHT_FILES[0],
-            embedded=DEFAULT_VOCODER,
-        ) from None
+            "{folder} is no vocoder: it must hold {files}", code="folder-no-vocoder", folder=directory, files=NEEDED
+        )
+    return [*found, *others][0]
 
 
-def _fetch(repo_id: str, revision: str | None, local_files_only: bool) -> tuple[Path, Path]:
-    """Get both files through the Hub's client: the configuration, and the preferred weights if they exist.
-
-    Raises:
-        EntryNotFoundError: a file does not exist, or is not in the cache.
-    """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    def get(filename: str) -> Path:
-        return Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only))
-
-    config = get(CONFIG_FILE)
-    try:
-        return config, get(WEIGHT_FILES[0])
-    except EntryNotFoundError:
-        return config, get(WEIGHT_FILES[1])
+def _weights_file(path: Path) -> Path:
+    flat = path.name in FLAT_WEIGHT_FILES or path.match(_STEPS)
+    if not flat and not path.name.endswith((*SUFFIXES, INDEX_SUFFIX)):
+        raise VocoderNotFoundError(
+            "{path} is no file of weights; allowed: {suffixes}, or a directory",
+            code="vocoder-suffix",
+            path=short_path(path),
+            suffixes=" ".join(SUFFIXES),
+        )
+    return path
 
 
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {first_sentence(error)}"
+def _config_of(weights: Path) -> Path:
+    """The configuration beside weights: of the same name, or config.yaml; or above a folder of checkpoints."""
+    folder = weights.parent
+    of_same_name = [] if weights.suffix == ".json" else [weights.stem + Path(name).suffix for name in _CONFIG_FILES]
+    names = [*of_same_name, *_CONFIG_FILES]
+    places = [folder / name for name in names]
+    if folder.name == "checkpoints":  # as Lightning lays out a run
+        places += [folder.parent / name for name in _CONFIG_FILES]
+    for path in places:
+        if path.is_file():
+            return path
+    raise VocoderNotFoundError(
+        "{weights} has no {config} beside it: give config=PATH (--config PATH), or the name of the known vocoder whose "
+        "convention it has, for example config='vocos-mel-24khz'",
+        code="vocoder-without-config",
+        weights=short_path(weights),
+        config=CONFIG_FILE,
+    )
 
 
 def load_model(files: CheckpointFiles) -> Any:
     """Build the model of a checkpoint on the CPU, in float32 and evaluation mode, and load its weights strictly.
 
     Raises:
-        ConfigError: see `read_config`.
-        CheckpointError: the file cannot be read without running code; a tensor is missing, surplus, of another shape,
-            not floating point, NaN or infinite; or stored constants belong to another mel convention.
+        ConfigError: see `read_config` and `check_sizes`.
+        CheckpointError: see `read_weights` and `fit`; or stored constants belong to another mel convention.
     """
-    family, config = read_config(files.config, FAMILIES.values(), files.known)
-    try:
-        with torch.device("meta"):  # the weights replace all parameters, so allocate and draw none
-            model = family.build(config)
-    except (MemoryError, RuntimeError, OverflowError) as error:
-        raise ConfigError(
-            "no model can have these sizes: {reason}",
-            code="config-sizes",
-            where=str(files.config),
-            reason=first_sentence(error),
-        ) from None
-    weights, constants = read_weights(files.weights), family.constants(model)
-    stored = {key: weights.pop(key) for key in constants if key in weights}
-    _check_constants(constants, stored, files.weights)
-    _check_weights(model.state_dict(), weights, files.weights)
-    model.load_state_dict({key: tensor.float() for key, tensor in weights.items()}, assign=True)
+    families: Iterable[Family] = FAMILIES.values()
+    if files.config is not None:
+        family, config = read_config(files.config, families, files.known)
+        stored, name = read_weights(files.weights), files.config.name
+    else:
+        assert files.known is not None
+        stored, name = read_weights(files.weights), files.known.name
+        document = document_of(stored, files.known, files.weights)
+        family, config = read_document(document, families, files.known, files.known.name)
+    check_sizes(config, stored.values(), files.config or name)
+    model = _build(family, config, files.config or files.weights)
+    constants = family.constants(model)
+    fitted = fit(stored, model.state_dict(), constants.keys(), files.weights, name)
+    _check_constants(constants, {key: fitted.pop(key) for key in constants if key in fitted}, files.weights, name)
+    model.load_state_dict(fitted, assign=True)
     return model.eval().requires_grad_(False)
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a `.safetensors` file, or of a pickled state dict with torch's weights-only unpickler.
-
-    Raises:
-        CheckpointError: the file is damaged, holds something other than named tensors, or needs code to be run.
-    """
+def _build(family: Family, config: Any, path: Path) -> Any:
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise CheckpointError(
-            "cannot read weights from {path}: {reason}; fetch the file again",
-            code="weights-unreadable",
-            path=path,
-            reason=_one_line(error),
+        with torch.device("meta"):  # the weights replace all parameters, so allocate and draw none
+            return family.build(config)
+    except (MemoryError, RuntimeError, OverflowError, TypeError) as error:
+        raise ConfigError(
+            "no model can have these sizes: {reason}",
+            code="config-sizes",
+            where=str(path),
+            reason=first_sentence(error)[:150],
         ) from None
-    if not isinstance(content, dict) or not all(map(_is_named_tensor, content, content.values())):
-        raise CheckpointError(
-            "{path} holds no state dict (a mapping of names to dense tensors)", code="weights-no-state-dict", path=path
-        )
-    return content
 
 
-def _is_named_tensor(name: object, value: object) -> bool:
-    return isinstance(name, str) and isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
-
-
-def _check_weights(expected: dict[str, Tensor], weights: dict[str, Tensor], path: Path) -> None:
-    """Refuse weights that do not fit. The error names every wrong tensor."""
-    shapes = {
-        key: f"{tuple(weights[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if key in weights and weights[key].shape != expected[key].shape
-    }
-    problems = {
-        "missing": sorted(set(expected) - set(weights)),
-        "surplus": sorted(set(weights) - set(expected)),
-        "of another shape": [f"{key} {shapes[key]}" for key in shapes],
-        "not floating point": [key for key, t in weights.items() if not t.is_floating_point()],
-        "NaN or infinite": [
-            key for key, t in weights.items() if t.is_floating_point() and not torch.isfinite(t.float().sum())
-        ],
-    }
-    found = [f"{kind}: {', '.join(keys)}" for kind, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(
-            "weights in {path} do not fit {config}; {problems}",
-            code="weights-misfit",
-            path=path,
-            config=CONFIG_FILE,
-            problems="; ".join(found),
-        )
-
-
-def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path) -> None:
+def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path, config: str) -> None:
     """Compare stored windows and filterbanks with ours."""
     for key, stored in constants.items():
         ours = computed[key]
@@ -273,7 +250,7 @@ def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Ten
                 "stored {key} differs from the one that {config} describes; the checkpoint was trained on another mel "
                 "convention: state mel_scale, norm, f_min and f_max in its feature_extractor",
                 code="constants-differ",
-                where=str(path),
+                where=short_path(path),
                 key=key,
-                config=CONFIG_FILE,
+                config=config,
             )

@@ -5,40 +5,33 @@ A family is one file in this folder. It says how its checkpoints are read, and w
 
 from __future__ import annotations
 
+import dataclasses
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from tts_infer.config import MelConfig, VocoderPreset, as_mapping, build, check_keys, load_yaml
+from tts_infer.config import MelConfig, VocoderPreset, build, check_keys
+from tts_infer.documents import as_mapping, load_json, load_yaml
 from tts_infer.dsp.conventions import recognised
-from tts_infer.errors import ConfigError
+from tts_infer.errors import ConfigError, few
 from tts_infer.stages import Stage
-from tts_infer.vocoders.features import FeatureSpec
+from tts_infer.vocoders.features import FeatureSpec, MelSpec
 
 
 class Family(Protocol):
     """One entry of `FAMILIES`. No code outside the family's own file knows its stages by name.
 
+    It also says how its configurations are read: it is a `SectionFamily` or a `FlatFamily`.
+
     Attributes:
-        class_paths: for each section of config.yaml, the class paths that it may name, and the dataclass that reads the
-            init_args of each. A class path is only a key of this table; it is never imported.
         model: the class of its models.
     """
 
     @property
-    def class_paths(self) -> Mapping[str, Mapping[str, type]]: ...
-    @property
     def model(self) -> type[nn.Module]: ...
-
-    def configure(self, sections: Mapping[str, Any]) -> Any:
-        """The configuration of a model, made of one dataclass for each section.
-
-        Raises:
-            ConfigError: the sections do not fit each other.
-        """
-        ...
 
     def features(self, config: Any) -> FeatureSpec:
         """The features that a model with this configuration decodes."""
@@ -61,22 +54,91 @@ class Family(Protocol):
         ...
 
 
+@runtime_checkable
+class SectionFamily(Family, Protocol):
+    """A family whose config.yaml has sections that name classes, as that of the official vocos package.
+
+    Attributes:
+        class_paths: for each section of config.yaml, the class paths that it may name, and the dataclass that reads the
+            init_args of each. A class path is only a key of this table; it is never imported.
+    """
+
+    @property
+    def class_paths(self) -> Mapping[str, Mapping[str, type]]: ...
+
+    def configure(self, sections: Mapping[str, Any]) -> Any:
+        """The configuration of a model, made of one dataclass for each section.
+
+        Raises:
+            ConfigError: the sections do not fit each other.
+        """
+        ...
+
+
+@runtime_checkable
+class FlatFamily(Family, Protocol):
+    """A family whose config.json is one mapping of names to values, as those of HiFi-GAN and BigVGAN."""
+
+    def matches(self, document: Mapping[str, Any]) -> bool:
+        """Whether a document is of this family."""
+        ...
+
+    def read(self, document: Mapping[str, Any], where: str) -> Any:
+        """The configuration of a model. It states the whole mel convention.
+
+        Args:
+            document: for which `matches` is true.
+            where: the file, for messages.
+
+        Raises:
+            ConfigError: a key is unknown or missing, or a value is wrong.
+        """
+        ...
+
+
 def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | None = None) -> tuple[Family, Any]:
-    """Read a config.yaml in the layout of the official vocos package.
+    """Read a configuration: YAML, or JSON in a file with that suffix.
 
     Args:
         path: the file.
-        families: the families to choose from; the one that knows most of the file reads it.
+        families: the families to choose from. A flat family that matches the file reads it; else the family that knows
+            most of its sections and classes.
         preset: the entry of this checkpoint in `configs/vocoders`; it completes the mel convention.
 
     Raises:
-        ConfigError: the file is missing or not YAML; it contains a class or key that is unknown, or a wrong type; or it
+        ConfigError: the file is missing or damaged; it contains a class or key that is unknown, or a wrong type; or it
             contradicts the preset.
-
-    Source: layout of charactr/vocos-mel-24khz `config.yaml`, read by `Vocos.from_hparams` of gemelo-ai/vocos.
     """
-    document = load_yaml(path)
-    family = max(families, key=lambda one: _known_parts(one, document))
+    document = load_json(path) if path.suffix.lower() == ".json" else load_yaml(path)
+    return read_document(document, families, preset, path)
+
+
+def read_document(
+    document: dict[str, Any], families: Iterable[Family], preset: VocoderPreset | None, path: Path | str
+) -> tuple[Family, Any]:
+    """As `read_config`, of what a configuration holds. `path` is for messages."""
+    sectioned: list[SectionFamily] = []
+    for one in families:
+        if isinstance(one, FlatFamily) and one.matches(document):
+            return one, _read_flat(one, document, preset, str(path))
+        sectioned += [one] if isinstance(one, SectionFamily) else []
+    possible = ((one, part) for one in sectioned for part in _possible_parts(one, document))
+    family, part = max(possible, key=lambda pair: _known_parts(*pair))
+    return family, _read_sections(family, part, preset, path)
+
+
+def _read_flat(family: FlatFamily, document: Mapping[str, Any], preset: VocoderPreset | None, where: str) -> Any:
+    config = family.read(document, where)
+    features = family.features(config)
+    if preset is not None and isinstance(features, MelSpec):
+        _agreed_mel(preset, dataclasses.asdict(features.config), features.config, where)
+    return config
+
+
+def _read_sections(
+    family: SectionFamily, document: Mapping[str, Any], preset: VocoderPreset | None, path: Path | str
+) -> Any:
+    """Source: layout of charactr/vocos-mel-24khz config.yaml, read by `Vocos.from_hparams` of gemelo-ai/vocos."""
     check_keys(document, set(family.class_paths), set(family.class_paths), str(path))
     parts: dict[str, Any] = {}
     for section, classes in family.class_paths.items():
@@ -85,26 +147,34 @@ def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | 
         check_keys(body, {"class_path", "init_args"}, {"class_path"}, where)
         if not isinstance(body["class_path"], str) or body["class_path"] not in classes:
             raise ConfigError(
-                "class_path {got!r} is not supported; allowed: {allowed}",
+                "class_path {got} is not supported; allowed: {allowed}",
                 code="class-path-unknown",
                 where=where,
-                got=body["class_path"],
+                got=few([reprlib.repr(body["class_path"])], length=100),
                 allowed=", ".join(map(repr, classes)),
             )
         parts[section] = build(classes[body["class_path"]], body.get("init_args") or {}, where)
-        if isinstance(parts[section], MelConfig):
+        if isinstance(mel := parts[section], MelConfig):
             stated = body.get("init_args") or {}
-            agreed = (
-                _agreed_mel(preset, stated, parts[section], where) if preset else recognised(parts[section], stated)
-            )
-            parts[section] = agreed
+            parts[section] = _agreed_mel(preset, stated, mel, where) if preset else recognised(mel, stated)
     try:
-        return family, family.configure(parts)
+        return family.configure(parts)
     except ConfigError as error:
         raise error.within(path) from None
 
 
-def _known_parts(family: Family, document: Mapping[str, Any]) -> int:
+def _possible_parts(family: SectionFamily, document: dict[str, Any]) -> list[dict[str, Any]]:
+    """The document, and the sections in it where a training run of LightningCLI states its model.
+
+    Source: configs/vocos.yaml of gemelo-ai/vocos (model: class_path, init_args).
+    """
+    model = document.get("model")
+    inner = model.get("init_args") if isinstance(model, dict) else None
+    places = [place for place in (inner, model) if isinstance(place, dict)]
+    return [document, *({key: place[key] for key in family.class_paths if key in place} for place in places)]
+
+
+def _known_parts(family: SectionFamily, document: Mapping[str, Any]) -> int:
     """How many of a document's sections and classes a family knows."""
     known = 0
     for section, classes in family.class_paths.items():

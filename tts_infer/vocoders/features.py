@@ -1,4 +1,4 @@
-"""Specifications of features, the input of vocoders. Mels in one convention are the only kind so far."""
+"""Specifications of features, the input of vocoders: mels in one convention, features of other networks, codes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.io.features import as_features, as_ragged
+from tts_infer.io.codes import as_codes, as_latents, require_latent_shape
+from tts_infer.io.features import as_features, as_ragged, require_mel_shape
+from tts_infer.vocoders.conditions import Condition
 
 Features = Tensor | NDArray[Any]
 
@@ -22,6 +24,7 @@ class FeatureSpec(Protocol):
         name: name of the tensor that the stages take.
         sample_rate, hop_length: samples per second, and samples per frame.
         n_channels: C, the number of values in a frame.
+        conditions: numbers that must be given besides the features.
     """
 
     @property
@@ -32,6 +35,8 @@ class FeatureSpec(Protocol):
     def hop_length(self) -> int: ...
     @property
     def n_channels(self) -> int: ...
+    @property
+    def conditions(self) -> tuple[Condition, ...]: ...
 
     def check(self, features: Features, piece: bool = False) -> Tensor:
         """Check features of one length, and return them as the stages take them.
@@ -44,6 +49,10 @@ class FeatureSpec(Protocol):
         Raises:
             InputError, InputTypeError: shape, values or type are wrong.
         """
+        ...
+
+    def require_shape(self, shape: Sequence[int]) -> None:
+        """Refuse features of another shape, as `check` does."""
         ...
 
     def check_ragged(self, features: Any, lengths: Any) -> tuple[Tensor, list[int]]:
@@ -65,6 +74,7 @@ class MelSpec:
     """Log-mels of one convention."""
 
     config: MelConfig
+    conditions: tuple[Condition, ...] = ()
 
     name = "mel"
 
@@ -83,5 +93,50 @@ class MelSpec:
     def check(self, features: Features, piece: bool = False) -> Tensor:
         return as_features(features, self.config.n_mels, piece)
 
+    def require_shape(self, shape: Sequence[int]) -> None:
+        require_mel_shape(shape, self.config.n_mels)
+
     def check_ragged(self, features: Features | Sequence[Features], lengths: Any) -> tuple[Tensor, list[int]]:
         return as_ragged(features, lengths, self.config.n_mels)
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """Features that another network makes: hidden frames, or the sum of code vectors."""
+
+    sample_rate: int
+    hop_length: int
+    n_channels: int
+    conditions: tuple[Condition, ...] = ()
+
+    name = "features"
+
+    def check(self, features: Features, piece: bool = False) -> Tensor:
+        return as_latents(features, self.n_channels, piece)
+
+    def require_shape(self, shape: Sequence[int]) -> None:
+        require_latent_shape(shape, self.n_channels)
+
+    def check_ragged(self, features: Features | Sequence[Features], lengths: Any) -> tuple[Tensor, list[int]]:
+        return as_ragged(features, lengths, self.n_channels, as_latents)
+
+
+@dataclass(frozen=True)
+class CodesSpec(LatentSpec):
+    """Features that are the sum of one vector for each of K codes a frame.
+
+    Attributes:
+        codebooks: the most codes a frame.
+        bins: vectors to choose from in a codebook.
+    """
+
+    codebooks: int = 1
+    bins: int = 1024
+
+    def check_codes(self, codes: Features) -> Tensor:
+        """Codes as the stages take them. Shape: (K, L) or (K, B, L) -> (B, K, L), int64"""
+        return as_codes(codes, self.codebooks, self.bins)
+
+    def conditions_of(self, codes: int) -> dict[str, int]:
+        """What the number of codes a frame says about the conditions."""
+        return {}

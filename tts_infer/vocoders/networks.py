@@ -7,6 +7,7 @@ Contextual      any generator of audio; a stream computes the frames around a pi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.devices import CPU
+from tts_infer.dsp.tiles import is_traced
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
 
@@ -50,6 +52,8 @@ class Convolutional(Stage):
         module(features, valid)           -> hidden             whole signals
         module(features, valid, history)  -> hidden, history    pieces
 
+    What else the stage takes follows these; it belongs to the whole signal, and is the same for every piece.
+
     For every piece, the module gives as many frames as it gets, `context` frames late. With a `lookahead` below
     `context`, frames come earlier and are approximate: every push also computes the last frames as if the signal ended
     there.
@@ -61,8 +65,9 @@ class Convolutional(Stage):
         context: frames on each side that one output frame depends on.
         lag: frames by which the input of the last convolution is late.
         lookahead: frames to wait for; None: `context`, which is exact.
+        choices: the inputs after the first are numbers below this one, which choose for each item.
 
-    Shape: (B, C, L) -> (B, L, H)
+    Shape: (B, C, L), numbers of (B,) or (1,) -> (B, L, H)
     """
 
     channels: int = 0
@@ -71,6 +76,7 @@ class Convolutional(Stage):
     context: int = 0
     lag: int = 0
     lookahead: int | None = None
+    choices: int = 1
 
     @property
     def receptive_field(self) -> int:
@@ -93,23 +99,23 @@ class Convolutional(Stage):
     def __call__(
         self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
     ) -> tuple[Tensors, State]:
-        (features,) = inputs
+        features, *numbers = inputs
         if state is None:
-            return (self.module(features, valid),), {}
+            return (self.module(features, valid, None, *numbers),), {}
         batch, _, frames = features.shape
         if not (frames or final):
             return (features.new_zeros(batch, 0, self.hidden),), state
         before = state["frames"]
         given, end = max(0, before - self.delay_frames), before + frames
         due = end if final else end - self.delay_frames
-        hidden, after = self._advance(features, state, final)
+        hidden, after = self._advance(features, state, final, numbers)
         if due > before - self.context + hidden.shape[1]:
             nothing = features.new_zeros(batch, features.shape[1], 0)
-            hidden = torch.cat([hidden, self._advance(nothing, after, True)[0]], dim=1)
+            hidden = torch.cat([hidden, self._advance(nothing, after, True, numbers)[0]], dim=1)
         begin = before - self.context
         return (hidden[:, max(0, given - begin) : max(0, due - begin)],), after
 
-    def _advance(self, features: Tensor, state: State, final: bool) -> tuple[Tensor, State]:
+    def _advance(self, features: Tensor, state: State, final: bool, numbers: Sequence[Tensor]) -> tuple[Tensor, State]:
         """Push frames through the module. At the end, `context` frames of zeros push out the frames still inside."""
         before, frames = state["frames"], features.shape[2]
         mask: Tensor | None = None
@@ -120,13 +126,14 @@ class Convolutional(Stage):
             assert mask is not None
             mask = F.pad(mask, (0, 0, 0, self.context))
         history = tuple(state[f"history.{i}"] for i in range(len(self.kept)))
-        hidden, history = self.module(features, mask, history)
+        hidden, history = self.module(features, mask, history, *numbers)
         after = {f"history.{i}": frames_kept for i, frames_kept in enumerate(history)}
         recent = state["valid"] if mask is None else mask[:, mask.shape[1] - self.lag :].clone()
         return hidden, {"frames": before + frames, "valid": recent, **after}
 
     def probe(self) -> Tensors:
-        return (wave(PROBE_BATCH, self.channels, PROBE_FRAMES),)
+        numbers = torch.arange(PROBE_BATCH, device=CPU) % self.choices
+        return (wave(PROBE_BATCH, self.channels, PROBE_FRAMES), *[numbers] * (len(self.takes) - 1))
 
 
 @dataclass(frozen=True)
@@ -134,12 +141,14 @@ class Contextual(Stage):
     """A generator of audio. A stream keeps only input frames, and computes each piece with `context` frames around it.
 
     It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
-    field.
+    field. With a `lookahead` below `context`, samples come earlier and are approximate: every piece is computed as if
+    the signal ended with it.
 
     Args:
         channels: channels of the input.
         hop: samples per frame.
         context: frames on each side that one sample depends on.
+        lookahead: frames to wait for; None: `context`, which is exact.
 
     Shape: (B, C, L) -> (B, L * hop)
     """
@@ -147,10 +156,18 @@ class Contextual(Stage):
     channels: int = 0
     hop: int = 0
     context: int = 0
+    lookahead: int | None = None
+
+    @property
+    def receptive_field(self) -> int:
+        return self.context
 
     @property
     def delay_frames(self) -> int:
-        return self.context
+        return self.context if self.lookahead is None else self.lookahead
+
+    def with_lookahead(self, frames: int) -> Contextual:
+        return replace(self, lookahead=frames)
 
     def initial_state(self, batch: int, device: torch.device = CPU) -> State:
         return {
@@ -167,8 +184,8 @@ class Contextual(Stage):
         end = state["frames"] + features.shape[2]
         known = torch.cat([state["recent"], features], dim=2)
         begin = end - known.shape[2]
-        given = max(0, state["frames"] - self.context)
-        due = end if final else max(given, end - self.context)
+        given = max(0, state["frames"] - self.delay_frames)
+        due = end if final else max(given, end - self.delay_frames)
         audio = features.new_zeros(features.shape[0], 0)
         if due > given:
             audio = self._whole(known, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
@@ -177,7 +194,7 @@ class Contextual(Stage):
 
     def _whole(self, features: Tensor, valid: Tensor | None) -> Tensor:
         """Compute whole signals. Items of several lengths run one by one, so that none sees another's padding."""
-        if features.shape[2] == 0:
+        if not is_traced() and features.shape[2] == 0:  # a graph would keep the answer as a constant
             return features.new_zeros(features.shape[0], 0)
         if valid is None:
             whole: Tensor = self.module(features)

@@ -1,4 +1,4 @@
-"""The spectral stages that families share: mel, refine and istft. They have no weights; each has two methods."""
+"""The spectral stages that families share: mel, refine, istft and imdct. They have no weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig, SpectralMethod
 from tts_infer.devices import CPU
+from tts_infer.dsp.istft import ISTFT
+from tts_infer.dsp.mdct import IMDCT
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.refine import Refinement
-from tts_infer.dsp.stft import ISTFT
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
 METHODS = get_args(SpectralMethod)
@@ -115,8 +116,33 @@ def _part(state: State, prefix: str) -> State:
 
 
 @dataclass(frozen=True)
-class ISTFTStage(Stage):
-    """Spectrum to audio. A stream keeps the samples to which later frames are added.
+class OverlapAddStage(Stage):
+    """A spectrum to audio, by a transform whose frames overlap. A stream keeps the samples to which later frames are
+    added.
+
+    Shape: (B, ..., L) -> (B, T), T as in `module.n_samples`
+    """
+
+    @property
+    def delay_frames(self) -> int:
+        return int(self.module.overlap) // 2
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        inverse = self.module
+        if state is None:
+            return (inverse(*inputs, valid),), {}
+        hops, after = inverse.advance(*inputs, state, final=final)
+        begin = inverse.pad[0] - state.get("frames", 0) * inverse.hop_length
+        end = begin + inverse.n_samples(after["frames"]) if final else None
+        samples = hops.reshape(hops.shape[0], -1)
+        return (samples[:, max(0, begin) : None if end is None else max(0, end)],), after
+
+
+@dataclass(frozen=True)
+class ISTFTStage(OverlapAddStage):
+    """Spectrum to audio.
 
     Shape: 2 x (B, N, L) -> (B, T), T as in `ISTFT.n_samples`
     """
@@ -130,23 +156,6 @@ class ISTFTStage(Stage):
     def by(self, method: str) -> ISTFTStage:
         return self if method == self.method else replace(self, module=_by(self.module, method), method=method)
 
-    @property
-    def delay_frames(self) -> int:
-        return int(self.module.overlap) // 2
-
-    def __call__(
-        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
-    ) -> tuple[Tensors, State]:
-        real, imag = inputs
-        istft: ISTFT = self.module
-        if state is None:
-            return (istft(real, imag, valid),), {}
-        hops, after = istft.advance(real, imag, state, final=final)
-        begin = istft.pad[0] - state.get("frames", 0) * istft.hop_length
-        end = begin + istft.n_samples(after["frames"]) if final else None
-        samples = hops.reshape(hops.shape[0], -1)
-        return (samples[:, max(0, begin) : None if end is None else max(0, end)],), after
-
     @staticmethod
     def spectrum(bins: int) -> Tensors:
         """A spectrum for the self-test. Shape: 2 x (PROBE_BATCH, bins, PROBE_FRAMES)"""
@@ -154,6 +163,25 @@ class ISTFTStage(Stage):
 
     def probe(self) -> Tensors:
         return self.spectrum(self.module.n_fft // 2 + 1)
+
+
+@dataclass(frozen=True)
+class IMDCTStage(OverlapAddStage):
+    """MDCT coefficients to audio.
+
+    Shape: (B, L, N) -> (B, T), T as in `IMDCT.n_samples`
+    """
+
+    @classmethod
+    def of(cls, imdct: IMDCT) -> IMDCTStage:
+        return cls("imdct", imdct, ("coefficients",), ("audio",))
+
+    @property
+    def frame_axis(self) -> int:
+        return 1
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, PROBE_FRAMES, self.module.hop_length),)
 
 
 def _by(istft: ISTFT, method: str) -> ISTFT:

@@ -8,24 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tts_infer.config import MelConfig, Padding, SpectralMethod, require_positive
+from tts_infer.config import MelConfig, SpectralMethod, require_positive
 from tts_infer.dsp.mel import LogMel
-from tts_infer.dsp.stft import ISTFT
 from tts_infer.errors import ConfigError
-from tts_infer.stages import PROBE_FRAMES, Stage, Tensors
+from tts_infer.stages import Stage, Tensors
+from tts_infer.vocoders.conditions import Condition
 from tts_infer.vocoders.features import MelSpec
-from tts_infer.vocoders.networks import Convolutional, Framewise
+from tts_infer.vocoders.heads import (
+    HEADS,
+    MAX_MAGNITUDE,
+    CosHeadConfig,
+    HeadConfig,
+    ISTFTHead,
+    SymExpHeadConfig,
+    head_samples,
+    make_istft,
+)
+from tts_infer.vocoders.networks import Convolutional
+from tts_infer.vocoders.norms import make_norm, normed
 from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
-from tts_infer.vocoders.spectral import MelStage, with_refinement
+from tts_infer.vocoders.resnet import ResNetConfig, VocosResNetBackbone
+from tts_infer.vocoders.spectral import MelStage
 
-# Upper limit of the predicted magnitude. Source: vocos/heads.py ISTFTHead.
-MAX_MAGNITUDE = 1e2
+__all__ = ["HALF_KERNEL", "MAX_MAGNITUDE", "HeadConfig", "ISTFTHead", "Vocos", "VocosFamily", "make_istft"]
+
+CONDITION = "bandwidth_id"  # chooses the norms of a backbone with several
 
 
 @dataclass(frozen=True)
@@ -37,30 +50,18 @@ class BackboneConfig:
     intermediate_dim: int = 1536
     num_layers: int = 8
     layer_scale_init_value: float | None = None  # used by training only
-    adanorm_num_embeddings: int | None = None
+    adanorm_num_embeddings: int | None = None  # norms to choose from by `bandwidth_id`; None: one, without a choice
+    input_kernel_size: int = KERNEL_SIZE
+    dw_kernel_size: int = KERNEL_SIZE
 
     def __post_init__(self) -> None:
         require_positive(self, "input_channels", "dim", "intermediate_dim", "num_layers")
         if self.adanorm_num_embeddings is not None:
-            raise ConfigError(
-                "adanorm_num_embeddings is {got}: conditional (EnCodec) backbones are not supported yet; use a vocoder "
-                "with mel input",
-                code="adanorm-unsupported",
-                got=self.adanorm_num_embeddings,
-            )
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """`ISTFTHead`: one linear layer to log-magnitude and phase, then the inverse STFT."""
-
-    dim: int = 512
-    n_fft: int = 1024
-    hop_length: int = 256
-    padding: Padding = "same"
-
-    def __post_init__(self) -> None:
-        require_positive(self, "dim", "n_fft", "hop_length")
+            require_positive(self, "adanorm_num_embeddings")
+        for name in ("input_kernel_size", "dw_kernel_size"):
+            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
+                text = "{key} is {got}; it must be odd and at least 1"
+                raise ConfigError(text, code="kernel-size", key=name, got=getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -68,56 +69,69 @@ class VocoderConfig:
     """The configuration of a whole vocoder: mel convention, backbone and head."""
 
     mel: MelConfig = field(default_factory=MelConfig)
+    # a checkpoint's config.yaml may name others, see `BACKBONES` and `HEADS`
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=lambda: HeadConfig(padding="center"))
 
     def __post_init__(self) -> None:
-        pairs = (
-            (
-                "feature_extractor.n_mels",
-                self.mel.n_mels,
-                "backbone.input_channels",
-                self.backbone.input_channels,
-            ),
-            ("backbone.dim", self.backbone.dim, "head.dim", self.head.dim),
-            ("feature_extractor.hop_length", self.mel.hop_length, "head.hop_length", self.head.hop_length),
+        require_equal("feature_extractor.n_mels", self.mel.n_mels, "backbone.input_channels", self.backbone)
+        require_equal("backbone.dim", self.backbone.dim, "head.dim", self.head)
+        require_equal("feature_extractor.hop_length", self.mel.hop_length, "head.hop_length", self.head)
+
+
+def require_equal(name: str, value: int, other: str, section: object) -> None:
+    """Refuse a value that differs from the one that another section states.
+
+    Args:
+        name, value: what one section states.
+        other: the section and attribute that must be equal, such as "head.dim".
+        section: that section.
+
+    Raises:
+        ConfigError: names both.
+    """
+    found = getattr(section, other.partition(".")[2])
+    if value != found:
+        raise ConfigError(
+            "{left} is {a} but {right} is {b}; they must be equal",
+            code="sections-differ",
+            left=name,
+            a=value,
+            right=other,
+            b=found,
         )
-        for left, a, right, b in pairs:
-            if a != b:
-                raise ConfigError(
-                    "{left} is {a} but {right} is {b}; they must be equal",
-                    code="sections-differ",
-                    left=left,
-                    a=a,
-                    right=right,
-                    b=b,
-                )
 
 
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a two-layer network for each frame. The result is scaled and added to x.
 
-    Shape: (B, L + 2 (HALF_KERNEL - zeros), H), zeros -> (B, L, H)
-    Source: vocos/modules.py ConvNeXtBlock, without its conditional norm; `ConvPadding` does the padding.
+    Shape: (B, L + 2 (reach - zeros), H), zeros -> (B, L, H)
+    Source: vocos/modules.py ConvNeXtBlock; `ConvPadding` does the padding.
     """
 
-    def __init__(self, dim: int, intermediate_dim: int, layer_scale: float) -> None:
+    def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        self.dwconv = nn.Conv1d(dim, dim, KERNEL_SIZE, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.pwconv1 = nn.Linear(dim, intermediate_dim)
+        dim = config.dim
+        self.dwconv = nn.Conv1d(dim, dim, config.dw_kernel_size, groups=dim)
+        self.norm = make_norm(config.dim, config.adanorm_num_embeddings)
+        self.pwconv1 = nn.Linear(dim, config.intermediate_dim)
         self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(intermediate_dim, dim)
-        self.gamma = nn.Parameter(torch.full((dim,), layer_scale))
+        self.pwconv2 = nn.Linear(config.intermediate_dim, dim)
+        self.gamma = nn.Parameter(torch.full((dim,), config.layer_scale_init_value or 1 / config.num_layers))
 
-    def forward(self, x: Tensor, zeros: int) -> Tensor:
-        frames = self.norm(_convolve(self.dwconv, x, zeros))
+    @property
+    def reach(self) -> int:
+        """Frames on each side that one frame depends on."""
+        return self.dwconv.kernel_size[0] // 2
+
+    def forward(self, x: Tensor, zeros: int, number: Tensor | None = None) -> Tensor:
+        frames = normed(self.norm, _convolve(self.dwconv, x, zeros), number)
         frames = self.pwconv2(self.act(self.pwconv1(frames)))
-        return crop(x, zeros) + self.gamma * frames
+        return crop(x, self.reach - zeros) + self.gamma * frames
 
 
 def _convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
-    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - HALF_KERNEL), H)"""
+    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - reach), H)"""
     weight, bias, groups = convolution.weight, convolution.bias, convolution.groups
     return F.conv1d(x.transpose(1, 2), weight, bias, padding=zeros, groups=groups).transpose(1, 2)
 
@@ -131,12 +145,9 @@ class VocosBackbone(nn.Module):
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
-        layer_scale = config.layer_scale_init_value or 1 / config.num_layers
-        self.embed = nn.Conv1d(config.input_channels, config.dim, KERNEL_SIZE)
-        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
-        self.convnext = nn.ModuleList(
-            ConvNeXtBlock(config.dim, config.intermediate_dim, layer_scale) for _ in range(config.num_layers)
-        )
+        self.embed = nn.Conv1d(config.input_channels, config.dim, config.input_kernel_size)
+        self.norm = make_norm(config.dim, config.adanorm_num_embeddings)
+        self.convnext = nn.ModuleList(ConvNeXtBlock(config) for _ in range(config.num_layers))
         self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
 
     @property
@@ -145,55 +156,59 @@ class VocosBackbone(nn.Module):
         return self.embed.out_channels
 
     @property
+    def reaches(self) -> tuple[int, ...]:
+        """For each convolution the frames on each side that it needs, in the order in which they run."""
+        return (self.embed.kernel_size[0] // 2, *(cast(ConvNeXtBlock, block).reach for block in self.convnext))
+
+    @property
     def receptive_field(self) -> int:
         """Frames on each side that one frame of the output depends on."""
-        return HALF_KERNEL * (1 + len(self.convnext))
+        return sum(self.reaches)
 
-    def forward(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
+    def forward(
+        self,
+        features: Tensor,
+        valid: Tensor | None = None,
+        history: Tensors | None = None,
+        bandwidth_id: Tensor | None = None,
+    ) -> Any:
         """Compute whole signals, or a piece of longer ones.
 
         Args:
             features: whole signals, or the next frames of a stream.
             valid: see `MaskedPadding`, and for pieces `CachedPadding`.
             history: for pieces only: the history that the last call returned.
+            bandwidth_id: which of several norms, of (1,) or (B,); None where there is one.
 
         Returns:
             The hidden frames; for pieces also the new history.
         """
-        padding = conv_padding(valid, history)
-        x = self.norm(_convolve(self.embed, *padding(0, features.transpose(1, 2))))
+        padding = conv_padding(self.reaches, valid, history)
+        x = normed(self.norm, _convolve(self.embed, *padding(0, features.transpose(1, 2))), bandwidth_id)
         for layer, block in enumerate(self.convnext, start=1):
-            x = block(*padding(layer, x))
+            x = block(*padding(layer, x), bandwidth_id)
         hidden: Tensor = self.final_layer_norm(x)
         return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 
 
-def make_istft(config: HeadConfig, method: SpectralMethod) -> ISTFT:
-    """The inverse STFT of a head's spectrum."""
-    return ISTFT(config.n_fft, config.hop_length, padding=config.padding, method=method)
-
-
-class ISTFTHead(nn.Module):
-    """Linear layer to log-magnitude and phase. Its `istft` turns the spectrum into audio; that is another stage.
-
-    Shape: (B, L, H) -> real, imag of (B, N, L), float32, N = n_fft // 2 + 1
-    Source: vocos/heads.py ISTFTHead, which uses complex numbers from here on.
-    """
-
-    def __init__(self, config: HeadConfig, method: SpectralMethod = "matmul") -> None:
-        super().__init__()
-        self.out = nn.Linear(config.dim, config.n_fft + 2)
-        self.istft = make_istft(config, method)
-
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        # float32 from here on: half precision is too coarse for phases and exponentials
-        log_magnitude, phase = self.out(hidden).float().chunk(2, dim=-1)
-        magnitude = log_magnitude.exp().clamp_max(MAX_MAGNITUDE)
-        return (magnitude * phase.cos()).transpose(1, 2), (magnitude * phase.sin()).transpose(1, 2)
+# The kinds of backbones, by their configuration.
+BACKBONES = {BackboneConfig: VocosBackbone, ResNetConfig: VocosResNetBackbone}
+# The class paths of both sections, for every family with the backbones and heads of Vocos.
+CLASS_PATHS: Mapping[str, Mapping[str, type]] = {
+    "backbone": {
+        "vocos.models.VocosBackbone": BackboneConfig,
+        "vocos.models.VocosResNetBackbone": ResNetConfig,
+    },
+    "head": {
+        "vocos.heads.ISTFTHead": HeadConfig,
+        "vocos.heads.IMDCTSymExpHead": SymExpHeadConfig,
+        "vocos.heads.IMDCTCosHead": CosHeadConfig,
+    },
+}
 
 
 class Vocos(nn.Module):
-    """The modules of a vocoder: `feature_extractor`, `backbone`, `head` and `head.istft`.
+    """The stages of a vocoder: `feature_extractor`, `backbone`, `head`, and the head's transform.
 
     Shape: mel of (B, n_mels, L) -> audio of (B, T), T as in `ISTFT`
     """
@@ -202,12 +217,12 @@ class Vocos(nn.Module):
         super().__init__()
         self.config = config
         self.feature_extractor = LogMel(config.mel, method)
-        self.backbone = VocosBackbone(config.backbone)
-        self.head = ISTFTHead(config.head, method)
+        self.backbone = BACKBONES[type(config.backbone)](config.backbone)
+        self.head = HEADS[type(config.head)](config.head, method)
 
-    def forward(self, features: Tensor) -> Tensor:
-        real, imag = self.head(self.backbone(features))
-        audio: Tensor = self.head.istft(real, imag)
+    def forward(self, features: Tensor, bandwidth_id: Tensor | None = None) -> Tensor:
+        conditions = [] if bandwidth_id is None else [None, None, bandwidth_id]
+        audio: Tensor = self.head.audio(self.backbone(features, *conditions))
         return audio
 
 
@@ -216,8 +231,7 @@ class VocosFamily:
 
     class_paths: ClassVar[Mapping[str, Mapping[str, type]]] = {
         "feature_extractor": {"vocos.feature_extractors.MelSpectrogramFeatures": MelConfig},
-        "backbone": {"vocos.models.VocosBackbone": BackboneConfig},
-        "head": {"vocos.heads.ISTFTHead": HeadConfig},
+        **CLASS_PATHS,
     }
     model: ClassVar[type[nn.Module]] = Vocos
 
@@ -225,45 +239,48 @@ class VocosFamily:
         return VocoderConfig(sections["feature_extractor"], sections["backbone"], sections["head"])
 
     def features(self, config: VocoderConfig) -> MelSpec:
-        return MelSpec(config.mel)
+        count = config.backbone.adanorm_num_embeddings
+        return MelSpec(config.mel, () if count is None else (Condition(CONDITION, tuple(range(count))),))
 
     def build(self, config: VocoderConfig) -> Vocos:
         return Vocos(config, method="fft")  # "fft" needs no matrices; the placement may choose "matmul" later
 
     def stages(self, model: Vocos) -> list[Stage]:
-        probe = (PROBE_FRAMES, model.config.head.dim)
-        return [
-            MelStage.of(model.feature_extractor),
-            backbone_stage(model.backbone),
-            Framewise("head", model.head, ("hidden",), ("real", "imag"), half=True, probe_shape=probe),
-            *with_refinement(model.config.mel, model.head.istft),
-        ]
+        config = model.config
+        backbone = backbone_stage(model.backbone, "mel", config.backbone.adanorm_num_embeddings)
+        return [MelStage.of(model.feature_extractor), backbone, *model.head.stages(config.mel)]
 
     def n_samples(self, config: VocoderConfig, frames: int) -> int:
-        hop = config.head.hop_length
-        return max(0, frames - 1) * hop if config.head.padding == "center" else frames * hop
+        return head_samples(config.head, frames)
 
     def constants(self, model: Vocos) -> dict[str, Tensor]:
         return {
             "feature_extractor.mel_spec.spectrogram.window": model.feature_extractor.stft.window,
             "feature_extractor.mel_spec.mel_scale.fb": model.feature_extractor.filterbank.matrix,
-            "head.istft.window": model.head.istft.window,
+            **{f"head.{key}": value for key, value in model.head.constants().items()},
         }
 
 
-def backbone_stage(backbone: VocosBackbone) -> Convolutional:
-    """The backbone as a stage. In a stream, each convolution keeps the last 2 HALF_KERNEL frames of its input."""
+def backbone_stage(backbone: Any, features: str, choices: int | None = None) -> Convolutional:
+    """The backbone as a stage: each of its convolutions keeps the last frames of its input.
+
+    Args:
+        backbone: of one of `BACKBONES`.
+        features: the name of what it takes.
+        choices: how many norms there are to choose from; None: one, without a choice.
+    """
+    reaches = backbone.reaches
     channels, hidden = backbone.embed.in_channels, backbone.embed.out_channels
-    layers = len(backbone.convnext)
     return Convolutional(
         "backbone",
         backbone,
-        ("mel",),
+        (features, *([] if choices is None else [CONDITION])),
         ("hidden",),
         half=True,
         channels=channels,
-        kept=((2 * HALF_KERNEL, channels), *[(2 * HALF_KERNEL, hidden)] * layers),
+        kept=((2 * reaches[0], channels), *((2 * reach, hidden) for reach in reaches[1:])),
         hidden=hidden,
-        context=backbone.receptive_field,
-        lag=HALF_KERNEL * layers,
+        context=sum(reaches),
+        lag=sum(reaches[:-1]),
+        choices=choices or 1,
     )

@@ -1,0 +1,152 @@
+"""Workers share parts of decodes: the same samples, the caller's settings as they were, and forked children compute."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import tts_infer
+from tts_infer.runtime import workers
+from tts_infer.runtime.workers import Part, parts
+from tts_infer.stages import relative_error
+
+
+@pytest.fixture
+def _busy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Two threads on a machine that counts as busy."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    monkeypatch.setattr(workers._others, "are_busy", lambda: True)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def _idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers._others, "are_busy", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("batch", "frames", "context", "count"),
+    [
+        (1, 1, 53, 2),
+        (1, 94, 53, 2),
+        (1, 938, 53, 2),
+        (1, 100_000, 53, 3),
+        (3, 5000, 29, 2),
+        (7, 100, 53, 2),
+        (1, 0, 5, 2),
+    ],
+)
+def test_parts_hold_everything_once(batch: int, frames: int, context: int, count: int) -> None:
+    held = torch.zeros(batch, frames)
+    for part in parts(batch, frames, context, count):
+        held[part.items, part.start : part.stop] += 1
+        assert part.stop - part.start <= workers.PART_FRAMES
+    assert torch.equal(held, torch.ones(batch, frames))
+
+
+def test_what_is_short_is_not_cut() -> None:
+    assert parts(1, 94, 53, 2) == [Part(slice(0, 1), 0, 94)]
+    assert len(parts(1, 938, 53, 2)) == 2
+    assert len(parts(4, 94, 53, 2)) == 2  # along the items
+
+
+@pytest.mark.usefixtures("_busy")
+@pytest.mark.parametrize("refine", [0, 4])
+@pytest.mark.parametrize("frames", [1, 2, 30, 150, 700])
+def test_shared_decodes_equal_the_others(
+    frames: int, refine: int, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mel = torch.randn(2, 100, frames, generator=torch.Generator().manual_seed(frames)) - 4
+    items = [mel[0], mel[1, :, : max(1, frames // 2)], mel[0, :, : max(1, frames // 3)]]
+    shared, ragged = vocoder.decode(mel[:1], refine=refine), vocoder.decode(items, refine=refine)
+    batch = vocoder.decode(mel, refine=refine)
+    monkeypatch.setattr(workers._others, "are_busy", lambda: False)
+    pairs = [(shared, vocoder.decode(mel[:1], refine=refine)), (batch, vocoder.decode(mel, refine=refine))]
+    pairs += list(zip(ragged, vocoder.decode(items, refine=refine), strict=True))
+    for got, want in pairs:
+        assert got.shape == want.shape
+        # the network's rows have the same bits in any company; refinement's products may be summed in another order
+        assert got.numel() == 0 or relative_error(got, want) <= (1e-5 if refine else 0.0)
+
+
+@pytest.mark.usefixtures("_busy")
+def test_the_report_of_shared_work_sums_to_the_wall_time(vocoder: tts_infer.Vocoder) -> None:
+    result = vocoder.synthesize(torch.zeros(1, 100, 1500) - 5, refine=2)
+    assert [row["stage"] for row in result.stages] == ["backbone", "head", "refine", "istft"]
+    assert sum(row["ms"] for row in result.stages) <= result.total_ms
+
+
+@pytest.mark.usefixtures("_busy")
+def test_settings_of_the_caller_stay_and_workers_have_one_thread(vocoder: tts_infer.Vocoder) -> None:
+    vocoder.decode(torch.zeros(1, 100, 700) - 5)
+    assert torch.get_num_threads() == 2
+    assert set(workers.run([torch.get_num_threads] * 4)) == {1}
+    seen: list[int] = []
+    other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    other.start()
+    other.join()
+    assert seen == [2]  # the default of new threads
+
+
+@pytest.mark.usefixtures("_busy")
+def test_streams_are_exact_on_workers(vocoder: tts_infer.Vocoder) -> None:
+    mel = torch.randn(1, 100, 80, generator=torch.Generator().manual_seed(3)) - 4
+    pieces = torch.cat(list(vocoder.stream().decode(mel.split(9, dim=2))), dim=1)
+    assert relative_error(pieces, vocoder.decode(mel)) <= 1e-5  # see `test_streaming`
+
+
+@pytest.mark.usefixtures("_busy")
+def test_the_first_error_of_a_worker_is_raised() -> None:
+    def fail() -> int:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        workers.run([lambda: 1, fail])
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="this system cannot fork")
+def test_a_forked_child_computes(vocoder: tts_infer.Vocoder) -> None:
+    """A vocoder that was loaded and used in the parent, as with `gunicorn --preload`."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    mel = torch.randn(1, 100, 400, generator=torch.Generator().manual_seed(4)) - 4
+    want = vocoder.decode(mel)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=lambda: queue.put(vocoder.decode(mel).numpy()))
+    child.start()
+    try:
+        got = torch.from_numpy(queue.get(timeout=120))
+    finally:
+        child.kill()
+        child.join()
+        torch.set_num_threads(before)
+    assert torch.equal(got, want)
+
+
+@pytest.mark.usefixtures("_idle")
+def test_on_an_idle_machine_torch_computes(vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "run", lambda tasks: pytest.fail("workers were asked"))
+    assert vocoder.decode(torch.zeros(1, 100, 700) - 5).shape == (1, 699 * 256)
+
+
+def test_other_processes_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cores that work, of which this process is one, are a busy machine; this process alone is none."""
+    seen = {"time": 0.0, "all": 0.0, "own": 0.0}
+    monkeypatch.setattr("tts_infer.runtime.workers.time.perf_counter", lambda: seen["time"])
+    monkeypatch.setattr("tts_infer.runtime.workers.time.process_time", lambda: seen["own"])
+    monkeypatch.setattr(workers, "_cpu_seconds", lambda: seen["all"])
+    others = workers._Others()
+    assert others.are_busy()  # not known yet
+    seen.update(time=1.0, all=2.0, own=1.9)
+    assert not others.are_busy()
+    seen.update(time=2.0, all=4.0, own=2.9)
+    assert others.are_busy()
+    seen.update(time=2.01, all=4.0, own=2.91)
+    assert others.are_busy()  # too soon for another look

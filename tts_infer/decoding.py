@@ -1,0 +1,111 @@
+"""Whole signals, decoded at once, in pieces, or in parts that workers share; and the report of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tts_infer.deprecated import renamed
+from tts_infer.devices import device_lock
+from tts_infer.errors import InputError
+from tts_infer.runtime import parallel, workers
+from tts_infer.runtime.pipeline import Pipeline
+from tts_infer.runtime.timing import StageRecord, StageTimer
+from tts_infer.streaming import StreamingDecoder
+from tts_infer.vocoders.conditions import of_items, require_batch
+
+# After a call that makes this many seconds of audio, accelerators give their cached memory back.
+_LONG_S = 60
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """The result of `Vocoder.synthesize`.
+
+    Shape: audio of (B, T), on the device of the last stage; features of (B, n_mels, L)
+    """
+
+    audio: Tensor
+    features: Tensor
+    sample_rate: int
+    stages: list[StageRecord]
+    total_ms: float  # wall time of the call
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of audio, over the whole batch."""
+        return self.audio.numel() / self.sample_rate
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio per second of compute."""
+        return self.seconds / (self.total_ms / 1e3)
+
+    xrt = renamed("xrt", "rtfx")
+
+
+def passes(refine: int) -> int:
+    """The number of passes of a decode.
+
+    Raises:
+        InputError: it is not a whole number of 0 or more.
+    """
+    if not isinstance(refine, (int, np.integer)) or refine < 0:
+        text = "refine is {got!r}; allowed: a number of passes, 0 or more"
+        raise InputError(text, code="refine-range", got=refine)
+    return int(refine)
+
+
+def decode(
+    pipeline: Pipeline, features: Tensor, refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]
+) -> Tensor:
+    """Decode short features at once, and long ones in pieces; on a busy CPU, workers share parts.
+
+    Shape: (B, C, L) -> (B, T)
+    """
+    batch, _, frames = features.shape
+    if pipeline.is_on_cpu and workers.should_share():
+        return parallel.decode(pipeline, features, pipeline.decoding(refine), timer, conditions)
+    piece = max(1, pipeline.max_frames // batch)
+    if frames <= piece:
+        return pipeline.decode(features, pipeline.decoding(refine), timer, numbers=conditions)
+    stream = StreamingDecoder(pipeline, refine, timed=timer.enabled, conditions=conditions)
+    device, done = pipeline.out_device, 0
+    with device_lock(device):
+        audio = torch.empty(batch, pipeline.n_samples(frames), dtype=torch.float32, device=device)
+    for pushed in stream.decode(features.split(piece, dim=2)):
+        with device_lock(device):
+            audio[:, done : done + pushed.shape[1]] = pushed
+        done += pushed.shape[1]
+    timer.records += stream.stages
+    if audio.numel() >= _LONG_S * pipeline.features.sample_rate:
+        pipeline.release_memory()
+    return audio
+
+
+def decode_ragged(
+    pipeline: Pipeline,
+    features: Tensor,
+    lengths: list[int],
+    refine: int,
+    timer: StageTimer,
+    conditions: Mapping[str, Tensor],
+) -> list[Tensor]:
+    """Decode items of several lengths: together if they are short, else one by one.
+
+    Shape: (B, C, L), B lengths -> B tensors of (T,)
+    """
+    chain, busy = pipeline.decoding(refine), pipeline.is_on_cpu and workers.should_share()
+    if busy and features.shape[2] <= pipeline.max_frames:
+        return parallel.decode_ragged(pipeline, features, lengths, chain, timer, conditions)
+    if features.shape[0] * features.shape[2] <= pipeline.max_frames:
+        return pipeline.decode_ragged(features, lengths, chain, timer, numbers=conditions)
+    require_batch(conditions, len(lengths))
+    return [
+        decode(pipeline, features[i : i + 1, :, :n], refine, timer, of_items(conditions, slice(i, i + 1)))[0]
+        for i, n in enumerate(lengths)
+    ]

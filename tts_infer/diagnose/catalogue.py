@@ -1,0 +1,109 @@
+"""What is known of vocoders: the list of all, and one in full. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from tts_infer.config import VocoderPreset, known_vocoders
+from tts_infer.errors import VocoderNotFoundError, few
+from tts_infer.loading import load_vocoder
+from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import FAMILIES, family_of
+from tts_infer.vocoders.hub import where
+
+
+def list_vocoders() -> list[dict[str, Any]]:
+    """The known vocoders in the order of `known_vocoders`: what each is, and whether it must be downloaded."""
+    return [_of_preset(preset) for preset in known_vocoders().values()]
+
+
+def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """All that is known of one vocoder.
+
+    Args:
+        name: a name in `configs/vocoders`, a local directory or a weights file.
+        config: as for `load_vocoder`.
+
+    Returns:
+        As a row of `list_vocoders`, and its mel convention. If it needs no download, also its architecture, number of
+        parameters, stages, receptive field (frames on each side of one) and the delay of its streams; else these are
+        None.
+
+    Raises:
+        VocoderNotFoundError: there is nothing of that name on this machine, and it is not a known one.
+        ConfigError, CheckpointError: see `load_vocoder`.
+    """
+    text, known = os.fspath(name), known_vocoders()
+    preset = known.get(text) or next((one for one in known.values() if one.repo_id == text), None)
+    if preset is None and not os.path.exists(text):
+        raise VocoderNotFoundError(
+            "{name!r} is no local directory or file, and none of: {known}", code="vocoder-unshown", name=text,
+            known=few(known, 10),
+        )  # fmt: skip
+    if preset is not None and where(preset) == "not cached":
+        nothing = ("architecture", "parameters", "stages", "receptive_field", "refine", "delay_frames", "delay_ms")
+        return _of_preset(preset) | {"convention": _stated(preset.mel)} | dict.fromkeys(nothing)
+    return _of_vocoder(load_vocoder(name, device="cpu", config=config, check=False), preset)
+
+
+def _of_preset(preset: VocoderPreset) -> dict[str, Any]:
+    return {
+        "name": preset.name,
+        "where": preset.repo_id or "embedded",
+        "status": where(preset),
+        "size_mb": preset.size_mb,
+        "sample_rate": preset.mel.sample_rate,
+        "n_mels": preset.mel.n_mels,
+        "license": preset.license,
+        "description": preset.description,
+    }
+
+
+def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any]:
+    family = family_of(vocoder.model)
+    stages = family.stages(vocoder.model)
+    delay = vocoder.stream().delay_frames
+    name = next(key for key, one in FAMILIES.items() if one is family)
+    local = {
+        "name": vocoder.name,
+        "where": vocoder.name,
+        "status": "local",
+        "size_mb": None,
+        "sample_rate": vocoder.sample_rate,
+        "n_mels": vocoder.n_mels,
+        "license": "",
+        "description": "",
+    }
+    return (_of_preset(preset) if preset else local) | {
+        "convention": _stated(family.features(vocoder.model.config)),
+        "architecture": f"{name}: {_sizes(vocoder.model.config)}",
+        "parameters": sum(parameter.numel() for parameter in vocoder.model.parameters()),
+        "stages": [stage.name for stage in stages],
+        "receptive_field": sum(stage.receptive_field for stage in stages),
+        "refine": vocoder.refine,
+        "delay_frames": delay,
+        "delay_ms": 1000 * delay * vocoder.hop_length / vocoder.sample_rate,
+    }
+
+
+def _stated(features: Any) -> dict[str, Any]:
+    """The values of a convention that are not left open."""
+    config = getattr(features, "config", features)
+    return {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
+
+
+def _sizes(config: Any) -> str:
+    """The sizes of a configuration's sections, without those of its mels."""
+    sections = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    return ", ".join(
+        f"{name} {value}" if not dataclasses.is_dataclass(value) else f"{name} ({_flat(value)})"
+        for name, value in sections.items()
+        if name != "mel"
+    )
+
+
+def _flat(section: Any) -> str:
+    stated = {field.name: getattr(section, field.name) for field in dataclasses.fields(section)}
+    return ", ".join(f"{key} {value}" for key, value in stated.items() if value is not None)

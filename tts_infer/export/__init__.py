@@ -1,0 +1,1 @@
+"""Export: vocoders as files for other runtimes."""

@@ -1,0 +1,143 @@
+"""What is exported: the stages after the features, as one module, and what another program must know about it.
+
+The layout "sherpa-onnx" is what sherpa-onnx loads. For a Vocos whose padding is "center" it ends before the inverse
+STFT, because sherpa-onnx computes that itself. Every other vocoder of mels becomes what sherpa-onnx calls a HiFi-GAN: a
+waveform for a mel.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from tts_infer.config import MelConfig, known_vocoders
+from tts_infer.dsp.istft import ISTFT
+from tts_infer.errors import ExportError, InputError
+from tts_infer.stages import Stage
+from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import FAMILIES, family_of
+
+ExportLayout = Literal["waveform", "sherpa-onnx"]
+
+
+class Decoder(nn.Module):
+    """The stages from features to audio, one after the other, as one function.
+
+    Shape: (B, C, L) -> (B, T)
+    """
+
+    outputs: Mapping[str, Mapping[int, str]] = {"audio": {0: "B", 1: "T"}}  # with the variable axes
+
+    def __init__(self, stages: Sequence[Stage], takes: str, name: str = "") -> None:
+        super().__init__()
+        self.stages, self.takes, self.input = stages, takes, name or takes
+        self.parts = nn.ModuleList(stage.module for stage in stages)
+
+    def forward(self, features: Tensor) -> Any:
+        return self.results(features)["audio"]
+
+    def results(self, features: Tensor) -> dict[str, Tensor]:
+        """All tensors that the stages give, by name."""
+        live = {self.takes: features}
+        for stage in self.stages:
+            outputs, _ = stage(tuple(live[name] for name in stage.takes))
+            live.update(zip(stage.gives, outputs, strict=True))
+        return live
+
+    def audio(self, *outputs: Tensor) -> Tensor:
+        """The waveform of the outputs of the graph."""
+        return outputs[0]
+
+
+class SpectrumDecoder(Decoder):
+    """The stages from features to a spectrum: its magnitude, and the cosine and sine of its phase.
+
+    Shape: (B, C, L) -> 3 x (B, N, L)
+    Source: k2-fsa/sherpa-onnx, sherpa-onnx/csrc/vocos-vocoder.cc
+    """
+
+    outputs: Mapping[str, Mapping[int, str]] = {name: {0: "B", 2: "L"} for name in ("mag", "x", "y")}
+
+    def __init__(self, stages: Sequence[Stage], takes: str, istft: ISTFT) -> None:
+        super().__init__(stages, takes, "mels")
+        self.istft = istft
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        live = self.results(features)
+        real, imag = live["real"], live["imag"]
+        magnitude = (real * real + imag * imag).sqrt().clamp_min(1e-12)  # so that 0 / 0 gives 0
+        return magnitude, real / magnitude, imag / magnitude
+
+    def audio(self, *outputs: Tensor) -> Tensor:
+        magnitude, x, y = outputs
+        audio: Tensor = self.istft(magnitude * x, magnitude * y)
+        return audio
+
+
+def decoding_stages(vocoder: Vocoder, refine: int) -> list[Stage]:
+    """Plain copies on the CPU of the stages from features to audio, without those that are skipped."""
+    model = copy.deepcopy(vocoder.model).cpu().float().eval()
+    family = family_of(model)
+    stages, features = family.stages(model), family.features(model.config).name
+    first = next((i + 1 for i, stage in enumerate(stages) if features in stage.gives), 0)
+    chain = [stage if stage.passes is None else dataclasses.replace(stage, passes=refine) for stage in stages[first:]]
+    if refine < 0:
+        text = "refine is {got!r}; allowed: a number of passes, 0 or more"
+        raise InputError(text, code="refine-range", got=refine)
+    if refine and not any(stage.passes for stage in chain):
+        text = "refine is {refine}, but {name} has no stage that refines; use 0"
+        raise InputError(text, code="export-refine", refine=refine, name=vocoder.name)
+    return [stage for stage in chain if stage.passes != 0]
+
+
+def graph_of(vocoder: Vocoder, layout: str, refine: int) -> Decoder:
+    """The module that becomes the graph: every stage by real numbers only."""
+    if layout not in get_args(ExportLayout):
+        allowed = ", ".join(get_args(ExportLayout))
+        raise InputError("layout is {got!r}; allowed: {allowed}", code="export-layout", got=layout, allowed=allowed)
+    stages = [stage.by("matmul") if stage.methods else stage for stage in decoding_stages(vocoder, refine)]
+    features = family_of(vocoder.model).features(vocoder.model.config).name
+    if layout == "waveform":
+        return Decoder(stages, features)
+    if features != "mel":
+        text = "sherpa-onnx decodes mels, and {name} decodes {features}; use the layout 'waveform'"
+        raise ExportError(text, code="export-sherpa", name=vocoder.name, features=features)
+    if _has_spectrum(stages[-1]):
+        return SpectrumDecoder(stages[:-1], features, stages[-1].module)
+    return Decoder(stages, features, "mels")
+
+
+def _has_spectrum(last: Stage) -> bool:
+    """Whether sherpa-onnx can compute the last stage: it trims as "center" does."""
+    return isinstance(last.module, ISTFT) and last.module.padding == "center"
+
+
+def metadata_of(vocoder: Vocoder, layout: str) -> dict[str, str]:
+    """What another program must know to use the file."""
+    model = vocoder.model
+    family = family_of(model)
+    spec, last, known = family.features(model.config), family.stages(model)[-1], known_vocoders()
+    values: dict[str, Any] = {
+        "model_type": next(name for name, one in FAMILIES.items() if one is family),
+        "name": vocoder.name,
+        "license": known[vocoder.name].license if vocoder.name in known else "unknown",
+        "sample_rate": spec.sample_rate,
+        "hop_length": spec.hop_length,
+        "tts_infer_version": version("tts-infer"),
+    }
+    if isinstance(istft := last.module, ISTFT):
+        sizes = {"n_fft": istft.n_fft, "win_length": istft.win_length}
+        values |= {**sizes, "window_type": "hann", "padding": istft.padding}
+    if isinstance(config := getattr(spec, "config", None), MelConfig):
+        values["mel"] = json.dumps(dataclasses.asdict(config))
+    if layout == "sherpa-onnx":
+        values |= {"model_type": "hifigan", "version": 1}
+        if _has_spectrum(last):
+            values |= {"model_type": "vocos", "center": 1, "pad_mode": "reflect", "normalized": 0}
+    return {name: str(value) for name, value in values.items()}

@@ -1,0 +1,151 @@
+"""Export a vocoder as one ONNX file: features in, waveform out, for runtimes that know neither torch nor this package.
+
+The file has standard operators of opset 17 only. All numbers are real: the inverse STFT is matrix products and shifted
+adds. Batch and length are variable, from 1 frame on. Every file is run by ONNX Runtime and compared with torch before
+it gets its name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tts_infer.engines.onnxruntime import export, with_image_convolutions
+from tts_infer.errors import ExportError, FileError, first_sentence, require_package
+from tts_infer.export.graphs import Decoder, ExportLayout, decoding_stages, graph_of, metadata_of
+from tts_infer.io.writer import require_place, whole_file
+from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, relative_error, wave
+from tts_infer.vocoder import Vocoder
+
+# Largest allowed difference from torch, relative to the peak. Trained networks magnify the rounding of float32: another
+# order of sums changes the audio by up to 5e-5 of the peak, see `tests/test_onnxruntime.py`.
+EXPORT_TOLERANCE = 1e-4
+# Batch and frames of each comparison. Below 4 frames, no sample has all the overlapping frames.
+CHECKED_SIZES = tuple((batch, frames) for batch in (1, 3) for frames in (1, 2, 3, 10, 94, 938))
+
+
+@dataclass(frozen=True)
+class ExportCheck:
+    """One comparison of the file with torch."""
+
+    batch: int
+    frames: int
+    error: float  # of the waveform, relative to its peak
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that `export_onnx` wrote."""
+
+    path: Path
+    size: int  # bytes
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    metadata: dict[str, str]
+    checks: tuple[ExportCheck, ...]
+
+
+def export_onnx(
+    vocoder: Vocoder, path: str | os.PathLike[str], *, layout: ExportLayout = "waveform", refine: int = 0
+) -> Export:
+    """Write a vocoder as one ONNX file, whole or not at all, and compare it with torch.
+
+    Args:
+        vocoder: on any device; the graph is made on the CPU, in float32.
+        path: an .onnx file; an existing file is replaced once the new one is complete and right.
+        layout: "waveform" takes features and gives "audio". "sherpa-onnx" takes "mels" and gives "mag", "x", "y".
+        refine: passes of refinement in the graph.
+
+    Returns:
+        What was written, and the error of each comparison.
+
+    Shape: features of (B, C, L) -> audio of (B, T); or mag, x, y of (B, N, L)
+    Raises:
+        FileError: the path is no place for an .onnx file, or the system refuses to write.
+        MissingPackageError: onnx or onnxruntime is not installed.
+        InputError: an unknown layout, or a number of passes that this vocoder cannot refine with.
+        ExportError: this vocoder has no graph in this layout, or the graph computes something else than torch.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".onnx":
+        text = "cannot write {path}: extension {suffix!r}; allowed: .onnx"
+        raise FileError(text, code="onnx-extension", path=str(path), suffix=path.suffix)
+    require_place(path)
+    for package in ("onnx", "onnxruntime"):
+        require_package(package, "onnx")
+    graph = graph_of(vocoder, layout, refine)
+    metadata = metadata_of(vocoder, layout)
+    model = _traced(graph, metadata)
+    checks = _compared(model, graph, Decoder(decoding_stages(vocoder, refine), graph.takes))
+    try:
+        with whole_file(path) as part:
+            part.write_bytes(model)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise FileError("cannot write {path}: {reason}", code="unwritable", path=str(path), reason=reason) from None
+    return Export(path, len(model), (graph.input,), tuple(graph.outputs), metadata, checks)
+
+
+def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
+    """The ONNX model of a module, with metadata."""
+    import onnx
+
+    channels = graph.stages[0].probe()[0].shape[1]
+    example = _features(PROBE_BATCH, channels, PROBE_FRAMES)
+    axes = {graph.input: {0: "B", 2: "L"}, **graph.outputs}
+    try:
+        proto = onnx.load_from_string(
+            with_image_convolutions(export(graph.eval(), {graph.input: example}, axes, tuple(graph.outputs)))
+        )
+    except RuntimeError as error:
+        text = "this vocoder has no ONNX graph: {reason}"
+        raise ExportError(text, code="export-graph", reason=first_sentence(error)[:200]) from None
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.checker.check_model(proto)
+    written: bytes = proto.SerializeToString()
+    return written
+
+
+def _features(batch: int, channels: int, frames: int) -> Tensor:
+    """Features to compute with, in the usual range of log-mels. Shape: (B, C, L)"""
+    return 2 * wave(batch, channels, frames) - 5
+
+
+@torch.no_grad()
+def _compared(model: bytes, graph: Decoder, reference: Decoder) -> tuple[ExportCheck, ...]:
+    """Compare a model with torch in every size.
+
+    Raises:
+        ExportError: they differ.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; warnings are about sizes of the example
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    channels = session.get_inputs()[0].shape[1]
+    checks = []
+    for batch, frames in CHECKED_SIZES:
+        features = _features(batch, channels, frames)
+        got = graph.audio(*map(torch.from_numpy, session.run(None, {graph.input: features.numpy()})))
+        expected = reference(features)
+        same = expected.numel() == 0 and got.shape == expected.shape  # one frame of padding "center" gives no samples
+        checks.append(ExportCheck(batch, frames, 0.0 if same else relative_error(got, expected)))
+    worst = max(checks, key=lambda check: check.error)
+    if not all(check.error <= EXPORT_TOLERANCE for check in checks):  # NaN is not, either
+        text = "the graph differs from torch by {error:.1e} of the peak at {frames} frames, batch {batch}; "
+        text += "allowed: {allowed}; no file was written"
+        raise ExportError(
+            text,
+            code="export-differs",
+            error=worst.error,
+            frames=worst.frames,
+            batch=worst.batch,
+            allowed=EXPORT_TOLERANCE,
+        )
+    return tuple(checks)

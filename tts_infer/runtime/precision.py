@@ -1,0 +1,69 @@
+"""The precision in which networks compute: bfloat16 where it is right and was measured to be faster, else float32."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+
+from tts_infer.config import DTypeName
+from tts_infer.devices import CPU, device_lock, dtype_refusal
+from tts_infer.engines import usable_engines
+from tts_infer.runtime import kept
+from tts_infer.runtime.selftest import Size, StageTrial
+from tts_infer.stages import Stage
+
+# How many times faster bfloat16 must be, on few frames and on many: it costs some accuracy.
+MARGIN = 1.15
+_ROUNDS = 5
+
+_chosen: dict[object, tuple[DTypeName, str]] = {}
+
+
+def best_dtype(stages: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:
+    """The precision for matrix products, and why.
+
+    What was measured on a CPU is kept on disk, like the choice of engines.
+    """
+    networks = [stage for stage in stages if stage.half]
+    refusal = dtype_refusal(device, "bfloat16")
+    if refusal is not None or not networks:
+        return "float32", f"bfloat16 is {refusal}" if refusal else "there is no network"
+    key = ("dtype", tuple(stage.signature for stage in networks), device)
+    if key not in _chosen:
+        entry = kept.read(key) if device == CPU else None
+        if entry is not None and entry["method"] in get_args(DTypeName):
+            _chosen[key] = ("bfloat16" if entry["method"] == "bfloat16" else "float32"), entry["reason"]
+        else:
+            _chosen[key] = dtype, reason = _measured(networks, device)
+            if device == CPU:
+                kept.write(key, {"engine": "", "method": dtype, "short": "", "reason": f"{reason}; measured before"})
+    return _chosen[key]
+
+
+def clear() -> None:
+    """Measure anew from now on."""
+    _chosen.clear()
+
+
+def _measured(networks: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:
+    """Compare both precisions on all networks together, each by the engine that is preferred for it."""
+    sizes: tuple[Size, ...] = get_args(Size)
+    trials: dict[DTypeName, list[StageTrial]] = {"float32": [], "bfloat16": []}
+    for dtype, found in trials.items():
+        engines = [usable_engines(stage, device, dtype)[0] for stage in networks]
+        pairs = zip(networks, engines, strict=True)
+        found += [StageTrial(stage, device, engine, "", dtype, device) for stage, engine in pairs]
+    failed = [check for trial in trials["bfloat16"] if not (check := trial.check()).passed]
+    if failed:
+        return "float32", str(failed[0])
+    ratios = {}
+    with device_lock(device):
+        for size in sizes:
+            both = {dtype: [trial.on(size) for trial in found] for dtype, found in trials.items()}
+            rounds = [{dtype: sum(t.once_ms() for t in ts) for dtype, ts in both.items()} for _ in range(_ROUNDS + 1)]
+            ratios[size] = min(one["float32"] / one["bfloat16"] for one in rounds[1:])  # the first one warms up
+    said = ", ".join(f"{ratio:.2f} on {size} frames" for size, ratio in ratios.items())
+    faster = all(ratio > MARGIN for ratio in ratios.values())
+    return ("bfloat16" if faster else "float32"), f"bfloat16 against float32, times as fast: {said}"

@@ -1,0 +1,182 @@
+"""Fetch the files of a vocoder from the Hugging Face Hub, or find them in its cache.
+
+Files in the Hub cache are used without asking the network. The Hub client reads its own tokens and settings.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Literal
+
+from tts_infer.config import VocoderPreset
+from tts_infer.errors import VocoderNotFoundError, first_sentence
+from tts_infer.vocoders.weights import INDEX_SUFFIX, shards
+
+CONFIG_FILE = "config.yaml"
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in order of preference
+_SHARDED = "model.safetensors" + INDEX_SUFFIX
+# The same of BigVGAN and HiFi-GAN.
+FLAT_CONFIG_FILE = "config.json"
+FLAT_WEIGHT_FILES = ("model.safetensors", "bigvgan_generator.pt", "generator_v1", "generator_v2", "generator_v3")
+NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}, or {FLAT_CONFIG_FILE} and {FLAT_WEIGHT_FILES[1]}"
+_LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
+DEFAULT_VOCODER = "vocos-mini-24khz"
+
+Layout = tuple[str | None, tuple[str, ...]]  # names of a configuration, and of weights in order of preference
+Where = Literal["embedded", "cached", "not cached"]
+_LAYOUTS: tuple[Layout, ...] = (
+    (CONFIG_FILE, (WEIGHT_FILES[0], _SHARDED, WEIGHT_FILES[1])),
+    (FLAT_CONFIG_FILE, FLAT_WEIGHT_FILES),
+)
+_ALL_WEIGHTS: Layout = (None, tuple(dict.fromkeys(name for _, weights in _LAYOUTS for name in weights)))
+
+
+def may_be_on_hub(repo_id: str) -> bool:
+    """Whether this is the form of a Hub id: owner/name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError:
+        return False
+    return repo_id.count("/") == 1
+
+
+def where(preset: VocoderPreset) -> Where:
+    """Where the files of a known vocoder are. It downloads nothing."""
+    if preset.repo_id is None:
+        return "embedded"
+    from huggingface_hub import try_to_load_from_cache
+
+    def cached(filename: str) -> bool:
+        return isinstance(try_to_load_from_cache(str(preset.repo_id), filename, revision=preset.revision), str)
+
+    found = any(config and cached(config) and any(map(cached, weights)) for config, weights in _LAYOUTS)
+    return "cached" if found else "not cached"
+
+
+def from_hub(repo_id: str, revision: str | None, with_config: bool) -> tuple[Path | None, Path]:
+    """The configuration (if asked for) and the weights: from the cache; if they are not all there, from the Hub.
+
+    Raises:
+        VocoderNotFoundError: they are not there, or this machine may not or cannot fetch them.
+    """
+    from huggingface_hub.errors import EntryNotFoundError
+
+    layouts = _LAYOUTS if with_config else (_ALL_WEIGHTS,)
+    try:
+        return _fetch(repo_id, revision, layouts, local_files_only=True)
+    except EntryNotFoundError:
+        return _download(repo_id, revision, layouts)
+
+
+def _fetch(
+    repo_id: str, revision: str | None, layouts: tuple[Layout, ...], local_files_only: bool
+) -> tuple[Path | None, Path]:
+    """Get the files through the Hub's client: the first configuration that exists, and the first of its weights.
+
+    Raises:
+        EntryNotFoundError: a file does not exist, or is not in the cache.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def get(filename: str) -> Path:
+        return Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only))
+
+    def first(names: tuple[str, ...]) -> Path:
+        for name in names[:-1]:
+            with suppress(EntryNotFoundError):
+                return get(name)
+        return get(names[-1])
+
+    configs = tuple(config for config, _ in layouts if config)
+    config = first(configs) if configs else None
+    weights = first(next(names for name, names in layouts if config is None or name == config.name))
+    for shard in shards(weights) if weights.name.endswith(INDEX_SUFFIX) else ():
+        get(shard)
+    return config, weights
+
+
+def _download(repo_id: str, revision: str | None, layouts: tuple[Layout, ...]) -> tuple[Path | None, Path]:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HTTPError, RemoteEntryNotFoundError  # HTTPError: of the client in use
+
+    try:
+        # Ask for metadata first: without a network it fails at once, while a download retries for a long time.
+        with suppress(RemoteEntryNotFoundError):  # it may have the other configuration
+            get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
+        return _fetch(repo_id, revision, layouts, local_files_only=False)
+    except RemoteEntryNotFoundError:
+        raise VocoderNotFoundError(
+            "{repo_id} on the Hub is no vocoder: it must hold {files}",
+            code="repository-no-vocoder",
+            repo_id=repo_id,
+            files=NEEDED,
+        ) from None
+    except (HTTPError, OSError, ValueError) as error:
+        raise _refused(repo_id, revision, error) from None
+
+
+def _refused(repo_id: str, revision: str | None, error: Exception) -> VocoderNotFoundError:
+    """What the Hub's refusal means, and what helps."""
+    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    about: dict[str, Any] = {"repo_id": repo_id, "page": f"{ENDPOINT}/{repo_id}", "said": _said_by_hub(error)}
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    if isinstance(error, GatedRepoError):
+        return VocoderNotFoundError(
+            "{repo_id} is gated: ask for access on its page, {page}, then {log_in}{said}",
+            code="hub-gated",
+            log_in=_LOG_IN,
+            **about,
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return VocoderNotFoundError(
+            "{repo_id} has no revision {revision}; its branches and tags are on its page, {page}{said}",
+            code="hub-revision",
+            revision=repr(revision or "main"),
+            **about,
+        )
+    if isinstance(error, RepositoryNotFoundError):
+        return VocoderNotFoundError(
+            "{repo_id} is not on the Hub, or is private: check the name; if it is private, {log_in}{said}",
+            code="hub-not-found",
+            log_in=_LOG_IN,
+            **about,
+        )
+    if status == 429:
+        return VocoderNotFoundError(
+            "the Hub limits how often this address may ask ({repo_id}): wait some minutes; for a higher limit, "
+            "{log_in}{said}",
+            code="hub-rate",
+            log_in=_LOG_IN,
+            **about,
+        )
+    if status >= 500:
+        return VocoderNotFoundError(
+            "the Hub does not work at the moment ({repo_id}: status {status}); try again later{said}",
+            code="hub-down",
+            status=status,
+            **about,
+        )
+    return VocoderNotFoundError(
+        "vocoder {repo_id!r} is not in the Hub cache ({cache}) and could not be downloaded: {reason}; give a local "
+        "directory with {config} and {weights}, or use the embedded {embedded!r}",
+        code="hub-unreachable",
+        repo_id=repo_id,
+        cache=HF_HUB_CACHE,
+        reason=f"{type(error).__name__}: {first_sentence(error)[:120]}",
+        config=CONFIG_FILE,
+        weights=WEIGHT_FILES[0],
+        embedded=DEFAULT_VOCODER,
+    )
+
+
+def _said_by_hub(error: Exception) -> str:
+    """The Hub's own words, for the end of a sentence."""
+    said = " ".join(str(getattr(error, "server_message", None) or "").split())
+    return f". The Hub says: {said[:100]}" if said else ""
