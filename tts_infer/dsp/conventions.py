@@ -41,6 +41,7 @@ CONVENTIONS: dict[str, MelConfig] = {
     "hifigan-22k": _HIFIGAN,
     "bigvgan-22k-80": replace(_HIFIGAN, f_max=None),
     "bigvgan-24k-100": replace(_HIFIGAN, sample_rate=24000, n_mels=100, f_max=12000),
+    "bigvgan-44k-128-256x": replace(_HIFIGAN, sample_rate=44100, n_mels=128, f_max=None),
     "bigvgan-44k-128": replace(_HIFIGAN, sample_rate=44100, n_fft=2048, hop_length=512, n_mels=128, f_max=None),
 }
 

@@ -43,7 +43,7 @@ def rivals(config: MelConfig) -> tuple[MelConfig, ...]:
     return tuple(other for other in others if np.square(_fingerprint(other) - own).mean() > _DISTINCT)
 
 
-def likelihood(profile: NDArray[np.float64], low: float, own: MelConfig, rival: MelConfig) -> float:
+def likelihood(profile: NDArray[np.floating[Any]], low: float, own: MelConfig, rival: MelConfig) -> float:
     """The log likelihood ratio, twice, of two filterbanks by the irregularities of a mean log-mel.
 
     Args:

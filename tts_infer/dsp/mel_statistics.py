@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -22,55 +22,74 @@ _LEAST_SOUNDING = 20
 _ACTIVE = 0.3
 
 
-@dataclass(frozen=True)
 class Statistics:
-    """What a mel is judged by, in natural logarithms of magnitudes if its convention is right."""
+    """What a mel is judged by, in natural logarithms of magnitudes if its convention is right.
 
-    low: float
-    high: float
-    mean: float
-    deviation: float
-    # of the frames that sound; of mels with too few of these they are unknown
-    modulation: float = 0.0  # deviation over time of the mean over bins
-    fluctuation: float = 0.0  # typical second difference over time
-    curvature: float = 0.0  # typical second difference over typical first difference, in the low bins
-    profile: NDArray[np.float64] | None = None  # mean over time. Shape: (n_mels,)
+    What most mels need is computed at once, the rest when it is asked for. Of mels with too few frames that sound,
+    fluctuation, curvature, modulation and profile are unknown: 0 or None.
+
+    Attributes:
+        low, high: the least and the largest value.
+        fluctuation: typical second difference over time.
+        curvature: typical second difference over typical first difference, in the low bins.
+
+    Shape: groups of (3, n_mels, n), or (1, n_mels, n) of short mels
+    """
+
+    def __init__(self, groups: Array, low: float, high: float) -> None:
+        self.low, self.high = low, high
+        self._first = groups[0]
+        self.fluctuation = self.curvature = 0.0
+        self._sounding: Array | None = None
+        if len(groups) == 1:
+            return
+        over_time = self._over_time
+        active = over_time > low + _ACTIVE * (float(over_time.max()) - low)
+        count = int(np.count_nonzero(active))
+        if count >= _LEAST_SOUNDING:
+            sounding = groups if count == len(active) else groups[:, :, active]
+            self._sounding = sounding[0]
+            self.fluctuation, self.curvature = _fluctuation(sounding)
 
     @property
     def range(self) -> float:
         return self.high - self.low
 
+    @cached_property
+    def _over_time(self) -> Array:
+        """Mean over bins. Shape: (n,)"""
+        return np.asarray(self._first.mean(0))
+
+    @property
+    def modulation(self) -> float:
+        """Deviation over time of the mean over bins."""
+        return 0.0 if self._sounding is None else float(self._over_time.std())
+
+    @cached_property
+    def mean(self) -> float:
+        return float(self._first.mean())
+
+    @cached_property
+    def deviation(self) -> float:
+        return float(self._first.std())
+
+    @property
+    def profile(self) -> Array | None:
+        """Mean over time. Shape: (n_mels,)"""
+        return None if self._sounding is None else np.asarray(self._sounding.mean(1))
+
 
 def groups_of(mel: Tensor) -> Array:
-    """Three neighbouring frames of up to `GROUPS` places; of short mels all frames. On the CPU.
+    """Three neighbouring frames of about `GROUPS` places; of short mels all frames. On the CPU.
 
     Shape: (B, C, L) -> (B, 3, C, n), or (B, 1, C, L) if L < LEAST_FRAMES
     """
     frames = mel.shape[2]
-    if frames < LEAST_FRAMES:
-        parts = [mel]
-    elif frames <= 3 * GROUPS:
-        parts = [mel[:, :, i : frames - 2 + i] for i in range(3)]
-    else:
-        step = frames // GROUPS
-        parts = [mel[:, :, i : step * GROUPS : step] for i in range(3)]
-    groups: Array = torch.stack(parts, 1).cpu().numpy()
+    step = max(1, frames // GROUPS)
+    short = frames < LEAST_FRAMES
+    parts = mel.unsqueeze(1) if short else torch.stack([mel[:, :, i : frames - 2 + i : step] for i in range(3)], 1)
+    groups: Array = parts.cpu().numpy()
     return groups
-
-
-def statistics(groups: Array, low: float, high: float) -> Statistics:
-    """Shape: (3, n_mels, n), or (1, n_mels, n) of short mels, of which only range, mean and deviation are known"""
-    first = groups[0]
-    mean, deviation = float(first.mean()), float(first.std())
-    over_time = first.mean(0)
-    active = over_time > low + _ACTIVE * (float(over_time.max()) - low)
-    if len(groups) == 1 or active.sum() < _LEAST_SOUNDING:
-        return Statistics(low, high, mean, deviation)
-    sounding = groups[:, :, active]
-    fluctuation, curvature = _fluctuation(sounding)
-    profile = sounding[0].mean(1, dtype=np.float64)
-    modulation = float(over_time.std())
-    return Statistics(low, high, mean, deviation, modulation, fluctuation, curvature, profile)
 
 
 def _fluctuation(groups: Array) -> tuple[float, float]:
@@ -79,14 +98,18 @@ def _fluctuation(groups: Array) -> tuple[float, float]:
     Medians, so that a few onsets do not count; without values that do not change, which lie at the log floor.
     """
     quarter, half = groups.shape[1] // 4, groups.shape[1] // 2
-    first, second, third = groups
-    changes = np.abs(second - first)
-    bends = np.abs(first - 2 * second + third)
-    low = _typical(bends[:quarter])
-    high = _typical(bends[half:]) or low  # all at the log floor
-    return math.sqrt(low * high), low / max(_typical(changes[:quarter]), 1e-9)
+    first, second, third = groups[:, :quarter]
+    change = second - first
+    low = _typical(third - second - change)
+    first, second, third = groups[:, half::2]  # every other bin says as much
+    high = _typical(first - 2 * second + third) or low  # all at the log floor
+    return math.sqrt(low * high), low / max(_typical(change), 1e-9)
 
 
 def _typical(values: Array) -> float:
-    moving = values[values > 1e-5]
-    return float(np.median(moving)) if moving.size > values.size / 2 else 0.0
+    sizes = np.abs(values)
+    moving = sizes[sizes > 1e-5]
+    if moving.size <= sizes.size / 2:
+        return 0.0
+    moving.partition(moving.size // 2)  # as np.median, which takes twice as long
+    return float(moving[moving.size // 2])

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from torch import Tensor
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import convention_name
 from tts_infer.dsp.fingerprints import ceiling, describe, likelihood, rivals
-from tts_infer.dsp.mel_statistics import Array, Statistics, groups_of, statistics
+from tts_infer.dsp.mel_statistics import Array, Statistics, groups_of
 
 # Items of a batch that are looked at.
 ITEMS = 4
@@ -43,6 +43,8 @@ _BELOW, _ABOVE = 2.0, 1.0
 _DECIBEL_RANGE = 40.0
 # Bounds of the fluctuation over time. Of the right scale it is 0.25 to 0.53, of log10 0.125 to 0.22.
 _TINY, _TINY_LOUD, _SMALL, _LARGE, _HUGE = 0.125, 0.16, 0.24, 0.55, 1.3
+# What has more fluctuation than this is not normalised.
+_OWN = 0.33
 # Noise-like sounds, of more curvature, fluctuate more.
 _OF_NOISE = 0.3
 # Curvature over change from frame to frame. Smoothed mels have less; clicks and tones have more.
@@ -112,13 +114,13 @@ class ConventionCheck:
         Returns:
             The warning that the first wrong item deserves; None if all may be of the convention.
         """
-        shortest = mel.shape[2] if lengths is None else min(lengths[:ITEMS])
         if mel.shape[2] == 0:
             return None
-        if shortest == mel.shape[2]:
-            items = list(groups_of(mel[:ITEMS]))
+        if lengths is None:
+            items: Iterable[Array] = groups_of(mel[:ITEMS])
         else:
-            items = [groups_of(mel[i : i + 1, :, :n])[0] for i, n in enumerate((lengths or [])[:ITEMS])]
+            first = lengths[: ITEMS if mel.device.type == "cpu" else 1]  # each item is a wait for an accelerator
+            items = (groups_of(mel[i : i + 1, :, :n])[0] for i, n in enumerate(first))
         for item in items:
             if (kind := self._kind(item)) is not None:
                 return self._warning(*kind, item)
@@ -133,11 +135,12 @@ class ConventionCheck:
     def _kind(self, groups: Array) -> tuple[str, str] | None:
         """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (3, n_mels, n)"""
         power = self.config.power
-        low, high = float(groups.min()) / power, float(groups.max()) / power
+        least, most = torch.from_numpy(groups).aminmax()  # numpy is slower between torch's operators
+        low, high = least.item() / power, most.item() / power
         short = len(groups) == 1
         if short and low >= self._floor - _BELOW and (low < 0 or high <= 1) and high <= self._ceiling + _ABOVE:
             return None  # the usual case of short pieces, which must cost next to nothing
-        given = statistics(groups if power == 1 else groups / np.float32(power), low, high)
+        given = Statistics(groups if power == 1 else groups / np.float32(power), low, high)
         kind, rival = self._out_of_range(given), None
         if kind is None and not short and given.range > 0.05:
             kind = _of_wrong_scale(given)
@@ -157,11 +160,12 @@ class ConventionCheck:
 
     def _rival(self, given: Statistics) -> str | None:
         """The filterbank of another convention, if it explains the profile over bins clearly better than our own."""
-        if given.profile is None:
+        profile = given.profile
+        if profile is None:
             return None
         for rival in rivals(self.config):
             fits = given.high * self.config.power <= ceiling(rival) + _ABOVE
-            if fits and likelihood(given.profile, given.low, self.config, rival) > _LIKELIHOOD:
+            if fits and likelihood(profile, given.low, self.config, rival) > _LIKELIHOOD:
                 return describe(rival)
         return None
 
@@ -223,11 +227,13 @@ def _of_wrong_scale(given: Statistics) -> str | None:
     large = _LARGE + _OF_NOISE * max(0.0, given.curvature - 1.25)
     if large < given.fluctuation < _HUGE and natural:
         return "power"
+    if given.fluctuation >= _OWN:
+        return None
     if given.deviation > 1.5 or given.modulation < _STATIONARY * given.deviation or given.mean < _LEAST_MEAN:
         return None  # music, stationary sounds, quiet sounds
     if given.fluctuation < _TINY and given.deviation < 0.45 and given.range < 2.2:
         return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
-    if abs(given.mean) < 0.06 and abs(given.deviation - 1) < 0.04 and given.fluctuation < 0.33 and natural:
+    if abs(given.mean) < 0.06 and abs(given.deviation - 1) < 0.04 and natural:
         return "normalised"
     # loud noise, smoothed, fluctuates as little as a log10 of speech
     least = _TINY if given.high < 3.7 else _TINY_LOUD
