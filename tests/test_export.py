@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.gan import KINDS, SIZES, official_weights, save
 from tests.helpers import small_vocoder
 from tts_infer.cli import main
-from tts_infer.dsp.stft import ISTFT
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.export.onnx import CHECKED_SIZES
 from tts_infer.runtime.placement import make_placement
 from tts_infer.stages import relative_error, wave
