@@ -17,12 +17,20 @@ from torch import Tensor, nn
 
 import tts_infer
 from tests.conftest import ROOT
+from tests.gan import KINDS, SIZES, official_weights, save
 from tests.helpers import small_vocoder
 from tts_infer.cli import main
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.export.onnx import CHECKED_SIZES
+from tts_infer.runtime.placement import make_placement
 from tts_infer.stages import relative_error, wave
+from tts_infer.vocoders import FAMILIES
+from tts_infer.vocoders.encodec import EncodecConfig, EncodecVocosConfig
+from tts_infer.vocoders.heads import CosHeadConfig, HeadConfig
 from tts_infer.vocoders.networks import Contextual
+from tts_infer.vocoders.resnet import ResNetConfig
+from tts_infer.vocoders.soprano import SopranoConfig
+from tts_infer.vocoders.vocos import BackboneConfig, VocoderConfig
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tts-infer[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'tts-infer[onnx]'")
@@ -127,6 +135,41 @@ def test_padding_same(layout: Any, tmp_path: Path) -> None:
     assert relative_error(torch.from_numpy(run(done.path, given)[0]), small.decode(given)) <= 1e-5  # float32 sums
 
 
+def sizes_of(family: str) -> Any:
+    """A small configuration of each family that needs no file."""
+    mel = tts_infer.MelConfig(sample_rate=16000, n_fft=512, hop_length=128, n_mels=40)
+    backbone, chosen = BackboneConfig(40, 32, 64, 2), BackboneConfig(128, 32, 64, 2, adanorm_num_embeddings=4)
+    return {
+        "MDCT": lambda: VocoderConfig(mel, backbone, CosHeadConfig(32, 256, "center")),  # type: ignore[arg-type]
+        "ResNet": lambda: VocoderConfig(mel, ResNetConfig(40, 32, 2), HeadConfig(32, 512, 128)),  # type: ignore[arg-type]
+        "encodec": lambda: EncodecVocosConfig(EncodecConfig(), chosen, HeadConfig(32, 1280, 320)),
+        "soprano": lambda: SopranoConfig(24, 2, 32, hop_length=64, n_fft=256),
+    }[family]()
+
+
+@pytest.mark.parametrize("kind", ["MDCT", "ResNet", "encodec", "soprano", *KINDS])
+def test_every_family(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    if kind in KINDS:
+        config = SIZES | KINDS[kind]
+        vocoder = tts_infer.load_vocoder(save(tmp_path, config, official_weights(config)), device="cpu", check=False)
+    else:
+        family = FAMILIES[kind if kind in FAMILIES else "vocos"]
+        model = family.build(sizes_of(kind)).eval()
+        placement = make_placement(device="cpu", check=False, stages=family.stages(model))
+        vocoder = tts_infer.Vocoder(model, placement, kind)
+    (tmp_path / "out").mkdir()
+    done = tts_infer.export_onnx(vocoder, tmp_path / "out" / "vocoder.onnx")
+    conditions = {name: np.array([2, 1]) for name in done.inputs[1:]}
+    assert list(conditions) == (["bandwidth_id"] if kind == "encodec" else [])
+    features = torch.randn(2, vocoder.n_mels, 7)
+    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    (audio,) = session.run(None, {done.inputs[0]: features.numpy(), **conditions})
+    given: dict[str, Any] = {name: numbers.tolist() for name, numbers in conditions.items()}
+    expected = vocoder.decode(features, refine=0, **given)
+    assert agrees(torch.from_numpy(audio), expected, 1e-5)  # float32 sums
+
+
 def test_a_wrong_graph_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     right = ISTFT._traced_hops
     monkeypatch.setattr(ISTFT, "_traced_hops", lambda istft, *spectrum: right(istft, *spectrum) * 1.001)
@@ -149,9 +192,7 @@ class Sized(nn.Module):
 
 def test_what_has_no_graph(tmp_path: Path) -> None:
     vocoder = small_vocoder()
-    out = vocoder.model.head.out
-    vocoder.model.head.out = nn.Sequential(Sized(), out)
-    vocoder.model.head.out.in_features = out.in_features
+    vocoder.model.backbone.convnext[0].act = Sized()
     with pytest.raises(tts_infer.ExportError, match="no ONNX graph"):
         tts_infer.export_onnx(vocoder, tmp_path / "vocoder.onnx")
     assert not list(tmp_path.iterdir())

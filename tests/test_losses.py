@@ -68,7 +68,7 @@ def run(loss: nn.Module, input: Tensor, target: Tensor, *lengths: Tensor) -> tup
 @pytest.mark.parametrize("case", CASES)
 def test_parity_with_auraloss(case: str, method: SpectralMethod) -> None:
     name, settings = CASES[case]
-    input, target = pair(2, 2, 6000)
+    input, target = pair(1, 2, 4000)
     value, gradient = run(OURS[name](**settings, method=method), input, target)
     expected, slope = run(getattr(auraloss.freq, name)(**settings), input, target)
     assert value == pytest.approx(expected, rel=1e-5)
@@ -121,12 +121,12 @@ def test_log_mel_loss_is_the_distance_of_log_mels() -> None:
 
 
 EVERYTHING: dict[str, Callable[[], nn.Module]] = {
-    "magnitudes": lambda: MultiResolutionSTFTLoss(w_lin_mag=1.0),
+    "magnitudes": lambda: MultiResolutionSTFTLoss([512, 256], [100, 64], [400, 256], w_lin_mag=1.0),
     "phase": lambda: STFTLoss(w_phs=1.0),
-    "mel": lambda: MultiResolutionSTFTLoss(sample_rate=24000, scale="mel", n_bins=80),
+    "mel": lambda: STFTLoss(sample_rate=24000, scale="mel", n_bins=80),
     "empty mel bands": lambda: MelSTFTLoss(24000, 64, 16, 64, n_mels=128),
     "weighted": lambda: STFTLoss(perceptual_weighting=True, sample_rate=24000, scale_invariance=True),
-    "random": lambda: RandomResolutionSTFTLoss(max_fft_size=1024, seed=1),
+    "random": lambda: RandomResolutionSTFTLoss(min_fft_size=64, max_fft_size=512, seed=1),
     "log-mel": LogMelLoss,
 }
 
@@ -165,7 +165,7 @@ def test_items_of_several_lengths(settings: dict[str, Any]) -> None:
     assert halves.convergence.item() == pytest.approx(alone[0].convergence.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("samples", [1, 2, 300, 3000])
+@pytest.mark.parametrize("samples", [1, 300, 1500])
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_gradients_are_finite_at_zero_and_for_short_signals(name: str, samples: int) -> None:
     noise = pair(2, 6000)[0][:, 2000 : 2000 + samples]
@@ -177,18 +177,26 @@ def test_gradients_are_finite_at_zero_and_for_short_signals(name: str, samples: 
             assert (value == 0.0) == (input is target)
 
 
+def test_silence_has_no_phase() -> None:
+    """Powers that float32 cannot hold count as silence."""
+    quiet = pair(1, 4000)[0] * 1e-25
+    loss = STFTLoss(w_phs=1.0)
+    assert loss.terms(quiet, torch.zeros_like(quiet)).phase == 0.0
+    assert loss.terms(quiet * 1e25, torch.zeros_like(quiet)).phase > 1.0
+
+
 def test_gradients_are_those_of_the_values() -> None:
     """Against differences of values, in float64."""
-    input, target = (audio[..., 2000:2060].double() for audio in pair(2, 6000))
-    loss = STFTLoss(32, 8, 24, w_lin_mag=1.0, w_phs=0.1, sample_rate=16000, perceptual_weighting=True).double()
-    mel = LogMelLoss(MelConfig(n_fft=32, hop_length=8, n_mels=4)).double()
+    input, target = (audio[..., 2000:2036].double() for audio in pair(2, 6000))
+    loss = STFTLoss(16, 8, 12, w_lin_mag=1.0, w_phs=0.1, sample_rate=16000, perceptual_weighting=True).double()
+    mel = LogMelLoss(MelConfig(n_fft=16, hop_length=8, n_mels=4)).double()
     for one in (loss, mel):
-        for lengths in (None, torch.tensor([60, 31])):
+        for lengths in (None, torch.tensor([36, 19])):
             assert torch.autograd.gradcheck(lambda x: one(x, target, lengths), input.clone().requires_grad_())  # noqa: B023
 
 
 def recorded(loss: nn.Module, release: str, *lengths: Tensor) -> MPSRecorder:
-    input, target = pair(2, 1, 3000)
+    input, target = (audio[..., 2000:2800] for audio in pair(2, 1, 6000))
     input.requires_grad_()
     with MPSRecorder(shipped_tables()[release]) as seen:
         loss(input, target, *lengths).backward()
@@ -199,7 +207,7 @@ def recorded(loss: nn.Module, release: str, *lengths: Tensor) -> MPSRecorder:
 @pytest.mark.parametrize("name", [name for name in EVERYTHING if name != "random"])
 def test_apple_gpus_have_every_operator_forward_and_backward(name: str, release: str) -> None:
     loss = EVERYTHING[name]()
-    for lengths in ((), (torch.tensor([3000, 2000]),)):
+    for lengths in ((), (torch.tensor([800, 500]),)):
         seen = recorded(loss, release, *lengths)
         assert [+seen.missing, +seen.complex, +seen.float64, +seen.syncs] == [{}, {}, {}, {}]
         assert seen.operators["mm"] + seen.operators["bmm"] > 4 and "angle" not in seen.operators
@@ -207,7 +215,7 @@ def test_apple_gpus_have_every_operator_forward_and_backward(name: str, release:
 
 def test_auraloss_lacks_operators_there() -> None:
     """The audit of a loss can fail."""
-    seen = recorded(auraloss.freq.MultiResolutionSTFTLoss(), "2.4.1")
+    seen = recorded(auraloss.freq.STFTLoss(512, 128, 512), "2.4.1")
     assert "angle" in +seen.missing and +seen.complex
 
 

@@ -28,18 +28,45 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """The options that select one or several vocoders and their placement: one per argument of `load_vocoder`."""
     group = parser.add_argument_group("vocoder")
-    action, repeatable = ("append", "; repeatable") if several else ("store", "")
+    _add_weights(group, several)
+    _add_placement(group)
+    group.add_argument(
+        "--dtype",
+        choices=get_args(tts_infer.DTypeChoice),
+        default="float32",
+        help="of the products in networks; auto: bfloat16 where it was measured to be faster (default: %(default)s)",
+    )
+    group.add_argument("--no-cache", action="store_true", help="measure anew what suits this machine, and keep it")
+    group.add_argument(
+        "--refine",
+        type=int,
+        action="append" if several else "store",
+        metavar="N",
+        help="passes that pull the audio's mel to the given one (default: what suits the vocoder)"
+        + "; repeatable" * several,
+    )
+
+
+def _add_weights(group: argparse._ArgumentGroup, several: bool) -> None:
     group.add_argument(
         "--vocoder",
         default=None if several else tts_infer.DEFAULT_VOCODER,
-        action=action,
+        action="append" if several else "store",
         metavar="V",
-        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER}){repeatable}",
+        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER})"
+        + "; repeatable" * several,
     )
     group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
     group.add_argument(
         "--config", metavar="C", help="config.yaml for weights without one, or the known vocoder whose mels they take"
     )
+    group.add_argument("--convention", metavar="C", help=f"of mels: {', '.join(tts_infer.CONVENTIONS)}")
+    group.add_argument(
+        "--no-convention-check", action="store_true", help="do not warn of mels that look like another convention's"
+    )
+
+
+def _add_placement(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
     group.add_argument(
         "--placement",
@@ -53,24 +80,6 @@ def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = Fa
             default="auto",
             help=f"method of the {stage} stage (default: auto)",
         )
-    group.add_argument(
-        "--dtype",
-        choices=get_args(tts_infer.DTypeChoice),
-        default="float32",
-        help="of the products in networks; auto: bfloat16 where it was measured to be faster (default: %(default)s)",
-    )
-    group.add_argument("--no-cache", action="store_true", help="measure anew what suits this machine, and keep it")
-    group.add_argument(
-        "--refine",
-        type=int,
-        action=action,
-        metavar="N",
-        help=f"passes that pull the audio's mel to the given one (default: what suits the vocoder){repeatable}",
-    )
-    group.add_argument("--convention", metavar="C", help=f"of mels: {', '.join(tts_infer.CONVENTIONS)}")
-    group.add_argument(
-        "--no-convention-check", action="store_true", help="do not warn of mels that look like another convention's"
-    )
 
 
 def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.config import Padding
+from tts_infer.dsp.tiles import is_traced
+
 
 def hann_window(win_length: int, n_fft: int) -> NDArray[np.float64]:
     """Periodic Hann window of `win_length`, centred in `n_fft` zeros.
@@ -91,3 +94,11 @@ def added_blocks(frames: Tensor, hop_length: int) -> Tensor:
     for k in reversed(range(overlap - 1)):
         added = added + F.pad(blocks[:, :, k], (0, 0, k, overlap - 1 - k))
     return added
+
+
+def n_samples(frames: int, hop_length: int, padding: Padding) -> int:
+    """Samples that `frames` give, once the padding is trimmed."""
+    if padding == "same":
+        return frames * hop_length
+    # in a traced graph the number is a variable, and max would make it a constant
+    return (frames - 1 if is_traced() else max(0, frames - 1)) * hop_length

@@ -9,7 +9,7 @@ from torch import Tensor
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.dft import InverseRealDFT
-from tts_infer.dsp.frames import added_blocks, overlap_add
+from tts_infer.dsp.frames import added_blocks, n_samples, overlap_add
 from tts_infer.dsp.stft import Spectral
 from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import ConfigError
@@ -54,10 +54,7 @@ class ISTFT(Spectral):
 
     def n_samples(self, frames: int) -> int:
         """Samples that `frames` give."""
-        if self.padding == "same":
-            return frames * self.hop_length
-        # the number is a variable of a traced graph, and max would make it a constant
-        return (frames - 1 if is_traced() else max(0, frames - 1)) * self.hop_length
+        return n_samples(frames, self.hop_length, self.padding)
 
     @property
     def overlap(self) -> int:

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from tts_infer.config import Padding
 from tts_infer.dsp import register_constant
-from tts_infer.dsp.frames import overlap_add
+from tts_infer.dsp.frames import added_blocks, n_samples, overlap_add
+from tts_infer.dsp.tiles import is_traced
 from tts_infer.errors import ConfigError
 from tts_infer.stages import State
 
@@ -75,11 +76,17 @@ class IMDCT(nn.Module):
 
     def n_samples(self, frames: int) -> int:
         """Samples that `frames` give."""
-        return max(0, frames - 1) * self.hop_length if self.padding == "center" else frames * self.hop_length
+        return n_samples(frames, self.hop_length, self.padding)
 
     def forward(self, coefficients: Tensor, valid: Tensor | None = None) -> Tensor:
         """Invert whole signals; `valid`, of (B, L, 1), is 0.0 where a frame is padding."""
-        hops, _ = self.advance(coefficients if valid is None else coefficients * valid, {}, final=True)
+        if valid is not None:
+            coefficients = coefficients * valid
+        if is_traced():  # graphs do not write in place
+            hops = added_blocks(self._unfolded(coefficients) * self.window, self.hop_length)
+            hops = hops.clamp(-1.0, 1.0) if self.clip else hops
+        else:
+            hops, _ = self.advance(coefficients, {}, final=True)
         left = self.pad[0]
         return hops.reshape(hops.shape[0], -1)[:, left : left + self.n_samples(coefficients.shape[1])]
 

@@ -22,6 +22,7 @@ from tts_infer.errors import ExportError, InputError
 from tts_infer.stages import Stage
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
+from tts_infer.vocoders.features import FeatureSpec
 
 ExportLayout = Literal["waveform", "sherpa-onnx"]
 
@@ -34,17 +35,18 @@ class Decoder(nn.Module):
 
     outputs: Mapping[str, Mapping[int, str]] = {"audio": {0: "B", 1: "T"}}  # with the variable axes
 
-    def __init__(self, stages: Sequence[Stage], takes: str, name: str = "") -> None:
+    def __init__(self, stages: Sequence[Stage], spec: FeatureSpec, name: str = "") -> None:
         super().__init__()
-        self.stages, self.takes, self.input = stages, takes, name or takes
+        self.stages, self.spec = stages, spec
+        self.inputs = (name or spec.name, *(condition.name for condition in spec.conditions))
         self.parts = nn.ModuleList(stage.module for stage in stages)
 
-    def forward(self, features: Tensor) -> Any:
-        return self.results(features)["audio"]
+    def forward(self, features: Tensor, *conditions: Tensor) -> Any:
+        return self.results(features, *conditions)["audio"]
 
-    def results(self, features: Tensor) -> dict[str, Tensor]:
+    def results(self, features: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
         """All tensors that the stages give, by name."""
-        live = {self.takes: features}
+        live = dict(zip((self.spec.name, *self.inputs[1:]), (features, *conditions), strict=True))
         for stage in self.stages:
             outputs, _ = stage(tuple(live[name] for name in stage.takes))
             live.update(zip(stage.gives, outputs, strict=True))
@@ -64,12 +66,12 @@ class SpectrumDecoder(Decoder):
 
     outputs: Mapping[str, Mapping[int, str]] = {name: {0: "B", 2: "L"} for name in ("mag", "x", "y")}
 
-    def __init__(self, stages: Sequence[Stage], takes: str, istft: ISTFT) -> None:
-        super().__init__(stages, takes, "mels")
+    def __init__(self, stages: Sequence[Stage], spec: FeatureSpec, istft: ISTFT) -> None:
+        super().__init__(stages, spec, "mels")
         self.istft = istft
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        live = self.results(features)
+    def forward(self, features: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        live = self.results(features, *conditions)
         real, imag = live["real"], live["imag"]
         magnitude = (real * real + imag * imag).sqrt().clamp_min(1e-12)  # so that 0 / 0 gives 0
         return magnitude, real / magnitude, imag / magnitude
@@ -102,12 +104,13 @@ def graph_of(vocoder: Vocoder, layout: str, refine: int) -> Decoder:
         allowed = ", ".join(get_args(ExportLayout))
         raise InputError("layout is {got!r}; allowed: {allowed}", code="export-layout", got=layout, allowed=allowed)
     stages = [stage.by("matmul") if stage.methods else stage for stage in decoding_stages(vocoder, refine)]
-    features = family_of(vocoder.model).features(vocoder.model.config).name
+    features = family_of(vocoder.model).features(vocoder.model.config)
     if layout == "waveform":
         return Decoder(stages, features)
-    if features != "mel":
+    if features.name != "mel" or features.conditions:
         text = "sherpa-onnx decodes mels, and {name} decodes {features}; use the layout 'waveform'"
-        raise ExportError(text, code="export-sherpa", name=vocoder.name, features=features)
+        names = ", ".join((features.name, *(condition.name for condition in features.conditions)))
+        raise ExportError(text, code="export-sherpa", name=vocoder.name, features=names)
     if _has_spectrum(stages[-1]):
         return SpectrumDecoder(stages[:-1], features, stages[-1].module)
     return Decoder(stages, features, "mels")

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tts_infer.devices import CPU
 from tts_infer.engines.onnxruntime import export, with_image_convolutions
 from tts_infer.errors import ExportError, FileError, first_sentence, require_package
 from tts_infer.export.graphs import Decoder, ExportLayout, decoding_stages, graph_of, metadata_of
@@ -81,26 +82,25 @@ def export_onnx(
     graph = graph_of(vocoder, layout, refine)
     metadata = metadata_of(vocoder, layout)
     model = _traced(graph, metadata)
-    checks = _compared(model, graph, Decoder(decoding_stages(vocoder, refine), graph.takes))
+    checks = _compared(model, graph, Decoder(decoding_stages(vocoder, refine), graph.spec))
     try:
         with whole_file(path) as part:
             part.write_bytes(model)
     except OSError as error:
         reason = error.strerror or str(error)
         raise FileError("cannot write {path}: {reason}", code="unwritable", path=str(path), reason=reason) from None
-    return Export(path, len(model), (graph.input,), tuple(graph.outputs), metadata, checks)
+    return Export(path, len(model), graph.inputs, tuple(graph.outputs), metadata, checks)
 
 
 def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
     """The ONNX model of a module, with metadata."""
     import onnx
 
-    channels = graph.stages[0].probe()[0].shape[1]
-    example = _features(PROBE_BATCH, channels, PROBE_FRAMES)
-    axes = {graph.input: {0: "B", 2: "L"}, **graph.outputs}
+    example = _example(graph, PROBE_BATCH, PROBE_FRAMES)
+    axes = {name: {0: "B", 2: "L"} if x.ndim == 3 else {0: "B"} for name, x in example.items()}
     try:
         proto = onnx.load_from_string(
-            with_image_convolutions(export(graph.eval(), {graph.input: example}, axes, tuple(graph.outputs)))
+            with_image_convolutions(export(graph.eval(), example, {**axes, **graph.outputs}, tuple(graph.outputs)))
         )
     except RuntimeError as error:
         text = "this vocoder has no ONNX graph: {reason}"
@@ -111,9 +111,11 @@ def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
     return written
 
 
-def _features(batch: int, channels: int, frames: int) -> Tensor:
-    """Features to compute with, in the usual range of log-mels. Shape: (B, C, L)"""
-    return 2 * wave(batch, channels, frames) - 5
+def _example(graph: Decoder, batch: int, frames: int) -> dict[str, Tensor]:
+    """Inputs to compute with, by name: features in the usual range of log-mels, and the first of each condition."""
+    features, *conditions = graph.inputs
+    first = torch.zeros(batch, dtype=torch.int64, device=CPU)
+    return {features: 2 * wave(batch, graph.spec.n_channels, frames) - 5, **dict.fromkeys(conditions, first)}
 
 
 @torch.no_grad()
@@ -128,12 +130,11 @@ def _compared(model: bytes, graph: Decoder, reference: Decoder) -> tuple[ExportC
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; warnings are about sizes of the example
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    channels = session.get_inputs()[0].shape[1]
     checks = []
     for batch, frames in CHECKED_SIZES:
-        features = _features(batch, channels, frames)
-        got = graph.audio(*map(torch.from_numpy, session.run(None, {graph.input: features.numpy()})))
-        expected = reference(features)
+        example = _example(graph, batch, frames)
+        got = graph.audio(*map(torch.from_numpy, session.run(None, {name: x.numpy() for name, x in example.items()})))
+        expected = reference(*example.values())
         same = expected.numel() == 0 and got.shape == expected.shape  # one frame of padding "center" gives no samples
         checks.append(ExportCheck(batch, frames, 0.0 if same else relative_error(got, expected)))
     worst = max(checks, key=lambda check: check.error)

@@ -122,11 +122,10 @@ def _download(repo_id: str, revision: str | None, layouts: tuple[Layout, ...]) -
 
 def _refused(repo_id: str, revision: str | None, error: Exception) -> VocoderNotFoundError:
     """What the Hub's refusal means, and what helps."""
-    from huggingface_hub.constants import ENDPOINT, HF_HUB_CACHE
+    from huggingface_hub.constants import ENDPOINT
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     about: dict[str, Any] = {"repo_id": repo_id, "page": f"{ENDPOINT}/{repo_id}", "said": _said_by_hub(error)}
-    status = getattr(getattr(error, "response", None), "status_code", 0)
     if isinstance(error, GatedRepoError):
         return VocoderNotFoundError(
             "{repo_id} is gated: ask for access on its page, {page}, then {log_in}{said}",
@@ -148,6 +147,14 @@ def _refused(repo_id: str, revision: str | None, error: Exception) -> VocoderNot
             log_in=_LOG_IN,
             **about,
         )
+    return _unavailable(repo_id, error, about)
+
+
+def _unavailable(repo_id: str, error: Exception, about: dict[str, Any]) -> VocoderNotFoundError:
+    """What it means that the Hub gave no answer about `repo_id`."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    status = getattr(getattr(error, "response", None), "status_code", 0)
     if status == 429:
         return VocoderNotFoundError(
             "the Hub limits how often this address may ask ({repo_id}): wait some minutes; for a higher limit, "
