@@ -172,6 +172,7 @@ def test_a_machine_dies(
     require_same(report, calm, tmp_path)
 
 
+@pytest.mark.slow
 def test_from_the_command_line(inputs: Path, calm: tts_infer.BatchReport, tmp_path: Path) -> None:
     """A cluster of its own, that is gone afterwards; stdout holds the report and nothing else."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'tts-infer[ray]'")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 import tts_infer
+from tests.conftest import ROOT
 from tts_infer.runtime import workers
 from tts_infer.runtime.workers import Part, parts
 from tts_infer.stages import relative_error
@@ -150,3 +153,31 @@ def test_other_processes_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert others.are_busy()
     seen.update(time=2.01, all=4.0, own=2.91)
     assert others.are_busy()  # too soon for another look
+
+
+INTERRUPTED = """
+import threading
+import torch
+from tts_infer.runtime import workers
+
+start = threading.Thread.start
+
+def interrupted(thread):
+    start(thread)
+    if threading.current_thread() is threading.main_thread():
+        raise KeyboardInterrupt
+
+threading.Thread.start = interrupted
+torch.set_num_threads(2)
+try:
+    workers.run([lambda: 1, lambda: 2])
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupted_start_does_not_keep_the_process_alive() -> None:
+    """Ctrl-C while the first decode starts the workers: an executor forgets a thread whose start was interrupted."""
+    command = [sys.executable, "-c", INTERRUPTED]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")

@@ -91,8 +91,35 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     key = os.getpid(), workers  # a forked child has none of its parent's threads
     with _making:
         if key not in _pools:
-            _pools[key] = ThreadPoolExecutor(workers, "tts-infer", initializer=use_one_thread)
+            _pools[key] = _started_pool(workers)
         return _pools[key]
+
+
+def _started_pool(workers: int) -> ThreadPoolExecutor:
+    """A pool whose threads all run already.
+
+    The main thread may be interrupted by an exception at any time, as by Ctrl-C. If that came while it started a thread
+    of a pool, the interpreter would wait for the thread at its end, without end. So another thread starts them.
+    """
+    pool = ThreadPoolExecutor(workers, "tts-infer", initializer=_begin)
+    together = threading.Barrier(workers)  # no task ends before every thread has one
+
+    def start() -> None:
+        try:
+            for _ in range(workers):
+                pool.submit(together.wait)
+        except RuntimeError:  # the interpreter ends already
+            together.abort()
+
+    starter = threading.Thread(target=start, daemon=True)
+    starter.start()
+    starter.join()
+    return pool
+
+
+def _begin() -> None:
+    with suppress(RuntimeError):  # the interpreter ends already, and starts no thread
+        use_one_thread()
 
 
 def use_one_thread() -> None:
