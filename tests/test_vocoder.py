@@ -178,6 +178,8 @@ stream = vocoder.stream()
 made = [vocoder.decode(mel), vocoder.decode([mel[0], mel[0, :, :9]])[0], stream.push(mel), stream.flush()]
 piece = vocoder.mel_stream()
 made += [vocoder.mel(made[0]), piece.push(made[0][:, :9]), piece.flush()]
+onnx = tts_infer.load_vocoder(device="cpu", placement="backbone=cpu/onnxruntime,head=cpu/onnxruntime")
+made += [onnx.decode(mel), *onnx.decode([mel[0], mel[0, :, :9]])]
 assert all(t.dtype == torch.float32 and t.device.type == "cpu" for t in made), made
 tts_infer.doctor.examine("cpu")
 """

@@ -99,12 +99,12 @@ class GraphModule:
         inputs |= zip(stage.takes[1:], numbers, strict=True)
         axes |= {name: {0: "choices"} for name in stage.takes[1:]}  # one for each item, or one for all
         if kind == "ragged":
-            inputs["valid"] = torch.ones(batch, frames, 1, device=CPU)
+            inputs["valid"] = probe.new_ones(batch, frames, 1)
             axes["valid"] = {0: "B", 1: "L"}
         if kind == "piece":
             state = stage.initial_state(batch)
             marks = state.pop("valid")
-            inputs["valid"] = torch.ones(batch, marks.shape[1] + frames, 1, device=CPU)
+            inputs["valid"] = probe.new_ones(batch, marks.shape[1] + frames, 1)
             axes["valid"] = {0: "B", 1: "marks"}
             inputs |= {name: value for name, value in state.items() if isinstance(value, Tensor)}
             axes |= {name: {0: "B"} for name in inputs if name not in axes}

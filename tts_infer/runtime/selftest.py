@@ -148,7 +148,7 @@ class StageTrial:
         stage, inputs = self._prepared, tuple(operand.to(self.device) for operand in self._operands)
         batch, frames = self.stage.probe_size
         padded = ENGINES[self.engine].padded_frames(batch, frames)
-        valid = None if padded is None else torch.ones(batch, frames, 1, device=self.device)
+        valid = None if padded is None else torch.ones(batch, frames, 1, dtype=torch.float32, device=self.device)
         with precision(self.device, stage.autocast):
             outputs, _ = stage(inputs, valid=valid)
         return tuple(output.to(self.home) for output in outputs)
