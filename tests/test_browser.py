@@ -95,6 +95,18 @@ def test_mel_file_to_waveform(page: Page, tmp_path: Path) -> None:
     np.testing.assert_array_equal(downloaded(page, tmp_path), tts_infer.to_int16(result.audio[0])[0])
 
 
+@pytest.mark.parametrize("button", ["#decode", "#listen-mel"])
+def test_a_mel_of_another_convention_is_warned_of(page: Page, tmp_path: Path, button: str) -> None:
+    result, _ = expected()
+    np.save(tmp_path / "other.npy", result.features.numpy() / np.log(10).astype(np.float32))
+    open_tab(page, "Mel file")
+    upload(page, "#input-mel", tmp_path / "other.npy")
+    expect(page.locator("#input-mel")).to_contain_text("other")
+    page.locator(button).click()
+    expect(message(page, "log10")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)  # it is decoded all the same
+
+
 def test_settings_change_what_runs(page: Page) -> None:
     page.locator("#settings").get_by_role("button").first.click()
     choose(page, "#istft-method", "matmul")

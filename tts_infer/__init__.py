@@ -19,7 +19,7 @@ from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
 from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import LogMel, log_mel_error_db
-from tts_infer.dsp.mismatch import MelConventionWarning
+from tts_infer.dsp.mismatch import ConventionCheck, MelConventionWarning
 from tts_infer.dsp.stft import STFT
 from tts_infer.errors import (
     CheckpointError,
@@ -64,6 +64,7 @@ __all__ = [
     "CheckpointError",
     "ConfigError",
     "Container",
+    "ConventionCheck",
     "DTypeChoice",
     "DTypeName",
     "Evaluation",

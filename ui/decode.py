@@ -10,7 +10,20 @@ import gradio as gr
 import tts_infer
 from ui.listen import player, stream, stream_mel
 from ui.results import draw, result_view
-from ui.session import COMPUTE, KEEP_S, Int16Audio, Kind, Report, View, given, read_input, run, seconds_in, shown_errors
+from ui.session import (
+    COMPUTE,
+    KEEP_S,
+    Int16Audio,
+    Kind,
+    Report,
+    View,
+    given,
+    read_input,
+    run,
+    seconds_in,
+    shown_errors,
+    warn_of_convention,
+)
 from ui.settings import Settings, settings_panel, takes_settings
 from ui.texts import label, translator
 
@@ -84,6 +97,7 @@ def whole(
         model = settings.load()
         progress(0.3, desc=say("reading"))
         value = read_input(model, kind, path)
+        warn_of_convention(model, kind, value)
         progress(0.5, desc=say("decoding-seconds", seconds=seconds_in(model, kind, value)))
         result = run(model, kind, value)
         return result.audio, result.view.report, result.view

@@ -17,7 +17,18 @@ from gradio.data_classes import FileData, GradioModel
 from gradio.processing_utils import save_audio_to_cache
 
 import tts_infer
-from ui.session import Int16Audio, Kind, Report, View, given, measured, read_input, seconds_in, shown_errors
+from ui.session import (
+    Int16Audio,
+    Kind,
+    Report,
+    View,
+    given,
+    measured,
+    read_input,
+    seconds_in,
+    shown_errors,
+    warn_of_convention,
+)
 from ui.settings import Settings, takes_settings
 from ui.texts import Language, Translator, label, table
 
@@ -111,6 +122,7 @@ def streamed(kind: Kind, path: str | None, settings: Settings, request: gr.Reque
         path = given(kind, path)
         model = settings.load()
         value = read_input(model, kind, path)
+        warn_of_convention(model, kind, value)
         about_s, done = seconds_in(model, kind, value), 0
         for index, (audio, whole) in enumerate(in_pieces(model, kind, value)):
             done += audio.shape[1]

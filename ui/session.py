@@ -137,6 +137,13 @@ def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path) -> torch.
     return torch.from_numpy(tts_infer.read_audio(path, sample_rate=model.sample_rate).samples)[None]
 
 
+def warn_of_convention(model: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> None:
+    """Show a message if a mel looks like one of another convention, whose audio would be noise."""
+    doubt = tts_infer.ConventionCheck(model.mel_config)(value) if kind == "mel" else None
+    if doubt is not None:
+        gr.Warning(html.escape(str(doubt), quote=False), duration=SHOWN_S)
+
+
 def seconds_in(model: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> float:
     """How long an input is; of a mel, up to one hop more than its audio."""
     samples = value.shape[-1] * (model.hop_length if kind == "mel" else 1)

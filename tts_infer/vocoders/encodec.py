@@ -22,9 +22,9 @@ from tts_infer.errors import ConfigError
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, Tensors
 from tts_infer.vocoders.conditions import Condition
 from tts_infer.vocoders.features import CodesSpec
-from tts_infer.vocoders.heads import HEADS, head_samples
+from tts_infer.vocoders.heads import head_samples
 from tts_infer.vocoders.networks import Framewise
-from tts_infer.vocoders.vocos import BACKBONES, CLASS_PATHS, CONDITION, backbone_stage, require_equal
+from tts_infer.vocoders.vocos import CLASS_PATHS, CONDITION, BackboneAndHead, backbone_stage, require_equal
 
 BINS = 1024  # vectors of a codebook
 CHANNELS = 128  # of a vector
@@ -135,23 +135,14 @@ class EncodecCodesSpec(CodesSpec):
         return {CONDITION: counts.index(codes)} if self.conditions and codes in counts else {}
 
 
-class EncodecVocos(nn.Module):
+class EncodecVocos(BackboneAndHead):
     """The stages of a vocoder for codes: `feature_extractor`, `backbone`, `head`, and the head's transform.
 
     Shape: features of (B, 128, L), bandwidth_id of (1,) or (B,) -> audio of (B, T), T as in `ISTFT`
     """
 
     def __init__(self, config: EncodecVocosConfig, method: SpectralMethod = "matmul") -> None:
-        super().__init__()
-        self.config = config
-        self.feature_extractor = EncodecFeatures(config.codes)
-        self.backbone = BACKBONES[type(config.backbone)](config.backbone)
-        self.head = HEADS[type(config.head)](config.head, method)
-
-    def forward(self, features: Tensor, bandwidth_id: Tensor | None = None) -> Tensor:
-        conditions = [] if bandwidth_id is None else [None, None, bandwidth_id]
-        audio: Tensor = self.head.audio(self.backbone(features, *conditions))
-        return audio
+        super().__init__(config, EncodecFeatures(config.codes), method)
 
 
 class EncodecFamily:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ from torch import Tensor
 from tts_infer.devices import CPU
 from tts_infer.dsp.tiles import is_traced
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
+
+W = TypeVar("W", bound="WithContext")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,31 @@ class Framewise(Stage):
 
 
 @dataclass(frozen=True)
-class Convolutional(Stage):
+class WithContext(Stage):
+    """A stage whose streams wait for the frames that an output frame depends on.
+
+    Args:
+        context: frames on each side that one output frame depends on.
+        lookahead: frames to wait for; None: `context`, which is exact.
+    """
+
+    context: int = 0
+    lookahead: int | None = None
+
+    @property
+    def receptive_field(self) -> int:
+        return self.context
+
+    @property
+    def delay_frames(self) -> int:
+        return self.context if self.lookahead is None else self.lookahead
+
+    def with_lookahead(self: W, frames: int) -> W:
+        return replace(self, lookahead=frames)
+
+
+@dataclass(frozen=True)
+class Convolutional(WithContext):
     """A stack of convolutions at the frame rate. A stream keeps the last inputs of each, and computes no frame twice.
 
     The module is a function of tensors (`VocosBackbone` is the example):
@@ -64,7 +91,6 @@ class Convolutional(Stage):
         hidden: channels of the output.
         context: frames on each side that one output frame depends on.
         lag: frames by which the input of the last convolution is late.
-        lookahead: frames to wait for; None: `context`, which is exact.
         choices: the inputs after the first are numbers below this one, which choose for each item.
 
     Shape: (B, C, L), numbers of (B,) or (1,) -> (B, L, H)
@@ -73,21 +99,8 @@ class Convolutional(Stage):
     channels: int = 0
     kept: tuple[tuple[int, int], ...] = ()
     hidden: int = 0
-    context: int = 0
     lag: int = 0
-    lookahead: int | None = None
     choices: int = 1
-
-    @property
-    def receptive_field(self) -> int:
-        return self.context
-
-    @property
-    def delay_frames(self) -> int:
-        return self.context if self.lookahead is None else self.lookahead
-
-    def with_lookahead(self, frames: int) -> Convolutional:
-        return replace(self, lookahead=frames)
 
     def initial_state(self, batch: int, device: torch.device = CPU) -> State:
         def zeros(*shape: int) -> Tensor:
@@ -137,7 +150,7 @@ class Convolutional(Stage):
 
 
 @dataclass(frozen=True)
-class Contextual(Stage):
+class Contextual(WithContext):
     """A generator of audio. A stream keeps only input frames, and computes each piece with `context` frames around it.
 
     It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
@@ -148,26 +161,12 @@ class Contextual(Stage):
         channels: channels of the input.
         hop: samples per frame.
         context: frames on each side that one sample depends on.
-        lookahead: frames to wait for; None: `context`, which is exact.
 
     Shape: (B, C, L) -> (B, L * hop)
     """
 
     channels: int = 0
     hop: int = 0
-    context: int = 0
-    lookahead: int | None = None
-
-    @property
-    def receptive_field(self) -> int:
-        return self.context
-
-    @property
-    def delay_frames(self) -> int:
-        return self.context if self.lookahead is None else self.lookahead
-
-    def with_lookahead(self, frames: int) -> Contextual:
-        return replace(self, lookahead=frames)
 
     def initial_state(self, batch: int, device: torch.device = CPU) -> State:
         return {

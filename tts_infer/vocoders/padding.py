@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from tts_infer.stages import Tensors
 
@@ -87,3 +88,9 @@ def conv_padding(reaches: Sequence[int], valid: Tensor | None, history: Tensors 
 def crop(x: Tensor, cut: int) -> Tensor:
     """The input frames at the positions of the output. Shape: (B, L + 2 cut, H) -> (B, L, H)"""
     return x[:, cut : x.shape[1] - cut] if cut else x
+
+
+def convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
+    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - reach), H)"""
+    weight, bias, dilation, groups = convolution.weight, convolution.bias, convolution.dilation, convolution.groups
+    return F.conv1d(x.transpose(1, 2), weight, bias, padding=zeros, dilation=dilation, groups=groups).transpose(1, 2)

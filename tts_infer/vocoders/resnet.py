@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import require_positive
 from tts_infer.stages import Tensors
-from tts_infer.vocoders.padding import CachedPadding, ConvPadding, conv_padding
+from tts_infer.vocoders.padding import CachedPadding, ConvPadding, conv_padding, convolve
 
 KERNEL_SIZE = 3
 DILATIONS = (1, 3, 5)
@@ -63,12 +63,7 @@ class ResBlock(nn.Module):
 def _activated(convolution: nn.Module, x: Tensor, zeros: int) -> Tensor:
     """LeakyReLU, then the convolution over time. Shape: (B, L, H) -> (B, L + 2 (zeros - reach), H)"""
     assert isinstance(convolution, nn.Conv1d)
-    return _convolve(convolution, F.leaky_relu(x, SLOPE), zeros)
-
-
-def _convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
-    weight, bias, dilation = convolution.weight, convolution.bias, convolution.dilation
-    return F.conv1d(x.transpose(1, 2), weight, bias, padding=zeros, dilation=dilation).transpose(1, 2)
+    return convolve(convolution, F.leaky_relu(x, SLOPE), zeros)
 
 
 class VocosResNetBackbone(nn.Module):
@@ -93,7 +88,7 @@ class VocosResNetBackbone(nn.Module):
     def forward(self, features: Tensor, valid: Tensor | None = None, history: Tensors | None = None) -> Any:
         """Compute whole signals, or a piece of longer ones, as `VocosBackbone` does."""
         padding = conv_padding(self.reaches, valid, history)
-        hidden = _convolve(self.embed, *padding(0, features.transpose(1, 2)))
+        hidden = convolve(self.embed, *padding(0, features.transpose(1, 2)))
         for i, block in enumerate(self.resnet):
             hidden = block(hidden, padding, 1 + 2 * len(DILATIONS) * i)
         return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden

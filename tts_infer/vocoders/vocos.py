@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, SpectralMethod, require_positive
@@ -32,7 +31,7 @@ from tts_infer.vocoders.heads import (
 )
 from tts_infer.vocoders.networks import Convolutional
 from tts_infer.vocoders.norms import make_norm, normed
-from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, crop
+from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, convolve, crop
 from tts_infer.vocoders.resnet import ResNetConfig, VocosResNetBackbone
 from tts_infer.vocoders.spectral import MelStage
 
@@ -125,15 +124,9 @@ class ConvNeXtBlock(nn.Module):
         return self.dwconv.kernel_size[0] // 2
 
     def forward(self, x: Tensor, zeros: int, number: Tensor | None = None) -> Tensor:
-        frames = normed(self.norm, _convolve(self.dwconv, x, zeros), number)
+        frames = normed(self.norm, convolve(self.dwconv, x, zeros), number)
         frames = self.pwconv2(self.act(self.pwconv1(frames)))
         return crop(x, self.reach - zeros) + self.gamma * frames
-
-
-def _convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
-    """Convolve over time, with zeros at both ends. Shape: (B, L, C) -> (B, L + 2 (zeros - reach), H)"""
-    weight, bias, groups = convolution.weight, convolution.bias, convolution.groups
-    return F.conv1d(x.transpose(1, 2), weight, bias, padding=zeros, groups=groups).transpose(1, 2)
 
 
 class VocosBackbone(nn.Module):
@@ -184,7 +177,7 @@ class VocosBackbone(nn.Module):
             The hidden frames; for pieces also the new history.
         """
         padding = conv_padding(self.reaches, valid, history)
-        x = normed(self.norm, _convolve(self.embed, *padding(0, features.transpose(1, 2))), bandwidth_id)
+        x = normed(self.norm, convolve(self.embed, *padding(0, features.transpose(1, 2))), bandwidth_id)
         for layer, block in enumerate(self.convnext, start=1):
             x = block(*padding(layer, x), bandwidth_id)
         hidden: Tensor = self.final_layer_norm(x)
@@ -207,16 +200,20 @@ CLASS_PATHS: Mapping[str, Mapping[str, type]] = {
 }
 
 
-class Vocos(nn.Module):
+class BackboneAndHead(nn.Module):
     """The stages of a vocoder: `feature_extractor`, `backbone`, `head`, and the head's transform.
 
-    Shape: mel of (B, n_mels, L) -> audio of (B, T), T as in `ISTFT`
+    Args:
+        config: with the sections `backbone` and `head`.
+        feature_extractor: makes features of audio or of codes.
+
+    Shape: features of (B, C, L), bandwidth_id of (1,) or (B,) -> audio of (B, T), T as in `ISTFT`
     """
 
-    def __init__(self, config: VocoderConfig, method: SpectralMethod = "matmul") -> None:
+    def __init__(self, config: Any, feature_extractor: nn.Module, method: SpectralMethod) -> None:
         super().__init__()
         self.config = config
-        self.feature_extractor = LogMel(config.mel, method)
+        self.feature_extractor = feature_extractor
         self.backbone = BACKBONES[type(config.backbone)](config.backbone)
         self.head = HEADS[type(config.head)](config.head, method)
 
@@ -224,6 +221,15 @@ class Vocos(nn.Module):
         conditions = [] if bandwidth_id is None else [None, None, bandwidth_id]
         audio: Tensor = self.head.audio(self.backbone(features, *conditions))
         return audio
+
+
+class Vocos(BackboneAndHead):
+    """Vocos with mel input. Shape: mel of (B, n_mels, L) -> audio of (B, T)"""
+
+    feature_extractor: LogMel
+
+    def __init__(self, config: VocoderConfig, method: SpectralMethod = "matmul") -> None:
+        super().__init__(config, LogMel(config.mel, method), method)
 
 
 class VocosFamily:
