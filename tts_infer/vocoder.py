@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tts_infer import decoding
 from tts_infer.config import DTypeName
 from tts_infer.decoding import Synthesis
-from tts_infer.devices import device_lock, device_of
+from tts_infer.devices import device_lock, device_of, keep_memory
 from tts_infer.dsp.mismatch import ConventionCheck
 from tts_infer.errors import InputError
 from tts_infer.facts import Facts
@@ -60,6 +60,7 @@ class Vocoder(Facts):
         self._pipeline = Pipeline(model, placement, dtype)
         spec = self._pipeline.features
         self._convention = ConventionCheck(spec.config) if check_convention and isinstance(spec, MelSpec) else None
+        keep_memory()
         workers.survive_fork()
 
     @torch.no_grad()  # not inference_mode: a model may be trained on the result

@@ -26,8 +26,9 @@ Spectrum = tuple[Tensor, Tensor]
 
 # How far a pass goes beyond the STFT of the audio, in the direction of the last change. 0 would be Griffin-Lim.
 MOMENTUM = 0.9
-# Corrections of the magnitudes within a pass. Neighbouring filters overlap, so one correction misses the target mel.
-CORRECTIONS = 3
+# Corrections of the magnitudes within a pass, each by a power of the ratio of mels. Neighbouring filters overlap, so one
+# correction misses the target mel. A first one that goes beyond the ratio saves a third.
+CORRECTIONS = (1.5, 1.0)
 # Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
 LARGEST_CORRECTION = 20.0
 
@@ -224,9 +225,11 @@ class Refinement(nn.Module):
         Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)
         """
         corrected = size
-        for _ in range(CORRECTIONS):
+        for power in CORRECTIONS:
             ratio = target_mel / self.filterbank(corrected).clamp_min_(self.config.log_floor)
             ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
+            if power != 1:
+                ratio.pow_(power)
             corrected = self.filterbank_transpose(ratio).mul_(corrected)
         return corrected.addcmul_(size, self.unfiltered)  # bins outside all filters stay as they are
 

@@ -13,7 +13,7 @@ import torch
 from tts_infer.devices import CPU
 
 # Frames per tile on a CPU, summed over the batch.
-TILE_FRAMES = 384
+TILE_FRAMES = 512
 # Frames of a long file that are read at a time. More frames need more memory and are no faster.
 READ_FRAMES = 1024
 
