@@ -263,7 +263,11 @@ def test_the_vocoder_itself_is_called_as_modules_are(vocoder: tts_infer.Vocoder)
     [
         (lambda: tts_infer.Vocoder.from_pretrained("a/b"), tts_infer.InputError, "loaded by tts_infer.load_vocoder"),
         (lambda: tts_infer.load_vocoder(device="cpu", check=False).half(), tts_infer.PlacementError, "float16"),
-        (lambda: tts_infer.load_vocoder(device="cpu", check=False).cuda(7), tts_infer.PlacementError, "device 'cuda:7' is not available"),
+        (
+            lambda: tts_infer.load_vocoder(device="cpu", check=False).cuda(7),
+            tts_infer.PlacementError,
+            "device 'cuda:7' is not available",
+        ),
         (lambda: f5_tts.load_vocoder("hifigan"), tts_infer.InputError, "'hifigan'; allowed: vocos, bigvgan"),
         (lambda: f5_tts.load_vocoder(is_local=True), tts_infer.InputError, "local_path is empty; give its folder"),
         (lambda: f5_tts.load_vocoder(hf_cache_dir="x"), tts_infer.InputError, "set HF_HUB_CACHE before Python starts"),

@@ -7,15 +7,40 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
+from tts_infer.devices import device_lock
 from tts_infer.errors import InputError
 from tts_infer.integrations.mel_vocoder import MelVocoder
 from tts_infer.integrations.module import VocoderModule
 from tts_infer.integrations.other_packages import replace
 from tts_infer.integrations.vocos import Vocos
 from tts_infer.loading import load_vocoder as load
+from tts_infer.vocoder import Number
 
 VOCOS, BIGVGAN = "vocos-mel-24khz", "bigvgan-v2-24khz-100band-256x"
+
+
+def _on_cpu(audio: Tensor) -> Tensor:
+    """Audio on the CPU. F5-TTS decodes in several threads, and two of them on one Apple GPU can crash the process: it
+    would copy the audio itself, while we compute for another thread.
+    """
+    with device_lock(audio.device):
+        return audio.cpu()
+
+
+class F5Vocos(Vocos):
+    """`decode(mel)` gives audio on the CPU."""
+
+    def decode(self, features_input: Tensor, bandwidth_id: Number | None = None) -> Tensor:
+        return _on_cpu(super().decode(features_input, bandwidth_id))
+
+
+class F5BigVGAN(MelVocoder):
+    """`vocoder(mel)` gives audio on the CPU."""
+
+    def forward(self, mel: Tensor) -> Tensor:
+        return _on_cpu(super().forward(mel))
 
 
 def install(*, vocos: str | os.PathLike[str] = VOCOS, bigvgan: str | os.PathLike[str] = BIGVGAN) -> Callable[[], None]:
@@ -60,9 +85,9 @@ def load_vocoder(
         VocoderNotFoundError, ConfigError, CheckpointError, PlacementError: see `tts_infer.load_vocoder`.
     Source: f5_tts/infer/utils_infer.py load_vocoder of f5-tts 1.1.22.
     """
-    kinds: dict[str, tuple[str | os.PathLike[str], type[Vocos | MelVocoder]]] = {
-        "vocos": (vocos, Vocos),
-        "bigvgan": (bigvgan, MelVocoder),
+    kinds: dict[str, tuple[str | os.PathLike[str], type[F5Vocos | F5BigVGAN]]] = {
+        "vocos": (vocos, F5Vocos),
+        "bigvgan": (bigvgan, F5BigVGAN),
     }
     if vocoder_name not in kinds:
         raise InputError(

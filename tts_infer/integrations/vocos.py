@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from tts_infer.integrations.module import VocoderModule
+from tts_infer.integrations.module import FeatureExtractor, VocoderModule
 from tts_infer.loading import load_vocoder
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Number, Vocoder
@@ -26,6 +26,10 @@ class Vocos(VocoderModule):
 
     Source: vocos/pretrained.py Vocos.
     """
+
+    feature_extractor: FeatureExtractor  # these three are there if the family's models have them
+    backbone: nn.Module
+    head: Any
 
     @classmethod
     def from_pretrained(
