@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -156,11 +157,22 @@ def test_a_larger_module_takes_it_to_another_device(ours: Vocos, speech: Tensor)
     assert relative_error(ours(speech), exact) < CLOSE
 
 
-def test_codes(official: ModuleType, tmp_path: Path) -> None:
-    reference = Official(official)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CODES_CONFIG))
-    save_file(reference.weights(), tmp_path / "model.safetensors")
-    ours, theirs = Vocos.from_pretrained(tmp_path), reference.model
+@pytest.fixture(scope="module")
+def reference(official: ModuleType) -> Official:
+    """The official class for codes of EnCodec, with random weights."""
+    return Official(official)
+
+
+@pytest.fixture(scope="module")
+def codes_folder(reference: Official, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("encodec")
+    (path / "config.yaml").write_text(yaml.safe_dump(CODES_CONFIG))
+    save_file(reference.weights(), path / "model.safetensors")
+    return path
+
+
+def test_codes(reference: Official, codes_folder: Path) -> None:
+    ours, theirs = Vocos.from_pretrained(codes_folder), reference.model
     for codebooks, number in [(2, 0), (4, 1), (8, 2), (16, 3)]:
         for codes in (codes_of(codebooks, 2, 20), codes_of(codebooks, 1, 20)[:, 0]):
             features, bandwidth_id = ours.codes_to_features(codes), torch.tensor(number)
@@ -176,12 +188,11 @@ def test_codes(official: ModuleType, tmp_path: Path) -> None:
         Vocos(tts_infer.load_vocoder(device="cpu")).codes_to_features(codes)
 
 
-def test_tokens_of_whisperspeech(official: ModuleType, tmp_path: Path) -> None:
+def test_tokens_of_whisperspeech(
+    reference: Official, codes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As its own class: (K, L) or (B, K, L), and the bandwidth by the number of codebooks."""
-    reference = Official(official)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CODES_CONFIG))
-    save_file(reference.weights(), tmp_path / "model.safetensors")
-    vocoder = whisperspeech.Vocoder(tmp_path, device="cpu")
+    vocoder = whisperspeech.Vocoder(codes_folder, device="cpu")
     for codebooks, number in [(2, 0), (4, 1), (8, 2)]:
         codes = codes_of(codebooks, 3, 20)
         want = reference.model.decode(reference.model.codes_to_features(codes), bandwidth_id=torch.tensor(number))
@@ -192,8 +203,11 @@ def test_tokens_of_whisperspeech(official: ModuleType, tmp_path: Path) -> None:
     torch.testing.assert_close(written, want[0].clamp(-1, 1), rtol=0, atol=2e-4)  # 16 bits, and the two decodes
     with pytest.raises(tts_infer.InputError, match="a file holds one item, but tokens of 3"):
         vocoder.decode_to_file(tmp_path / "out.wav", codes.permute(1, 0, 2))
+    monkeypatch.setitem(sys.modules, "IPython.display", None)
+    with pytest.raises(tts_infer.MissingPackageError, match="needs IPython.display .* pip install ipython"):
+        vocoder.decode_to_notebook(codes[:, 0])
     with emulated("2.4.1"):  # where the package itself decodes on the CPU
-        there = whisperspeech.Vocoder(tmp_path, device="emu")
+        there = whisperspeech.Vocoder(codes_folder, device="emu")
         assert there.device.type == "emu" and relative_error(there.decode(codes[:, 0]).cpu(), want[:1]) < CLOSE
 
 
@@ -254,20 +268,23 @@ def test_the_vocoder_itself_is_called_as_modules_are(vocoder: tts_infer.Vocoder)
     assert next(one.parameters()).device.type == "cpu" and one.state_dict().keys() >= one.model.state_dict().keys()
     audio = torch.zeros(1, 24000)
     assert torch.equal(one.feature_extractor(audio), one.mel(audio))
-    mixed = tts_infer.load_vocoder(placement="istft=cpu/fft", device="cpu").to(dtype=torch.float32)
-    assert mixed.placement.devices == {torch.device("cpu")}
+    with pytest.raises(tts_infer.PlacementError, match="'float16' is slow and incomplete on the CPU"):
+        one.half()
+    with pytest.raises(tts_infer.PlacementError, match="device 'cuda:7' is not available"):
+        one.cuda(7)
+    with emulated():
+        mixed = tts_infer.load_vocoder(placement="istft=cpu", device="emu", check=False)
+        before = {name: place.device for name, place in mixed.placement.items()}
+        assert {str(device) for device in before.values()} == {"cpu", "emu:0"}
+        after = mixed.to(torch.float32).placement  # a dtype moves nothing
+        assert {name: place.device for name, place in after.items()} == before
+        assert mixed.cpu().placement.devices == {torch.device("cpu")}
 
 
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda: tts_infer.Vocoder.from_pretrained("a/b"), tts_infer.InputError, "loaded by tts_infer.load_vocoder"),
-        (lambda: tts_infer.load_vocoder(device="cpu", check=False).half(), tts_infer.PlacementError, "float16"),
-        (
-            lambda: tts_infer.load_vocoder(device="cpu", check=False).cuda(7),
-            tts_infer.PlacementError,
-            "device 'cuda:7' is not available",
-        ),
         (lambda: f5_tts.load_vocoder("hifigan"), tts_infer.InputError, "'hifigan'; allowed: vocos, bigvgan"),
         (lambda: f5_tts.load_vocoder(is_local=True), tts_infer.InputError, "local_path is empty; give its folder"),
         (lambda: f5_tts.load_vocoder(hf_cache_dir="x"), tts_infer.InputError, "set HF_HUB_CACHE before Python starts"),

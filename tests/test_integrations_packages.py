@@ -197,18 +197,28 @@ def test_f5_tts_on_an_apple_gpu_without_fallback(api: Any, utils: Any, model: di
     assert pieces >= 2 and several.isfinite().all()
 
 
-def test_tokens_in_whisperspeech(official: Any, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def reference(official: Any) -> Official:
+    return Official(official)
+
+
+@pytest.fixture(scope="module")
+def codes_folder(reference: Official, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("encodec")
+    (path / "config.yaml").write_text(yaml.safe_dump(CODES_CONFIG))
+    save_file(reference.weights(), path / "model.safetensors")
+    return path
+
+
+def test_tokens_in_whisperspeech(reference: Official, codes_folder: Path) -> None:
     a2wav = need("WhisperSpeech", "whisperspeech.a2wav", "0.8.9")
-    reference = Official(official)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CODES_CONFIG))
-    save_file(reference.weights(), tmp_path / "model.safetensors")
     codes, original = codes_of(4, 2, 30).permute(1, 0, 2), a2wav.Vocoder
     with pytest.MonkeyPatch.context() as patch:  # its own code around the class that replaces `vocos.Vocos`
         patch.setattr(a2wav, "Vocos", Vocos)
-        theirs = original(tmp_path, device="cpu").decode(codes)
+        theirs = original(codes_folder, device="cpu").decode(codes)
     undo = whisperspeech.install()
     try:
-        ours = a2wav.Vocoder(tmp_path, device="cpu")
+        ours = a2wav.Vocoder(codes_folder, device="cpu")
         assert type(ours) is whisperspeech.Vocoder and torch.equal(ours.decode(codes), theirs)
     finally:
         undo()
@@ -217,6 +227,17 @@ def test_tokens_in_whisperspeech(official: Any, tmp_path: Path) -> None:
         reference.model.codes_to_features(codes.permute(1, 0, 2)), bandwidth_id=torch.tensor(1)
     )
     assert relative_error(theirs, want) < CLOSE
+
+
+def test_tokens_in_a_notebook(codes_folder: Path) -> None:
+    shell = pytest.importorskip("IPython.core.interactiveshell", reason="`make integrations` installs IPython")
+    shell.InteractiveShell.instance()
+    try:
+        with import_module("IPython.utils.capture").capture_output() as shown:
+            whisperspeech.Vocoder(codes_folder, device="cpu").decode_to_notebook(codes_of(4, 1, 30)[:, 0])
+    finally:
+        shell.InteractiveShell.clear_instance()
+    assert "data:audio/wav;base64" in shown.outputs[0].data["text/html"]
 
 
 def test_the_denoiser_of_matcha() -> None:
