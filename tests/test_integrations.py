@@ -157,6 +157,18 @@ def test_a_larger_module_takes_it_to_another_device(ours: Vocos, speech: Tensor)
     assert relative_error(ours(speech), exact) < CLOSE
 
 
+@pytest.mark.slow
+def test_engines_of_the_cpu_fetch_weights_from_other_devices(speech: Tensor) -> None:
+    plain = mel_vocoder(100)
+    model, mel = plain.model, torch.randn(1, 100, 30) - 5
+    want = plain.decode(mel)
+    for engine in ("onednn", "onnxruntime", "torch"):
+        with emulated():
+            model.to("emu")
+            placed = make_placement(f"backbone=cpu/{engine}", device="cpu")
+            assert relative_error(tts_infer.Vocoder(model, placed, engine).decode(mel), want) < CLOSE
+
+
 @pytest.fixture(scope="module")
 def reference(official: ModuleType) -> Official:
     """The official class for codes of EnCodec, with random weights."""
