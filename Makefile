@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+OTHERS := $(VENV)/integrations
+SITE := -c "import site; print(site.getsitepackages()[0])"
 
-.PHONY: app test check pytest slow screenshots clean
+.PHONY: app test check pytest slow integrations screenshots clean
 
 app: $(VENV)/app.installed
 	$(BIN)/python app.py --open
@@ -22,6 +24,11 @@ pytest: $(VENV)/test.installed
 slow: $(VENV)/test.installed
 	$(BIN)/python -m pytest -m slow
 
+# Our vocoders in the real packages that they are for. What these need differs from what we need, so they have an
+# environment of their own, which sees ours.
+integrations: $(OTHERS)/installed
+	$(OTHERS)/bin/python -m pytest tests/test_integrations_packages.py
+
 screenshots: $(VENV)/test.installed
 	$(BIN)/python -m tests.screenshots docs
 
@@ -36,4 +43,11 @@ $(VENV)/app.installed: requirements.txt
 $(VENV)/test.installed: pyproject.toml requirements-test.txt training/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -r requirements-test.txt
+	touch $@
+
+$(OTHERS)/installed: requirements-integrations.txt requirements-integrations-packages.txt $(VENV)/test.installed
+	$(BIN)/python -m venv $(OTHERS)
+	$(BIN)/python $(SITE) > $$($(OTHERS)/bin/python $(SITE))/ours.pth
+	$(OTHERS)/bin/python -m pip install -r requirements-integrations.txt
+	$(OTHERS)/bin/python -m pip install --no-deps -r requirements-integrations-packages.txt
 	touch $@

@@ -209,7 +209,7 @@ def test_drop_in_for_f5_tts(vocoder: Vocoder) -> None:
         (lambda v: v.synthesize(), InputError, "give one of features, audio=... and codes="),
         (lambda v: v.synthesize(torch.zeros(1, 100, 5), audio=torch.zeros(1, 500)), InputError, "give one of"),
         (lambda v: tts_infer.load_vocoder(device="tpu"), PlacementError, "device 'tpu' is unknown; here: cpu"),
-        (lambda v: v.to(torch.float16), PlacementError, "device torch.float16 is unknown; here: cpu"),
+        (lambda v: v.to(torch.float16), PlacementError, "dtype 'float16' is slow and incomplete on the CPU"),
         (lambda v: tts_infer.load_vocoder(placement=5), PlacementError, "placement is 5; expected"),  # type: ignore[arg-type]
         (lambda v: tts_infer.load_vocoder(revision="v2"), InputError, "'vocos-mini-24khz' is not on the Hub"),
         (

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -151,6 +151,11 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
     except (RuntimeError, NotImplementedError, TypeError) as error:  # backends raise any of these
         return f"not supported on {device} ({first_sentence(error)})"
     return None
+
+
+def dtype_name(dtype: torch.dtype | str) -> DTypeName:
+    """The name of a dtype here: that of torch, without "torch.". `require_dtype` refuses unknown ones."""
+    return cast(DTypeName, str(dtype).removeprefix("torch."))
 
 
 def require_dtype(device: torch.device, dtype: DTypeName) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from tts_infer.config import MelConfig
-from tts_infer.devices import resolve_device
+from tts_infer.devices import dtype_name, resolve_device
 from tts_infer.runtime.choice import clear_checks
 from tts_infer.runtime.placement import MethodChoice, PlacementSpec, make_placement, require_devices
 from tts_infer.runtime.precision import best_dtype
@@ -26,7 +26,7 @@ def load_vocoder(
     placement: PlacementSpec = None,
     mel: MethodChoice = "auto",
     istft: MethodChoice = "auto",
-    dtype: DTypeChoice = "float32",
+    dtype: DTypeChoice | torch.dtype = "float32",
     refine: int | None = None,
     revision: str | None = None,
     config: str | os.PathLike[str] | None = None,
@@ -45,7 +45,7 @@ def load_vocoder(
         placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in networks; "auto": bfloat16 where it is right and was measured to be faster on
-            few frames and on many, else float32.
+            few frames and on many, else float32. One of torch's, such as torch.bfloat16, is taken, too.
         refine: default number of refinement passes of a decode; None: the number in `configs/vocoders`, else 0.
         revision: branch, tag or commit of a Hub repository.
         config: in place of the configuration beside the weights: its path, or a name in `configs/vocoders` whose
@@ -62,15 +62,16 @@ def load_vocoder(
         PlacementError: a device, engine, method or dtype is unknown or not available here.
         InputError: `refine` is not 0 or more, or a revision is stated for a vocoder that is not on the Hub.
     """
-    require_devices(placement, device, "float32" if dtype == "auto" else dtype)  # before anything is downloaded
+    named = "float32" if dtype == "auto" else dtype_name(dtype)
+    require_devices(placement, device, named)  # before anything is downloaded
     if not cache:
         clear_checks()
     files = resolve(name, revision, config)
     model = load_model(files if convention is None else files.with_convention(convention))
     stages = family_of(model).stages(model)
     if dtype == "auto":
-        dtype, _ = best_dtype(stages, resolve_device(device))
-    placed = make_placement(placement, device, mel, istft, dtype, check, stages=stages)
+        named, _ = best_dtype(stages, resolve_device(device))
+    placed = make_placement(placement, device, mel, istft, named, check, stages=stages)
     if refine is None:
         refine = files.known.refine if files.known else 0
-    return Vocoder(model, placed, files.name, dtype, refine, check_convention)
+    return Vocoder(model, placed, files.name, named, refine, check_convention)

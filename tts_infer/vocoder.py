@@ -16,11 +16,11 @@ from tts_infer.decoding import Synthesis
 from tts_infer.devices import device_lock, device_of, keep_memory
 from tts_infer.dsp.mismatch import ConventionCheck
 from tts_infer.errors import InputError
-from tts_infer.facts import Facts
 from tts_infer.io.features import as_audio
+from tts_infer.modulelike import ModuleLike
 from tts_infer.runtime import workers
 from tts_infer.runtime.pipeline import Pipeline
-from tts_infer.runtime.placement import Placement, make_placement
+from tts_infer.runtime.placement import Placement
 from tts_infer.runtime.timing import StageTimer
 from tts_infer.streaming import Lookahead, StreamingDecoder, StreamingMel
 from tts_infer.vocoders.features import CodesSpec, MelSpec
@@ -31,11 +31,11 @@ Lengths = Tensor | NDArray[Any] | Sequence[int]
 Number = int | Tensor | NDArray[Any] | Sequence[int]  # of a condition: one, or one for each item
 
 
-class Vocoder(Facts):
+class Vocoder(ModuleLike):
     """A pretrained vocoder whose stages are placed on devices.
 
-    It replaces `vocos.Vocos`: `decode(mel)` gives audio, and calling it with audio copies that audio through the mel.
-    Several threads may use one vocoder.
+    It is called as `vocos.Vocos` is: `decode(mel)` gives audio, and calling it with audio copies that audio through the
+    mel. `tts_infer.integrations.vocos.Vocos` replaces the class itself. Several threads may use one vocoder.
 
     Attributes:
         name: the name that it was loaded by.
@@ -75,6 +75,8 @@ class Vocoder(Facts):
             InputError, InputTypeError: see `as_audio`; or the audio is too short for one frame.
         """
         return self._mel(audio, StageTimer(enabled=False))
+
+    feature_extractor = mel  # the name that programs for vocos know
 
     @torch.no_grad()  # as `mel`
     def codes_to_features(self, codes: Features) -> Tensor:
@@ -250,21 +252,6 @@ class Vocoder(Facts):
     def mel_stream(self, *, timed: bool = False) -> StreamingMel:
         """Compute the mel of audio that arrives in pieces, see `StreamingMel`."""
         return StreamingMel(self._pipeline, timed)
-
-    def to(self, device: str | torch.device) -> Vocoder:
-        """Move every stage to one device, and choose engine and method anew. Returns itself, as `nn.Module.to` does.
-
-        Raises:
-            PlacementError: this machine has no such device.
-        """
-        stages = self._pipeline.family.stages(self.model)
-        placement = make_placement(device=device, dtype=self.dtype, stages=stages)
-        self._pipeline = Pipeline(self.model, placement, self.dtype)
-        return self
-
-    def eval(self) -> Vocoder:
-        """Return itself: a vocoder is always in evaluation mode. For code that expects an `nn.Module`."""
-        return self
 
     def checked_features(self, features: Features, check_convention: bool = True) -> Tensor:
         """Features as the stages take them. Shape: (B, C, L) or (C, L) -> (B, C, L), float32

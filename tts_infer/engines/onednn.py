@@ -259,7 +259,7 @@ class OneDNNEngine:
         return unsupported_reason(dtype)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        return stage.using(PACKED[type(stage.module)](stage.module, dtype))
+        return stage.using(PACKED[type(stage.module)](stage.module.to(device), dtype))
 
     def padded_frames(self, batch: int, frames: int) -> int | None:
         return None

@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
         return None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        graphs = GraphModule(stage)
+        graphs = GraphModule(stage.using(stage.module.to(device)))
         graphs.session("whole")  # now, not in the first decode
         return stage.using(graphs)
 

@@ -33,7 +33,16 @@ from tts_infer.vocoders.layouts import fit, short_path
 from tts_infer.vocoders.sizes import check_sizes, document_of
 from tts_infer.vocoders.weights import INDEX_SUFFIX, SUFFIXES, read_weights
 
-__all__ = ["ASSETS", "CONFIG_FILE", "DEFAULT_VOCODER", "WEIGHT_FILES", "CheckpointFiles", "load_model", "resolve"]
+__all__ = [
+    "ASSETS",
+    "CONFIG_FILE",
+    "DEFAULT_VOCODER",
+    "WEIGHT_FILES",
+    "CheckpointFiles",
+    "check_constants",
+    "load_model",
+    "resolve",
+]
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -222,7 +231,7 @@ def load_model(files: CheckpointFiles) -> Any:
     model = _build(family, config, files.config or files.weights)
     constants = family.constants(model)
     fitted = fit(stored, model.state_dict(), constants.keys(), files.weights, name)
-    _check_constants(constants, {key: fitted.pop(key) for key in constants if key in fitted}, files.weights, name)
+    check_constants(constants, {key: fitted.pop(key) for key in constants if key in fitted}, files.weights, name)
     model.load_state_dict(fitted, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -240,8 +249,12 @@ def _build(family: Family, config: Any, path: Path) -> Any:
         ) from None
 
 
-def _check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path, config: str) -> None:
-    """Compare stored windows and filterbanks with ours."""
+def check_constants(computed: Mapping[str, Tensor], constants: Mapping[str, Tensor], path: Path, config: str) -> None:
+    """Compare stored windows and filterbanks with ours.
+
+    Raises:
+        CheckpointError: one differs.
+    """
     for key, stored in constants.items():
         ours = computed[key]
         fits = stored.shape == ours.shape and stored.is_floating_point()

@@ -1,0 +1,1 @@
+"""What replaces the vocoders of other packages, one file for each kind. See docs/integrations.md."""

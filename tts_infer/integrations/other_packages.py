@@ -1,0 +1,60 @@
+"""Other packages: import them, and replace names in them, also where their modules have imported a name by value."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from tts_infer.errors import MissingPackageError
+
+
+def import_other(module: str, distribution: str) -> ModuleType:
+    """Import a module of a package that is no dependency of ours.
+
+    Args:
+        module: its dotted name.
+        distribution: what pip installs.
+
+    Raises:
+        MissingPackageError: it is not installed, or something that it needs is missing or does not load.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a native library that does not load
+        raise MissingPackageError(
+            "needs {module} ({reason}); pip install {package}",
+            code="other-package-missing",
+            module=module,
+            reason=str(error)[:150],
+            package=distribution,
+        ) from None
+
+
+def replace(module: str, name: str, new: Any, distribution: str) -> Callable[[], None]:
+    """Let a name of another package mean something else in the whole of that package.
+
+    Args:
+        module: where the name is defined, dotted.
+        name: what is replaced.
+        new: what it means from now on.
+        distribution: what pip installs.
+
+    Returns:
+        A function that takes the replacement back.
+
+    Raises:
+        MissingPackageError: see `import_other`.
+    """
+    package = module.partition(".")[0]
+    old = getattr(import_other(module, distribution), name)
+    _exchange(package, name, old, new)
+    return lambda: _exchange(package, name, new, old)
+
+
+def _exchange(package: str, name: str, old: Any, new: Any) -> None:
+    for dotted, module in list(sys.modules.items()):
+        if dotted.partition(".")[0] == package and getattr(module, "__dict__", {}).get(name) is old:
+            setattr(module, name, new)
