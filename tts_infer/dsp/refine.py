@@ -26,8 +26,8 @@ Spectrum = tuple[Tensor, Tensor]
 
 # How far a pass goes beyond the STFT of the audio, in the direction of the last change. 0 would be Griffin-Lim.
 MOMENTUM = 0.9
-# Corrections of the magnitudes within a pass, each by a power of the ratio of mels. Neighbouring filters overlap, so one
-# correction misses the target mel. A first one that goes beyond the ratio saves a third.
+# Corrections of the magnitudes within a pass, each by a power of the ratio of mels. Neighbouring filters overlap, so
+# one correction misses the target mel. A first one that goes beyond the ratio saves a third.
 CORRECTIONS = (1.5, 1.0)
 # Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
 LARGEST_CORRECTION = 20.0
