@@ -1,7 +1,7 @@
 """Griffin-Lim against librosa's, from the same mel: `python -m benchmarks.griffin_lim`.
 
-librosa inverts the filterbank by non-negative least squares (librosa.util.nnls) and iterates with its momentum of 0.99: 32
-times, which is its default, or 60 times.
+librosa inverts the filterbank by non-negative least squares (librosa.util.nnls) and iterates with its momentum of 0.99:
+32 times, its default, or 60 times.
 """
 
 from __future__ import annotations
