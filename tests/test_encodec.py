@@ -104,7 +104,7 @@ def codes_of(codebooks: int, batch: int, frames: int) -> Tensor:
     return torch.randint(1024, (codebooks, batch, frames), generator=generator)
 
 
-@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime", "openvino"])
 def test_parity_with_the_official_package(reference: Official, folder: Path, engine: str) -> None:
     ours = tts_infer.load_vocoder(folder, device="cpu", placement=f"backbone=cpu/{engine}")
     for number, codebooks in enumerate([2, 4, 8, 16]):
@@ -138,7 +138,7 @@ def test_the_layouts_of_codes(vocoder: tts_infer.Vocoder) -> None:
         assert torch.equal(vocoder.codes_to_features(same), want)
 
 
-@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime", "openvino"])
 def test_streams_and_ragged_batches_are_exact(folder: Path, engine: str) -> None:
     vocoder = tts_infer.load_vocoder(folder, device="cpu", placement=f"backbone=cpu/{engine}")
     features = vocoder.codes_to_features(codes_of(8, 2, 61))
@@ -297,6 +297,7 @@ def test_the_self_test_passes(folder: Path) -> None:
         "torch",
         "onednn",
         "onnxruntime",
+        "openvino",
     }
     assert all(check["passed"] for check in report["checks"])
 

@@ -77,7 +77,7 @@ def hidden_of(batch: int, frames: int) -> Tensor:
     return torch.randn(batch, 24, frames, generator=torch.Generator().manual_seed(frames))
 
 
-@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime", "openvino"])
 def test_parity_with_the_reference(reference: Reference, folder: Path, engine: str) -> None:
     ours = tts_infer.load_vocoder(folder, device="cpu", placement=f"backbone=cpu/{engine}")
     assert (ours.sample_rate, ours.hop_length, ours.n_mels) == (32000, 256, 24)
@@ -89,7 +89,7 @@ def test_parity_with_the_reference(reference: Reference, folder: Path, engine: s
         assert relative_error(got, want) <= 1e-5  # float32 sums in another order
 
 
-@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["torch", "onednn", "onnxruntime", "openvino"])
 def test_streams_and_ragged_batches_are_exact(folder: Path, engine: str) -> None:
     ours = tts_infer.load_vocoder(folder, device="cpu", placement=f"backbone=cpu/{engine}")
     hidden = hidden_of(2, 61)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,13 +56,6 @@ def test_labels_and_conventions(vocoder: tts_infer.Vocoder, echo: Callable[..., 
     ]
     assert not missing and found[4].config == other.config
     assert [one.label for one in systems_of([vocoder], baseline=False)[0]] == [name]
-
-
-def test_without_librosa_there_is_no_baseline(vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "librosa", None)
-    found, missing = systems_of([vocoder])
-    assert [one.label for one in found] == [vocoder.name]
-    assert list(missing) == ["griffin-lim"] and "needs librosa" in missing["griffin-lim"]
 
 
 def test_a_refinement_that_there_is_not(vocoder: tts_infer.Vocoder) -> None:

@@ -11,6 +11,7 @@ from tts_infer.engines.cuda_graphs import CUDAGraphsEngine
 from tts_infer.engines.engine import Engine
 from tts_infer.engines.onednn import OneDNNEngine
 from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
+from tts_infer.engines.openvino import OpenVINOEngine
 from tts_infer.engines.torch import TorchEngine
 from tts_infer.stages import Stage
 
@@ -19,6 +20,7 @@ ENGINES: dict[str, Engine] = {
     "onednn": OneDNNEngine(),
     "torch": TorchEngine(),
     "onnxruntime": OnnxRuntimeEngine(),
+    "openvino": OpenVINOEngine(),
     "cuda_graphs": CUDAGraphsEngine(),
 }
 

@@ -1,60 +1,58 @@
-"""Griffin-Lim by librosa: the baseline that every vocoder has to beat."""
+"""Griffin-Lim: a mel to audio without any weights. The baseline that every vocoder has to beat."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tts_infer.config import MelConfig
+from tts_infer.config import MelConfig, SpectralMethod
+from tts_infer.devices import CPU
+from tts_infer.dsp import register_constant
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
-from tts_infer.dsp.stft import STFT
-from tts_infer.errors import require_package
+from tts_infer.dsp.refine import Refinement
 
-ITERATIONS = 60
+# Every pass is one Griffin-Lim iteration. Measured by `benchmarks/griffin_lim.py`.
+PASSES = 24
 
 
-class GriffinLim:
-    """A log-mel to audio without any training: magnitudes by non-negative least squares, phases by iteration.
+class GriffinLim(nn.Module):
+    """Log-mels to audio: magnitudes by least squares, phases by iteration.
 
-    librosa.util.nnls inverts the filterbank, as librosa.feature.inverse.mel_to_stft does. librosa.griffinlim does 60
-    iterations with its momentum of 0.99, from random phases with a fixed seed.
+    The least-squares solution is a product with the pseudo-inverse of the filterbank, which is computed once, in
+    float64 on the CPU; what is negative becomes 0. From random phases with a fixed seed, `Refinement` then iterates: it
+    is the fast Griffin-Lim, and also corrects the magnitudes, of which only the mel is known. It has no `angle`: a
+    spectrum is divided by its magnitude. With the method "matmul" every number is real, on every device.
 
     Args:
         config: the convention of the mel.
+        method: of the transforms.
+        passes: number of iterations.
 
-    Shape: (1, n_mels, L) -> (1, T), aligned with the audio of the mel; T as in `ISTFT.n_samples`, and one more if
-        the padding "same" is uneven
-    Raises:
-        MissingPackageError: no librosa.
+    Shape: (B, n_mels, L) -> (B, T), aligned with the audio of the mel; T as in `ISTFT.n_samples`
+    Source: Griffin and Lim 1984, doi:10.1109/TASSP.1984.1164317; for the momentum see `Refinement`.
     """
 
-    def __init__(self, config: MelConfig) -> None:
-        require_package("librosa", "evaluate")
-        self._config = config
-        self._filterbank = mel_filterbank(config).T
-        # frame l is centred at sample l * hop in librosa, and at l * hop + shift in this convention
-        self._shift = (
-            config.n_fft // 2 - STFT(config.n_fft, config.hop_length, config.win_length, config.padding, "fft").pad[0]
-        )
+    inverse: Tensor
 
-    def __call__(self, mel: Tensor) -> Tensor:
-        librosa, config = require_package("librosa", "evaluate"), self._config
-        frames = mel.shape[-1]
-        samples = (frames - 1) * config.hop_length + 2 * self._shift
-        if frames < 2:  # librosa would warn about audio without samples
-            return torch.zeros(1, samples, dtype=torch.float32, device="cpu")
-        levels = np.exp(mel[0].detach().cpu().numpy().astype(np.float64))
-        magnitude = librosa.util.nnls(self._filterbank, levels) ** (1 / config.power)
-        audio = librosa.griffinlim(
-            magnitude,
-            n_iter=ITERATIONS,
-            hop_length=config.hop_length,
-            win_length=config.win_length or config.n_fft,
-            n_fft=config.n_fft,
-            momentum=0.99,
-            random_state=0,
-        )
-        aligned = np.zeros((1, samples), np.float32)
-        aligned[0, self._shift : self._shift + len(audio)] = audio
-        return torch.from_numpy(aligned)
+    def __init__(self, config: MelConfig, method: SpectralMethod = "fft", passes: int = PASSES) -> None:
+        super().__init__()
+        self.config, self.passes = config, passes
+        self.istft = ISTFT(config.n_fft, config.hop_length, config.win_length, config.padding, method)
+        self.refinement = Refinement(config, self.istft)
+        register_constant(self, "inverse", np.linalg.pinv(mel_filterbank(config)).astype(np.float64))
+
+    def forward(self, log_mel: Tensor) -> Tensor:
+        magnitude = torch.matmul(log_mel.transpose(1, 2).exp(), self.inverse).clamp_min(0)
+        if self.config.power == 2:
+            magnitude = magnitude.sqrt()
+        frames, bins = magnitude.shape[1:]
+        # one item has the same phases alone and in a batch
+        draw = torch.Generator(CPU).manual_seed(0)
+        phase = torch.rand(frames, bins, generator=draw, dtype=torch.float32, device=CPU).mul_(2 * torch.pi)
+        phase = magnitude.new_empty(frames, bins).copy_(phase)  # to the device, which the host need not wait for
+        spectrum = tuple((magnitude * part).transpose(1, 2) for part in (phase.cos(), phase.sin()))
+        refined = self.refinement((spectrum[0], spectrum[1]), log_mel, self.passes)
+        audio: Tensor = self.istft(*refined)
+        return audio

@@ -16,7 +16,7 @@ from torch import Tensor
 from tts_infer.config import MelConfig
 from tts_infer.devices import device_lock
 from tts_infer.dsp.mel import LogMel
-from tts_infer.errors import InputError, MissingPackageError
+from tts_infer.errors import InputError
 from tts_infer.evaluation.griffin_lim import GriffinLim
 from tts_infer.evaluation.metrics import Samples
 from tts_infer.io.audio import read_blocks
@@ -60,7 +60,8 @@ def systems_of(
         baseline: whether Griffin-Lim is added.
 
     Returns:
-        The systems, with numbers behind equal labels; and the reason if the baseline is missing.
+        The systems, with numbers behind equal labels; and why others are missing: never now, as the
+        baseline needs no package.
 
     Raises:
         InputError: a refinement is negative.
@@ -76,14 +77,10 @@ def systems_of(
     conventions: dict[MelConfig, str] = {}
     for system in found if baseline else ():
         conventions.setdefault(system.config, system.label)
-    missing: dict[str, str] = {}
     for config, label in conventions.items():
         name = BASELINE if len(conventions) == 1 else f"{BASELINE} for {label}"
-        try:
-            found.append(System(name, config, LogMel(config, "fft"), GriffinLim(config)))
-        except MissingPackageError as error:
-            missing[BASELINE] = str(error)
-    return _number_equal_labels(found), missing
+        found.append(System(name, config, LogMel(config, "fft"), GriffinLim(config)))
+    return _number_equal_labels(found), {}
 
 
 def _decoder(vocoder: Vocoder, refine: int | None) -> Callable[[Tensor], Tensor]:
