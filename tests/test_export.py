@@ -102,6 +102,8 @@ def test_the_file_says_what_it_is(exported: tts_infer.Export, vocoder: tts_infer
         "n_fft": "1024",
         "win_length": "1024",
         "hop_length": "256",
+        "trimmed_samples": "256",
+        "receptive_field": "30",  # 27 of the convolutions, 2 of the windows, and 1
         "window_type": "hann",
         "padding": "center",
     }

@@ -29,7 +29,9 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
+from tts_infer.engines.graphs import FileSession, session_options
 from tts_infer.stages import Stage, Tensors
+from tts_infer.vocoders.graph import GraphStage
 from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
 _OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1.12 and later run it
@@ -54,6 +56,8 @@ class OnnxRuntimeEngine:
         return None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
+        if isinstance(stage, GraphStage):
+            return stage.using(FileSession(stage))
         graphs = GraphModule(stage)
         graphs.session("whole")  # now, not in the first decode
         return stage.using(graphs)
@@ -138,8 +142,7 @@ class _Flat(nn.Module):
 class Session:
     """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
 
-    Calls are thread-safe. Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and
-    on a busy machine spinning doubles the time of a call.
+    Calls are thread-safe.
 
     Args:
         module: in evaluation mode, on the CPU. It gives one tensor or a tuple of them.
@@ -153,10 +156,7 @@ class Session:
     def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; warnings are about sizes of the example
+        options = session_options()
         model = with_image_convolutions(export(module, inputs, axes))
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._inputs: Sequence[str] = list(inputs)

@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from tts_infer.config import MelConfig, known_vocoders
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ExportError, InputError
-from tts_infer.stages import Stage
+from tts_infer.stages import Stage, total_frames
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
 from tts_infer.vocoders.features import FeatureSpec
 
 ExportLayout = Literal["waveform", "sherpa-onnx"]
+_SOME_FRAMES = 10  # any number but 0: the samples that audio lacks are the same for all
 
 
 class Decoder(nn.Module):
@@ -84,8 +85,10 @@ class SpectrumDecoder(Decoder):
 
 def decoding_stages(vocoder: Vocoder, refine: int) -> list[Stage]:
     """Plain copies on the CPU of the stages from features to audio, without those that are skipped."""
+    family = family_of(vocoder.model)
+    if any(stage.engines for stage in family.stages(vocoder.model)):
+        raise ExportError("{name} is a graph already; copy the file", code="export-again", name=vocoder.name)
     model = copy.deepcopy(vocoder.model).cpu().float().eval()
-    family = family_of(model)
     stages, features = family.stages(model), family.features(model.config).name
     first = next((i + 1 for i, stage in enumerate(stages) if features in stage.gives), 0)
     chain = [stage if stage.passes is None else dataclasses.replace(stage, passes=refine) for stage in stages[first:]]
@@ -121,8 +124,8 @@ def _has_spectrum(last: Stage) -> bool:
     return isinstance(last.module, ISTFT) and last.module.padding == "center"
 
 
-def metadata_of(vocoder: Vocoder, layout: str) -> dict[str, str]:
-    """What another program must know to use the file."""
+def metadata_of(vocoder: Vocoder, layout: str, refine: int) -> dict[str, str]:
+    """What another program must know to use the file; `vocoders/graph.py` reads it."""
     model = vocoder.model
     family = family_of(model)
     spec, last, known = family.features(model.config), family.stages(model)[-1], known_vocoders()
@@ -132,6 +135,9 @@ def metadata_of(vocoder: Vocoder, layout: str) -> dict[str, str]:
         "license": known[vocoder.name].license if vocoder.name in known else "unknown",
         "sample_rate": spec.sample_rate,
         "hop_length": spec.hop_length,
+        "trimmed_samples": _SOME_FRAMES * spec.hop_length - family.n_samples(model.config, _SOME_FRAMES),
+        # one frame more, because pieces are cut at whole frames and a transform may reach half of one further
+        "receptive_field": total_frames(decoding_stages(vocoder, refine), lambda stage: stage.delay_frames) + 1,
         "tts_infer_version": version("tts-infer"),
     }
     if isinstance(istft := last.module, ISTFT):

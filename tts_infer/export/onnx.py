@@ -80,7 +80,7 @@ def export_onnx(
     for package in ("onnx", "onnxruntime"):
         require_package(package, "onnx")
     graph = graph_of(vocoder, layout, refine)
-    metadata = metadata_of(vocoder, layout)
+    metadata = metadata_of(vocoder, layout, refine)
     model = _traced(graph, metadata)
     checks = _compared(model, graph, Decoder(decoding_stages(vocoder, refine), graph.spec))
     try:
@@ -105,6 +105,10 @@ def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
     except RuntimeError as error:
         text = "this vocoder has no ONNX graph: {reason}"
         raise ExportError(text, code="export-graph", reason=first_sentence(error)[:200]) from None
+    used = {name for node in proto.graph.node for name in node.input}
+    kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.checker.check_model(proto)
     written: bytes = proto.SerializeToString()
