@@ -25,7 +25,7 @@ from tts_infer.stages import relative_error, wave
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tts-infer[onnx]'")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'tts-infer[onnx]'")
 
-# Another order of float32 sums; trained networks magnify it, see `EXPORT_TOLERANCE`.
+# Another order of float32 sums; trained networks magnify it, see `Decoder.tolerance`.
 ROUNDING = 1e-4
 
 
@@ -211,3 +211,27 @@ def test_what_is_no_graph(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "v.onnx").write_bytes(content)
     with pytest.raises(tts_infer.CheckpointError, match=r"cannot read a graph .* write it with 'tts-infer export'"):
         tts_infer.load_vocoder(tmp_path / "v.onnx", device="cpu")
+
+
+@pytest.mark.parametrize("padding", ["center", "same"])
+def test_from_audio(padding: Any, tmp_path: Path) -> None:
+    import onnxruntime
+
+    vocoder = small_vocoder(padding)
+    done = tts_infer.export_onnx(vocoder, tmp_path / "copy.onnx", source="audio")
+    assert (done.inputs, done.outputs) == (("audio",), ("copy",))
+    assert not {"DFT", "STFT", "Loop", "If"} & {node.op_type for node in onnx.load(done.path).graph.node}
+    session = onnxruntime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    for samples in (2, 5, 127, 128, 129, 255, 256, 400, 5000):  # short ones are mirrored more than once
+        if padding == "same" and samples < vocoder.hop_length:
+            continue  # too short for a frame
+        audio = torch.randn(2, samples, generator=torch.Generator().manual_seed(0)) / 10
+        got, expected = torch.from_numpy(session.run(None, {"audio": audio.numpy()})[0]), vocoder(audio)
+        assert got.shape == expected.shape
+        assert not got.numel() or relative_error(got, expected) <= 1e-3  # logarithms of rounded sums, see `Copier`
+    with pytest.raises(tts_infer.ExportError, match="use the layout 'waveform'"):
+        tts_infer.export_onnx(vocoder, tmp_path / "s.onnx", layout="sherpa-onnx", source="audio")
+    with pytest.raises(tts_infer.InputError, match="source is 'text'; allowed: features, audio"):
+        tts_infer.export_onnx(vocoder, tmp_path / "s.onnx", source="text")  # type: ignore[arg-type]
+    with pytest.raises(tts_infer.CheckpointError, match="takes audio and gives copy"):
+        tts_infer.load_vocoder(done.path)

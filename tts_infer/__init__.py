@@ -34,7 +34,7 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.export.graphs import ExportLayout
+from tts_infer.export.graphs import ExportLayout, ExportSource
 from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
@@ -72,6 +72,7 @@ __all__ = [
     "Export",
     "ExportError",
     "ExportLayout",
+    "ExportSource",
     "FileError",
     "FileSynthesis",
     "InputError",

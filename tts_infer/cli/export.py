@@ -21,6 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="waveform",
         help="layout: features to waveform, or what sherpa-onnx loads (default: %(default)s)",
     )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        choices=get_args(tts_infer.ExportSource),
+        default="features",
+        help="what the graph takes; audio: it also computes the features (default: %(default)s)",
+    )
     parser.add_argument("--refine", type=int, default=0, metavar="N", help="passes in the graph (default: 0)")
     parser.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
     add_json_argument(parser)
@@ -33,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         0.
     """
     vocoder = tts_infer.load_vocoder(args.vocoder, device="cpu", revision=args.revision, refine=0, check=False)
-    done = tts_infer.export_onnx(vocoder, args.output, layout=args.layout, refine=args.refine)
+    done = tts_infer.export_onnx(vocoder, args.output, layout=args.layout, source=args.source, refine=args.refine)
     if args.json:
         checks = [vars(check) for check in done.checks]
         print(json.dumps({**vars(done), "path": str(done.path), "checks": checks}))
