@@ -34,6 +34,7 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
+from tts_infer.export.browser import WebExport, export_web
 from tts_infer.export.graphs import ExportLayout, ExportSource
 from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
@@ -97,6 +98,7 @@ __all__ = [
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
+    "WebExport",
     "available_devices",
     "check_report",
     "check_writable",
@@ -109,6 +111,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "export_onnx",
+    "export_web",
     "features_of_file",
     "holds_features",
     "known_vocoders",

@@ -8,12 +8,15 @@ it gets its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from tts_infer.engines.graphs import session_options
 from tts_infer.engines.onnxruntime import export, with_image_convolutions
 from tts_infer.errors import ExportError, FileError, first_sentence, require_package
 from tts_infer.export.graphs import Decoder, ExportLayout, ExportSource, decoding_stages, graph_of, metadata_of
@@ -83,7 +86,10 @@ def export_onnx(
     graph = graph_of(vocoder, layout, source, refine)
     metadata = metadata_of(vocoder, layout, refine)
     model = _traced(graph, metadata)
-    checks = _compared(model, graph, Decoder(decoding_stages(vocoder, refine, source), graph.spec))
+    run = run_by_onnxruntime(model)
+    checks = compared(
+        lambda inputs: graph.audio(*run(inputs)), graph, Decoder(decoding_stages(vocoder, refine, source), graph.spec)
+    )
     try:
         with whole_file(path) as part:
             part.write_bytes(model)
@@ -100,10 +106,28 @@ def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
     example = graph.example(PROBE_BATCH, PROBE_FRAMES)
     lengths = {1: {0: "B"}, 2: {0: "B", 1: "T"}, 3: {0: "B", 2: "L"}}  # by the number of axes
     axes = {name: lengths[x.ndim] for name, x in example.items()}
+    proto = traced(graph, example, {**axes, **graph.outputs}, tuple(graph.outputs))
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.checker.check_model(proto)
+    written: bytes = proto.SerializeToString()
+    return written
+
+
+def traced(
+    module: nn.Module, example: Mapping[str, Tensor], axes: Mapping[str, Mapping[int, str]], outputs: Sequence[str]
+) -> Any:
+    """The graph of a module, as a `ModelProto`.
+
+    Args:
+        module, example, axes, outputs: see `engines.onnxruntime.export`.
+
+    Raises:
+        ExportError: it has none.
+    """
+    import onnx
+
     try:
-        proto = onnx.load_from_string(
-            with_image_convolutions(export(graph.eval(), example, {**axes, **graph.outputs}, tuple(graph.outputs)))
-        )
+        proto = onnx.load_from_string(with_image_convolutions(export(module.eval(), example, axes, outputs)))
     except RuntimeError as error:
         text = "this vocoder has no ONNX graph: {reason}"
         raise ExportError(text, code="export-graph", reason=first_sentence(error)[:200]) from None
@@ -111,29 +135,39 @@ def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
     kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
-    onnx.helper.set_model_props(proto, dict(metadata))
-    onnx.checker.check_model(proto)
-    written: bytes = proto.SerializeToString()
-    return written
+    return proto
+
+
+def run_by_onnxruntime(model: bytes) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
+    """A model as a function of inputs by name."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+
+    def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
+        return [torch.from_numpy(x) for x in session.run(None, {name: x.numpy() for name, x in inputs.items()})]
+
+    return run
 
 
 @torch.no_grad()
-def _compared(model: bytes, graph: Decoder, reference: Decoder) -> tuple[ExportCheck, ...]:
-    """Compare a model with torch in every size.
+def compared(
+    run: Callable[[Mapping[str, Tensor]], Tensor], graph: Decoder, reference: Decoder
+) -> tuple[ExportCheck, ...]:
+    """Compare what was exported with torch in every size.
+
+    Args:
+        run: computes audio of inputs by name.
+        graph: says the inputs, and the largest allowed difference.
+        reference: computes the same by torch.
 
     Raises:
         ExportError: they differ.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; warnings are about sizes of the example
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     checks = []
     for batch, frames in CHECKED_SIZES:
         example = graph.example(batch, frames)
-        got = graph.audio(*map(torch.from_numpy, session.run(None, {name: x.numpy() for name, x in example.items()})))
-        expected = reference(*example.values())
+        got, expected = run(example), reference(*example.values())
         same = expected.numel() == 0 and got.shape == expected.shape  # one frame of padding "center" gives no samples
         checks.append(ExportCheck(batch, frames, 0.0 if same else relative_error(got, expected)))
     worst = max(checks, key=lambda check: check.error)
