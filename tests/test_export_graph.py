@@ -235,3 +235,34 @@ def test_from_audio(padding: Any, tmp_path: Path) -> None:
         tts_infer.export_onnx(vocoder, tmp_path / "s.onnx", source="text")  # type: ignore[arg-type]
     with pytest.raises(tts_infer.CheckpointError, match="takes audio and gives copy"):
         tts_infer.load_vocoder(done.path)
+
+
+@pytest.mark.parametrize("method", ["fft", "matmul"])
+def test_by_hand(method: Any, tmp_path: Path) -> None:
+    """torch's own exporter takes the model as it was loaded, whose transforms are FFTs, which ONNX lacks."""
+    import onnxruntime
+
+    vocoder = tts_infer.load_vocoder(device="cpu", refine=0, istft=method, check=False)
+    path = str(tmp_path / "v.onnx")
+    axes = {"mel": {0: "B", 2: "L"}, "audio": {0: "B", 1: "T"}}
+    names = {"input_names": ["mel"], "output_names": ["audio"], "dynamic_axes": axes}
+    torch.onnx.export(vocoder.model, (mels(vocoder, 94),), path, opset_version=17, dynamo=False, **names)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for frames in (2, 3, 10, 94, 300):
+        mel = mels(vocoder, frames)
+        got = torch.from_numpy(session.run(None, {"mel": mel.numpy()})[0])
+        assert relative_error(got, vocoder.decode(mel, check_convention=False)) <= ROUNDING
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::tts_infer.MelConventionWarning")
+def test_torch_compile_of_a_caller() -> None:
+    vocoder = tts_infer.load_vocoder(device="cpu", refine=0, check=False)
+
+    def louder(mel: Tensor) -> Tensor:
+        return vocoder.decode(mel + 0.0) * 0.5
+
+    compiled = torch.compile(louder)
+    # its first second is compared with conventions, which the compiler failed to trace
+    for frames in (3, 94, 10, 1, *range(20, 40)):
+        assert torch.equal(compiled(mels(vocoder, frames)), louder(mels(vocoder, frames)))
