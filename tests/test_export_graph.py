@@ -90,6 +90,7 @@ def test_pieces_batches_and_streams(padding: Any, refine: int, tmp_path: Path) -
     assert torch.equal(copy.decode(mel, check_convention=False), graph.decode(mel, check_convention=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS)[:1])
 def test_generators(kind: str, tmp_path: Path) -> None:
     config = SIZES | KINDS[kind]
@@ -237,6 +238,7 @@ def test_from_audio(padding: Any, tmp_path: Path) -> None:
         tts_infer.load_vocoder(done.path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fft", "matmul"])
 def test_by_hand(method: Any, tmp_path: Path) -> None:
     """torch's own exporter takes the model as it was loaded, whose transforms are FFTs, which ONNX lacks."""
@@ -245,8 +247,16 @@ def test_by_hand(method: Any, tmp_path: Path) -> None:
     vocoder = tts_infer.load_vocoder(device="cpu", refine=0, istft=method, check=False)
     path = str(tmp_path / "v.onnx")
     axes = {"mel": {0: "B", 2: "L"}, "audio": {0: "B", 1: "T"}}
-    names = {"input_names": ["mel"], "output_names": ["audio"], "dynamic_axes": axes}
-    torch.onnx.export(vocoder.model, (mels(vocoder, 94),), path, opset_version=17, dynamo=False, **names)
+    torch.onnx.export(
+        vocoder.model,
+        (mels(vocoder, 94),),
+        path,
+        input_names=["mel"],
+        output_names=["audio"],
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for frames in (2, 3, 10, 94, 300):
         mel = mels(vocoder, frames)

@@ -35,6 +35,7 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 @needs_runtime
+@pytest.mark.slow
 def test_another_vocoder(tmp_path: Path) -> None:
     done = tts_infer.export_web(small_vocoder("same"), tmp_path, runtime=RUNTIME, refine=1)
     assert done.stages == ("mel", "backbone", "head", "refine", "istft")
