@@ -87,7 +87,8 @@ def test_the_wheel_holds_code_configs_and_the_embedded_vocoder(wheel: Path) -> N
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         (entry_points,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
         assert "tts-infer = tts_infer.__main__:main" in archive.read(entry_points).decode()
-    package_files = [*(ROOT / "tts_infer").rglob("*.py"), *(ROOT / "tts_infer" / "assets").glob("*/*")]
+    package = ROOT / "tts_infer"
+    package_files = [*package.rglob("*.py"), *package.glob("assets/*/*"), *package.glob("export/web/*")]
     configs = {f"tts_infer/{file.relative_to(ROOT)}" for file in (ROOT / "configs").rglob("*.yaml")}
     assert held == {str(file.relative_to(ROOT)) for file in package_files} | configs
 

@@ -34,7 +34,8 @@ from tts_infer.errors import (
     VocoderNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
-from tts_infer.export.graphs import ExportLayout
+from tts_infer.export.browser import WebExport, export_web
+from tts_infer.export.graphs import ExportLayout, ExportSource
 from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
@@ -72,6 +73,7 @@ __all__ = [
     "Export",
     "ExportError",
     "ExportLayout",
+    "ExportSource",
     "FileError",
     "FileSynthesis",
     "InputError",
@@ -96,6 +98,7 @@ __all__ = [
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
+    "WebExport",
     "available_devices",
     "check_report",
     "check_writable",
@@ -108,6 +111,7 @@ __all__ = [
     "evaluate",
     "evaluation",
     "export_onnx",
+    "export_web",
     "features_of_file",
     "holds_features",
     "known_vocoders",

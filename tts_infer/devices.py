@@ -7,11 +7,11 @@ so no code here or above has a branch for a particular accelerator.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
-from functools import cache
+from functools import cache, wraps
 from types import ModuleType
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from tts_infer.config import DTypeName
 from tts_infer.errors import PlacementError, first_sentence
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 CPU = torch.device("cpu")
 DTYPES: dict[DTypeName, torch.dtype] = {name: getattr(torch, name) for name in get_args(DTypeName)}
@@ -203,3 +205,26 @@ def _held(devices: list[torch.device]) -> Iterator[None]:
                 lock = _locks.setdefault(device, threading.RLock())
             stack.enter_context(lock)
         yield
+
+
+def uncompiled(mode: Callable[[], Callable[[Fn], Fn]]) -> Callable[[Fn], Fn]:
+    """Decorate a function that `torch.compile` of a caller must leave as it is: it takes locks and chooses engines.
+
+    `torch.compiler.disable` as the decorator would import the compiler for everybody.
+
+    Args:
+        mode: of gradients: `torch.inference_mode` or `torch.no_grad`.
+    """
+
+    def decorated(function: Fn) -> Fn:
+        inner = mode()(function)
+
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            if torch.compiler.is_compiling():
+                return torch.compiler.disable(inner)(*arguments, **named)
+            return inner(*arguments, **named)
+
+        return cast(Fn, call)
+
+    return decorated

@@ -24,6 +24,7 @@ def load_vocoder(
     *,
     device: str | torch.device = "auto",
     placement: PlacementSpec = None,
+    engine: str = "auto",
     mel: MethodChoice = "auto",
     istft: MethodChoice = "auto",
     dtype: DTypeChoice | torch.dtype = "float32",
@@ -40,9 +41,10 @@ def load_vocoder(
     Args:
         name: a name in `configs/vocoders` (the default vocoder is part of the package), a local directory with
             `config.yaml` and weights, a weights file (.safetensors, .bin, .pt, .pth, .ckpt) with a `config.yaml` beside
-            it, or a Hub id such as "charactr/vocos-mel-24khz".
+            it, a graph that `export_onnx` wrote (.onnx), or a Hub id such as "charactr/vocos-mel-24khz".
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         placement: where single stages run, see `tts_infer.runtime.spec`. Stages that it does not name go to `device`.
+        engine: for every stage that it can run and that `placement` names no engine for; "auto": what suits it.
         mel, istft: method of the spectral stages: "matmul", "fft" or "auto".
         dtype: of the matrix products in networks; "auto": bfloat16 where it is right and was measured to be faster on
             few frames and on many, else float32. One of torch's, such as torch.bfloat16, is taken, too.
@@ -71,7 +73,7 @@ def load_vocoder(
     stages = family_of(model).stages(model)
     if dtype == "auto":
         named, _ = best_dtype(stages, resolve_device(device))
-    placed = make_placement(placement, device, mel, istft, named, check, stages=stages)
+    placed = make_placement(placement, device, mel, istft, named, check, engine=engine, stages=stages)
     if refine is None:
         refine = files.known.refine if files.known else 0
     return Vocoder(model, placed, files.name, named, refine, check_convention)

@@ -73,6 +73,7 @@ class Stage(ABC):
     max_frames: int = field(default=PIECE_FRAMES, kw_only=True)
 
     methods: ClassVar[tuple[str, ...]] = ()  # the algorithms to choose from
+    engines: ClassVar[tuple[str, ...]] = ()  # the only engines that can run it; none: any
 
     @property
     def delay_frames(self) -> int:

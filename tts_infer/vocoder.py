@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tts_infer import decoding
 from tts_infer.config import DTypeName
 from tts_infer.decoding import Synthesis
-from tts_infer.devices import device_lock, device_of, keep_memory
+from tts_infer.devices import device_lock, device_of, keep_memory, uncompiled
 from tts_infer.dsp.mismatch import ConventionCheck
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
@@ -63,7 +63,7 @@ class Vocoder(ModuleLike):
         keep_memory()
         workers.survive_fork()
 
-    @torch.no_grad()  # not inference_mode: a model may be trained on the result
+    @uncompiled(torch.no_grad)  # not inference_mode: a model may be trained on the result
     def mel(self, audio: Waveform) -> Tensor:
         """Compute the log-mel spectrogram in this vocoder's convention.
 
@@ -132,7 +132,7 @@ class Vocoder(ModuleLike):
         **conditions: Number,
     ) -> list[Tensor]: ...
 
-    @torch.inference_mode()
+    @uncompiled(torch.inference_mode)
     def decode(
         self,
         features: Features | Sequence[Features],
@@ -180,7 +180,7 @@ class Vocoder(ModuleLike):
             return decoding.decode_ragged(self._pipeline, padded, counts, passes, timer, given)
         return decoding.decode(self._pipeline, self.checked_features(features, check_convention), passes, timer, given)
 
-    @torch.inference_mode()
+    @uncompiled(torch.inference_mode)
     def __call__(self, audio: Waveform, *, refine: int | None = None, **conditions: Number) -> Tensor:
         """Copy audio: compute its mel and decode that.
 
@@ -195,7 +195,7 @@ class Vocoder(ModuleLike):
         passes, untimed = self._passes(refine), StageTimer(enabled=False)
         return decoding.decode(self._pipeline, self.mel(audio), passes, untimed, given)
 
-    @torch.inference_mode()
+    @uncompiled(torch.inference_mode)
     def synthesize(
         self,
         features: Features | None = None,

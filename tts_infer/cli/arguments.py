@@ -53,7 +53,7 @@ def _add_weights(group: argparse._ArgumentGroup, several: bool) -> None:
         default=None if several else tts_infer.DEFAULT_VOCODER,
         action="append" if several else "store",
         metavar="V",
-        help=f"known name, local directory, weights file or Hub id (default: {tts_infer.DEFAULT_VOCODER})"
+        help=f"known name, local directory, weights file, .onnx file or Hub id (default: {tts_infer.DEFAULT_VOCODER})"
         + "; repeatable" * several,
     )
     group.add_argument("--revision", metavar="R", help="branch, tag or commit of a Hub repository")
@@ -82,12 +82,13 @@ def _add_placement(group: argparse._ArgumentGroup) -> None:
         )
 
 
-def load_from(args: argparse.Namespace, name: str | None = None) -> Vocoder:
+def load_from(args: argparse.Namespace, name: str | None = None, engine: str = "auto") -> Vocoder:
     """Load the vocoder that the options of `add_vocoder_arguments` select; of several, the one of that name."""
     return tts_infer.load_vocoder(
         name or args.vocoder,
         device=args.device,
         placement=args.placement,
+        engine=engine,
         mel=args.mel,
         istft=args.istft,
         dtype=args.dtype,

@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--lookahead", metavar="N", help="frames; fewer come earlier (default: %(default)s)")
     add_vocoder_arguments(parser)
     parser.add_argument(
+        "--engine", default="auto", metavar="E", help="of every stage that it can run, such as onnxruntime"
+    )
+    parser.add_argument(
         "--bandwidth",
         type=float,
         metavar="KBPS",
@@ -67,7 +70,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _to_file(args: argparse.Namespace) -> int:
-    vocoder = load_from(args)
+    vocoder = load_from(args, engine=args.engine)
     conditions = _conditions(vocoder, args.bandwidth)
     made = tts_infer.synthesize_file(vocoder, args.input, args.output, sample_format=args.sample_format, **conditions)
     names = {"input": args.input, "output": args.output, "vocoder": vocoder.name}
@@ -79,7 +82,7 @@ def _to_file(args: argparse.Namespace) -> int:
 
 def _to_stdout(args: argparse.Namespace) -> int:
     """`tts-infer decode IN --stream | aplay` plays while the rest is still decoded."""
-    vocoder, lookahead = load_from(args), args.lookahead
+    vocoder, lookahead = load_from(args, engine=args.engine), args.lookahead
     frames = int(lookahead) if re.fullmatch("[0-9]{1,9}", lookahead) else lookahead
     mel, said = tts_infer.features_of_file(vocoder, args.input)
     stream = vocoder.stream(frames, **said | _conditions(vocoder, args.bandwidth))

@@ -16,6 +16,9 @@ float64 and stored as float32.
 
 from __future__ import annotations
 
+import warnings
+from typing import TypeVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -43,6 +46,9 @@ def dft_basis(n_fft: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return cos, sin
 
 
+D = TypeVar("D", bound="_RealDFT")
+
+
 class _RealDFT(nn.Module):
     """Base of both directions: the quarters of a frame, and the matrices of even and odd bins."""
 
@@ -58,6 +64,12 @@ class _RealDFT(nn.Module):
         first = half // 2 + 1  # points of the first quarter, from n = 0 to n = H / 2
         second = half + 1 - first
         self.quarters = [first, second, second - 1, first - 1]  # the later quarters lack points that earlier ones have
+
+    def _by_products(self: D) -> D:
+        """The same transform by matrix products, made within a trace: its matrices become constants there."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # that they do
+            return type(self)(self.n_fft, "matmul")
 
     def _keep_bases(self, weight: NDArray[np.float64] | float, inverse: bool) -> None:
         """Register the four matrices, from points to bins; or, inverse, from bins to points."""
@@ -84,6 +96,9 @@ class RealDFT(_RealDFT):
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         if self.method == "fft":
+            if torch.onnx.is_in_onnx_export():  # ONNX has no complex numbers
+                real, imag = self._by_products().to(frames.device)(frames)
+                return real, imag
             spectrum = torch.fft.rfft(frames, dim=-1)
             # complex numbers interleave both parts in memory; what follows is faster on contiguous tensors
             return spectrum.real.contiguous(), spectrum.imag.contiguous()
@@ -124,6 +139,9 @@ class InverseRealDFT(_RealDFT):
 
     def forward(self, real: Tensor, imag: Tensor) -> Tensor:
         if self.method == "fft":
+            if torch.onnx.is_in_onnx_export():  # as above
+                inverse: Tensor = self._by_products().to(real.device)(real, imag)
+                return inverse
             return torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1)
         even, odd = torch.matmul(real[..., 0::2], self.cos_even), torch.matmul(real[..., 1::2], self.cos_odd)
         outer_cos, inner_cos = even + odd, even - odd

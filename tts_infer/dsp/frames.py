@@ -36,6 +36,12 @@ def reflect_pad(x: Tensor, left: int, right: int) -> Tensor:
     Shape: (B, T) -> (B, left + T + right)
     Source: numpy.pad(mode="reflect"). torch's own cannot pad by more than T - 1.
     """
+    if is_traced():  # a graph serves every length, so it computes which samples it repeats
+        last = x.shape[-1] - 1
+        place = torch.arange(-left, x.shape[-1] + right, device=x.device)
+        period = torch.clamp_min(torch.ones_like(place[:1]) * 2 * last, 1)
+        place = torch.remainder(place, period)
+        return x[:, torch.minimum(place, torch.ones_like(place[:1]) * 2 * last - place).clamp_min(0)]
     while left or right:
         step = x.shape[-1] - 1
         if step == 0:

@@ -90,7 +90,7 @@ class LogMel(nn.Module):
     def forward(self, audio: Tensor) -> Tensor:
         padded = self.stft.padded(audio)
         frames, hop = self.stft.n_frames(audio.shape[-1]), self.config.hop_length
-        if frames <= MAX_FRAMES or is_traced():
+        if is_traced() or frames <= MAX_FRAMES:
             return self._log_mel(padded)
         mel = padded.new_empty(audio.shape[0], self.config.n_mels, frames)
         for start in range(0, frames, MAX_FRAMES):

@@ -27,6 +27,8 @@ ENGINES: dict[str, Engine] = {
 
 def unusable_reason(engine: str, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
     """Say why an engine cannot run a stage on a device: its package is missing, or see `Engine`. None if it can."""
+    if stage.engines and engine not in stage.engines:
+        return f"{stage.name} is run by {', '.join(stage.engines)} only"
     package = ENGINES[engine].package
     if package is not None and find_spec(package) is None:
         return f"{package} is not installed"
@@ -37,10 +39,9 @@ def usable_engines(stage: Stage, device: torch.device, dtype: DTypeName) -> tupl
     """The engines to choose from if the user names none.
 
     The first is the preferred one of those that need no package. The others need a package, which is installed; they
-    must be faster than the first to be chosen.
+    must be faster than the first to be chosen. None can run a stage that has engines of its own, on another device.
     """
-    able = [
-        name for name, one in ENGINES.items() if one.automatic and unusable_reason(name, stage, device, dtype) is None
-    ]
-    first = next(name for name in able if ENGINES[name].package is None)
-    return (first, *(name for name in able if ENGINES[name].package is not None))
+    wanted = [name for name, one in ENGINES.items() if one.automatic or name in stage.engines]
+    able = [name for name in wanted if unusable_reason(name, stage, device, dtype) is None]
+    free = [name for name in able if ENGINES[name].package is None]
+    return (*free[:1], *(name for name in able if ENGINES[name].package is not None))

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
+from tts_infer.engines.graphs import FileSession, session_options
 from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
-from tts_infer.stages import Tensors
+from tts_infer.stages import Stage, Tensors
+from tts_infer.vocoders.graph import GraphStage
 
 
 class OnnxRuntimeEngine(TracedEngine):
@@ -24,6 +26,11 @@ class OnnxRuntimeEngine(TracedEngine):
     package = "onnxruntime"
     title = "ONNX Runtime"
 
+    def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
+        if isinstance(stage, GraphStage):
+            return stage.using(FileSession(stage))
+        return super().prepare(stage, device, dtype)
+
     def maker(self, dtype: DTypeName) -> MakeSession:
         return Session
 
@@ -31,8 +38,7 @@ class OnnxRuntimeEngine(TracedEngine):
 class Session:
     """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
 
-    Calls are thread-safe. Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and
-    on a busy machine spinning doubles the time of a call.
+    Calls are thread-safe.
 
     Args:
         module, inputs, axes: see `export`.
@@ -44,10 +50,7 @@ class Session:
     def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; warnings are about sizes of the example
+        options = session_options()
         model = with_image_convolutions(export(module, inputs, axes))
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         self._inputs: Sequence[str] = list(inputs)

@@ -14,31 +14,43 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, known_vocoders
+from tts_infer.devices import CPU
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ExportError, InputError
-from tts_infer.stages import Stage
+from tts_infer.stages import Stage, total_frames, wave
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
 from tts_infer.vocoders.features import FeatureSpec
 
 ExportLayout = Literal["waveform", "sherpa-onnx"]
+ExportSource = Literal["features", "audio"]
+_SOME_FRAMES = 10  # any number but 0: the samples that audio lacks are the same for all
 
 
 class Decoder(nn.Module):
     """The stages from features to audio, one after the other, as one function.
 
+    Args:
+        stages: in order.
+        spec: the features.
+        name: of the first input in the graph; "": that of the features.
+
     Shape: (B, C, L) -> (B, T)
     """
 
     outputs: Mapping[str, Mapping[int, str]] = {"audio": {0: "B", 1: "T"}}  # with the variable axes
+    # Largest allowed difference from torch, relative to the peak. Trained networks magnify the rounding of float32:
+    # another order of sums changes the audio by up to 5e-5 of the peak, see `tests/test_onnxruntime.py`.
+    tolerance = 1e-4
 
     def __init__(self, stages: Sequence[Stage], spec: FeatureSpec, name: str = "") -> None:
         super().__init__()
         self.stages, self.spec = stages, spec
-        self.inputs = (name or spec.name, *(condition.name for condition in spec.conditions))
+        self.inputs = (name or stages[0].takes[0], *(condition.name for condition in spec.conditions))
         self.parts = nn.ModuleList(stage.module for stage in stages)
 
     def forward(self, features: Tensor, *conditions: Tensor) -> Any:
@@ -46,7 +58,7 @@ class Decoder(nn.Module):
 
     def results(self, features: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
         """All tensors that the stages give, by name."""
-        live = dict(zip((self.spec.name, *self.inputs[1:]), (features, *conditions), strict=True))
+        live = dict(zip((self.stages[0].takes[0], *self.inputs[1:]), (features, *conditions), strict=True))
         for stage in self.stages:
             outputs, _ = stage(tuple(live[name] for name in stage.takes))
             live.update(zip(stage.gives, outputs, strict=True))
@@ -55,6 +67,28 @@ class Decoder(nn.Module):
     def audio(self, *outputs: Tensor) -> Tensor:
         """The waveform of the outputs of the graph."""
         return outputs[0]
+
+    def example(self, batch: int, frames: int) -> dict[str, Tensor]:
+        """Inputs to compute with, by name: features in the usual range of log-mels, and the first of each condition."""
+        features, *conditions = self.inputs
+        first = torch.zeros(batch, dtype=torch.int64, device=CPU)
+        return {features: 2 * wave(batch, self.spec.n_channels, frames) - 5, **dict.fromkeys(conditions, first)}
+
+
+class Copier(Decoder):
+    """All stages, from audio to audio. Shape: (B, T) -> (B, T'), T rounded down to a multiple of hop_length"""
+
+    outputs: Mapping[str, Mapping[int, str]] = {"copy": {0: "B", 1: "T2"}}
+    # A mel is a logarithm: where a band is almost silent, it shows the rounding of its transform, and the network
+    # magnifies that. In torch, a mel by products and one by FFTs give white noise that differs by 1.3e-4 of the peak,
+    # and speech that differs by 2e-3. A graph whose padding is wrong by one sample differs by 0.1 or more.
+    tolerance = 1e-3
+
+    def example(self, batch: int, frames: int) -> dict[str, Tensor]:
+        """White noise of about so many frames, the same every time: it has no silent bands."""
+        others, hop = super().example(batch, 1), self.spec.hop_length
+        noise = torch.randn(batch, frames * hop + hop // 3, generator=torch.Generator().manual_seed(0))
+        return others | {self.inputs[0]: noise / 10}
 
 
 class SpectrumDecoder(Decoder):
@@ -82,13 +116,19 @@ class SpectrumDecoder(Decoder):
         return audio
 
 
-def decoding_stages(vocoder: Vocoder, refine: int) -> list[Stage]:
-    """Plain copies on the CPU of the stages from features to audio, without those that are skipped."""
+def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "features") -> list[Stage]:
+    """Plain copies on the CPU of the stages from features or audio to audio, without those that are skipped."""
+    family = family_of(vocoder.model)
+    if any(stage.engines for stage in family.stages(vocoder.model)):
+        raise ExportError("{name} is a graph already; copy the file", code="export-again", name=vocoder.name)
     model = copy.deepcopy(vocoder.model).cpu().float().eval()
-    family = family_of(model)
     stages, features = family.stages(model), family.features(model.config).name
     first = next((i + 1 for i, stage in enumerate(stages) if features in stage.gives), 0)
-    chain = [stage if stage.passes is None else dataclasses.replace(stage, passes=refine) for stage in stages[first:]]
+    if source == "audio" and stages[0].takes != ("audio",):
+        text = "{name} makes no {features} of audio; use the source 'features'"
+        raise ExportError(text, code="export-source", name=vocoder.name, features=features)
+    chosen = stages[0 if source == "audio" else first :]
+    chain = [stage if stage.passes is None else dataclasses.replace(stage, passes=refine) for stage in chosen]
     if refine < 0:
         text = "refine is {got!r}; allowed: a number of passes, 0 or more"
         raise InputError(text, code="refine-range", got=refine)
@@ -98,19 +138,25 @@ def decoding_stages(vocoder: Vocoder, refine: int) -> list[Stage]:
     return [stage for stage in chain if stage.passes != 0]
 
 
-def graph_of(vocoder: Vocoder, layout: str, refine: int) -> Decoder:
+def real_stages(stages: Sequence[Stage]) -> list[Stage]:
+    """The same stages by real numbers only."""
+    return [stage.by("matmul") if stage.methods else stage for stage in stages]
+
+
+def graph_of(vocoder: Vocoder, layout: str, source: ExportSource, refine: int) -> Decoder:
     """The module that becomes the graph: every stage by real numbers only."""
-    if layout not in get_args(ExportLayout):
-        allowed = ", ".join(get_args(ExportLayout))
-        raise InputError("layout is {got!r}; allowed: {allowed}", code="export-layout", got=layout, allowed=allowed)
-    stages = [stage.by("matmul") if stage.methods else stage for stage in decoding_stages(vocoder, refine)]
+    for name, got, known in (("layout", layout, ExportLayout), ("source", source, ExportSource)):
+        if got not in get_args(known):
+            allowed, text = ", ".join(get_args(known)), "{name} is {got!r}; allowed: {allowed}"
+            raise InputError(text, code="export-layout", name=name, got=got, allowed=allowed)
+    stages = real_stages(decoding_stages(vocoder, refine, source))
     features = family_of(vocoder.model).features(vocoder.model.config)
     if layout == "waveform":
-        return Decoder(stages, features)
-    if features.name != "mel" or features.conditions:
-        text = "sherpa-onnx decodes mels, and {name} decodes {features}; use the layout 'waveform'"
-        names = ", ".join((features.name, *(condition.name for condition in features.conditions)))
-        raise ExportError(text, code="export-sherpa", name=vocoder.name, features=names)
+        return (Copier if source == "audio" else Decoder)(stages, features)
+    if source == "audio" or features.name != "mel" or features.conditions:
+        text = "sherpa-onnx decodes mels, and this would take {features}; use the layout 'waveform'"
+        names = ", ".join((stages[0].takes[0], *(condition.name for condition in features.conditions)))
+        raise ExportError(text, code="export-sherpa", features=names)
     if _has_spectrum(stages[-1]):
         return SpectrumDecoder(stages[:-1], features, stages[-1].module)
     return Decoder(stages, features, "mels")
@@ -121,8 +167,8 @@ def _has_spectrum(last: Stage) -> bool:
     return isinstance(last.module, ISTFT) and last.module.padding == "center"
 
 
-def metadata_of(vocoder: Vocoder, layout: str) -> dict[str, str]:
-    """What another program must know to use the file."""
+def metadata_of(vocoder: Vocoder, layout: str, refine: int) -> dict[str, str]:
+    """What another program must know to use the file; `vocoders/graph.py` reads it."""
     model = vocoder.model
     family = family_of(model)
     spec, last, known = family.features(model.config), family.stages(model)[-1], known_vocoders()
@@ -132,6 +178,9 @@ def metadata_of(vocoder: Vocoder, layout: str) -> dict[str, str]:
         "license": known[vocoder.name].license if vocoder.name in known else "unknown",
         "sample_rate": spec.sample_rate,
         "hop_length": spec.hop_length,
+        "trimmed_samples": _SOME_FRAMES * spec.hop_length - family.n_samples(model.config, _SOME_FRAMES),
+        # one frame more, because pieces are cut at whole frames and a transform may reach half of one further
+        "receptive_field": total_frames(decoding_stages(vocoder, refine), lambda stage: stage.delay_frames) + 1,
         "tts_infer_version": version("tts-infer"),
     }
     if isinstance(istft := last.module, ISTFT):

@@ -80,7 +80,8 @@ def choose(request: StageRequest, check: bool) -> Place:
     """
     engine, method = request.choices[0]
     if len(request.choices) == 1 and (request.insists or request.device == CPU):
-        usual = "the reference" if engine == "torch" else "fused products, probed here"
+        usual = "the only engine that runs it" if request.stage.engines else "fused products, probed here"
+        usual = "the reference" if engine == "torch" else usual
         reason = "asked for" if request.insists else usual
         return Place(request.device, engine, method, reason, short=request.short)
     if not check:

@@ -21,7 +21,7 @@ import torch
 from tts_infer.config import DTypeName
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
-from tts_infer.engines import unusable_reason, usable_engines
+from tts_infer.engines import ENGINES, unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
 from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
 from tts_infer.runtime.spec import parse, parse_place
@@ -95,6 +95,7 @@ def make_placement(
     dtype: DTypeName = "float32",
     check: bool = True,
     *,
+    engine: str = "auto",
     stages: Sequence[Stage] | None = None,
 ) -> Placement:
     """Turn what the user wrote into a placement that is obeyed as it stands.
@@ -105,6 +106,7 @@ def make_placement(
         mel, istft: method of these stages; "auto" leaves it to `spec`, and if that is silent, to the device.
         dtype: of the matrix products of networks.
         check: whether what is left to choose is proved and timed first. Results are kept for the process.
+        engine: for the stages whose engine `spec` does not state and that it can run; "auto": see the head.
         stages: what is to be placed; None: the stages of the field's usual vocoder.
 
     Raises:
@@ -128,6 +130,7 @@ def make_placement(
             got=unknown[0],
             allowed=", ".join(names),
         )
+    wanted = wanted if engine == "auto" else _with_engine(wanted, engine, stages, device, dtype)
     places: dict[str, Place] = {}
     for stage in sorted(stages, key=lambda one: one.follows is not None):  # leaders first
         leader = None if stage.name in wanted else places.get(stage.follows or "")
@@ -136,6 +139,32 @@ def make_placement(
         else:
             places[stage.name] = choose(_request(stage, wanted, methods, device, dtype, leader), check)
     return Placement({name: places[name] for name in names})
+
+
+def _with_engine(
+    wanted: Mapping[str, str], engine: str, stages: Sequence[Stage], device: str | torch.device, dtype: DTypeName
+) -> dict[str, str]:
+    """The places that the user wrote, with an engine for each stage that it can run.
+
+    Raises:
+        PlacementError: no such engine, or it can run none of the stages.
+    """
+    if engine not in ENGINES:
+        allowed = ", ".join(("auto", *ENGINES))
+        raise PlacementError(
+            "engine is {got!r}; allowed: {allowed}", code="engine-unknown", got=engine, allowed=allowed
+        )
+    places, reasons = dict(wanted), []
+    for stage in stages:
+        where, stated, method = parse_place(stage, wanted.get(stage.name, ""))
+        reason = unusable_reason(engine, stage, resolve_device(where or device), dtype)
+        if reason is None and not stated:
+            places[stage.name] = "/".join((where, engine, *([method] if method else [])))
+        reasons += [reason] if reason else []
+    if len(reasons) == len(stages):
+        text = "engine {engine!r} can run no stage: {reason}"
+        raise PlacementError(text, code="engine-idle", engine=engine, reason=reasons[-1])
+    return places
 
 
 def require_devices(spec: PlacementSpec, device: str | torch.device, dtype: DTypeName) -> None:
@@ -194,6 +223,10 @@ def _request(
     for one in (engine, short) if engine else ():
         _require_engine(stage, one or engine, target, dtype)
     engines = (engine,) if engine else usable_engines(stage, target, dtype)
+    if not engines and (where or str(device)) == "auto":
+        target, engines = CPU, usable_engines(stage, CPU, dtype)
+    if not engines:
+        _require_engine(stage, stage.engines[0], target, dtype)
     named = method or asked
     ways = (named,) if named else preference_order(stage.methods, target) or ("",)
     choices = tuple((one, way) for one in engines for way in ways)
@@ -205,11 +238,12 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
     reason = unusable_reason(engine, stage, device, dtype)
     if reason:
         raise PlacementError(
-            "engine of {stage!r} is {engine!r}, but {reason}; use 'torch'",
+            "engine of {stage!r} is {engine!r}, but {reason}; use {other}",
             code="engine-unsupported",
             stage=stage.name,
             engine=engine,
             reason=reason,
+            other="float32 on 'cpu'" if stage.engines else "'torch'",
         )
     return engine
 

@@ -11,6 +11,7 @@ from tts_infer.stages import Stage
 from tts_infer.vocoders.bigvgan import BigVGANFamily
 from tts_infer.vocoders.encodec import EncodecFamily
 from tts_infer.vocoders.family import Family
+from tts_infer.vocoders.graph import GraphFamily
 from tts_infer.vocoders.hifigan import HiFiGANFamily
 from tts_infer.vocoders.soprano import SopranoFamily
 from tts_infer.vocoders.vocos import BackboneConfig, VocoderConfig, Vocos, VocosFamily
@@ -21,6 +22,7 @@ FAMILIES: dict[str, Family] = {
     "bigvgan": BigVGANFamily(),
     "encodec": EncodecFamily(),
     "soprano": SopranoFamily(),
+    "graph": GraphFamily(),
 }
 
 

@@ -19,6 +19,7 @@ from tts_infer.dsp.conventions import convention
 from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, few, first_sentence
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import Family, read_config, read_document
+from tts_infer.vocoders.graph import GRAPH_SUFFIX, read_graph
 from tts_infer.vocoders.hub import (
     CONFIG_FILE,
     DEFAULT_VOCODER,
@@ -120,10 +121,14 @@ def resolve(
     if local:
         place = ASSETS / entry.name if entry else Path(text)
         weights = _weights_in(place) if place.is_dir() else _weights_file(place)
-        beside = given or (None if preset else _config_of(weights))
+        own = weights.suffix == GRAPH_SUFFIX  # a graph states everything itself
+        if own and config is not None:
+            text = "{path} states its own configuration; leave config out"
+            raise ConfigError(text, code="graph-config", path=short_path(weights))
+        beside = given or (None if preset or own else _config_of(weights))
         return CheckpointFiles(text, beside, weights, preset or (None if given else entry))
     repo_id = entry.repo_id if entry is not None and entry.repo_id else text
-    if not may_be_on_hub(repo_id) or text.endswith(SUFFIXES):
+    if not may_be_on_hub(repo_id) or text.endswith((*SUFFIXES, GRAPH_SUFFIX)):
         raise VocoderNotFoundError(
             "vocoder {name!r} is neither a local directory or file, nor a Hub id (owner/name), nor one of: {known}",
             code="vocoder-unknown",
@@ -181,12 +186,12 @@ def _weights_in(directory: Path) -> Path:
 
 def _weights_file(path: Path) -> Path:
     flat = path.name in FLAT_WEIGHT_FILES or path.match(_STEPS)
-    if not flat and not path.name.endswith((*SUFFIXES, INDEX_SUFFIX)):
+    if not flat and not path.name.endswith((*SUFFIXES, INDEX_SUFFIX, GRAPH_SUFFIX)):
         raise VocoderNotFoundError(
             "{path} is no file of weights; allowed: {suffixes}, or a directory",
             code="vocoder-suffix",
             path=short_path(path),
-            suffixes=" ".join(SUFFIXES),
+            suffixes=" ".join((*SUFFIXES, GRAPH_SUFFIX)),
         )
     return path
 
@@ -216,8 +221,10 @@ def load_model(files: CheckpointFiles) -> Any:
 
     Raises:
         ConfigError: see `read_config` and `check_sizes`.
-        CheckpointError: see `read_weights` and `fit`; or stored constants belong to another mel convention.
+        CheckpointError: see `read_weights`, `fit`, `read_graph`; or stored constants belong to another mel convention.
     """
+    if files.weights.suffix == GRAPH_SUFFIX:
+        return read_graph(files.weights, files.known.mel if files.known else None)
     families: Iterable[Family] = FAMILIES.values()
     if files.config is not None:
         family, config = read_config(files.config, families, files.known)

@@ -161,12 +161,21 @@ class Contextual(WithContext):
         channels: channels of the input.
         hop: samples per frame.
         context: frames on each side that one sample depends on.
+        trimmed: samples that the last frame lacks, at most `hop`.
 
-    Shape: (B, C, L) -> (B, L * hop)
+    Shape: (B, C, L) -> (B, L * hop - trimmed)
     """
 
     channels: int = 0
     hop: int = 0
+    trimmed: int = 0
+
+    @property
+    def delay_frames(self) -> int:
+        return max(super().delay_frames, 1 if self.trimmed else 0)  # a piece lacks these samples, too
+
+    def _samples(self, frames: int) -> int:
+        return max(0, frames * self.hop - self.trimmed)
 
     def initial_state(self, batch: int, device: torch.device = CPU) -> State:
         return {
@@ -198,10 +207,10 @@ class Contextual(WithContext):
         if valid is None:
             whole: Tensor = self.module(features)
             return whole
-        audio = features.new_zeros(features.shape[0], features.shape[2] * self.hop)
+        audio = features.new_zeros(features.shape[0], self._samples(features.shape[2]))
         for item, row, marks in zip(features, audio, valid, strict=True):
             frames = int(marks.sum())
-            row[: frames * self.hop] = self.module(item[None, :, :frames])[0]
+            row[: self._samples(frames)] = self.module(item[None, :, :frames])[0]
         return audio
 
     def probe(self) -> Tensors:
