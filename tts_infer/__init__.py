@@ -32,11 +32,14 @@ from tts_infer.errors import (
     PlacementError,
     TTSInferError,
     VocoderNotFoundError,
+    VoiceNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.export.graphs import ExportLayout
 from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
+from tts_infer.frontends import find_voice, list_voices
+from tts_infer.frontends.frontend import Voice
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.notes import Note
@@ -48,6 +51,15 @@ from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
+from tts_infer.speaker import (
+    Speaker,
+    Speech,
+    SpeechStream,
+    TextLeftOutWarning,
+    load_speaker,
+    speak,
+    speak_stream,
+)
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
@@ -87,15 +99,21 @@ __all__ = [
     "Placement",
     "PlacementError",
     "SampleFormat",
+    "Speaker",
+    "Speech",
+    "SpeechStream",
     "StageCheck",
     "StreamingDecoder",
     "StreamingMel",
     "Synthesis",
     "System",
     "TTSInferError",
+    "TextLeftOutWarning",
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
+    "Voice",
+    "VoiceNotFoundError",
     "available_devices",
     "check_report",
     "check_writable",
@@ -109,9 +127,12 @@ __all__ = [
     "evaluation",
     "export_onnx",
     "features_of_file",
+    "find_voice",
     "holds_features",
     "known_vocoders",
     "list_vocoders",
+    "list_voices",
+    "load_speaker",
     "load_vocoder",
     "log_mel_error_db",
     "make_placement",
@@ -122,6 +143,8 @@ __all__ = [
     "read_mel",
     "require_file",
     "resample",
+    "speak",
+    "speak_stream",
     "synthesize_batch",
     "synthesize_file",
     "systems_of",

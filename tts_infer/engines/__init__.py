@@ -35,10 +35,10 @@ def usable_engines(stage: Stage, device: torch.device, dtype: DTypeName) -> tupl
     """The engines to choose from if the user names none.
 
     The first is the preferred one of those that need no package. The others need a package, which is installed; they
-    must be faster than the first to be chosen.
+    must be faster than the first to be chosen. There may be none at all.
     """
     able = [
         name for name, one in ENGINES.items() if one.automatic and unusable_reason(name, stage, device, dtype) is None
     ]
-    first = next(name for name in able if ENGINES[name].package is None)
-    return (first, *(name for name in able if ENGINES[name].package is not None))
+    first = [name for name in able if ENGINES[name].package is None][:1]
+    return (*first, *(name for name in able if ENGINES[name].package is not None))

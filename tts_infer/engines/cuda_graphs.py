@@ -269,7 +269,7 @@ class CUDAGraphsEngine:
     package = None
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
-        return unsupported_reason(device)
+        return TorchEngine().unsupported(stage, device, dtype) or unsupported_reason(device)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
         eager = TorchEngine().prepare(stage, device, dtype)

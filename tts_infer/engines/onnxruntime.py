@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
-from tts_infer.stages import Stage, Tensors
+from tts_infer.stages import GraphFile, Stage, Tensors
 from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
 _OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1.12 and later run it
@@ -45,6 +45,8 @@ class OnnxRuntimeEngine:
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if device != CPU:
             return f"ONNX Runtime computes on the CPU, not on {device}"
+        if isinstance(stage.module, GraphFile):
+            return None
         if not isinstance(stage, Convolutional | Framewise | Contextual):
             return f"ONNX Runtime runs networks, and {stage.name} is none"
         if dtype != "float32":
@@ -54,6 +56,8 @@ class OnnxRuntimeEngine:
         return None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
+        if isinstance(stage.module, GraphFile):
+            return stage.using(GraphRun(session(str(stage.module.path))))
         graphs = GraphModule(stage)
         graphs.session("whole")  # now, not in the first decode
         return stage.using(graphs)
@@ -135,11 +139,40 @@ class _Flat(nn.Module):
         return self.module(x, rest[0] if rest else None, None, *numbers)
 
 
-class Session:
-    """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
+def session(model: bytes | str) -> Any:
+    """An ONNX Runtime session of a model, or of a file, on as many threads as torch has now.
 
-    Calls are thread-safe. Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and
-    on a busy machine spinning doubles the time of a call.
+    Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and on a busy machine
+    spinning doubles the time of a call.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; warnings are about sizes of the example
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+class GraphRun:
+    """A graph as a function of tensors, in the order of its inputs. Calls are thread-safe.
+
+    Args:
+        session: see `session`.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs: Sequence[str] = [one.name for one in session.get_inputs()]
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
+        feed = {name: x.detach().numpy() for name, x in zip(self._inputs, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, self._session.run(None, feed)))
+
+
+class Session(GraphRun):
+    """A module's forward as a graph.
 
     Args:
         module: in evaluation mode, on the CPU. It gives one tensor or a tuple of them.
@@ -151,20 +184,7 @@ class Session:
     """
 
     def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors; warnings are about sizes of the example
-        model = with_image_convolutions(export(module, inputs, axes))
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._inputs: Sequence[str] = list(inputs)
-
-    def __call__(self, *inputs: Tensor) -> Tensors:
-        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
-        feed = {name: x.detach().numpy() for name, x in zip(self._inputs, inputs, strict=True)}
-        return tuple(map(torch.from_numpy, self._session.run(None, feed)))
+        super().__init__(session(with_image_convolutions(export(module, inputs, axes))))
 
 
 def export(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from tts_infer.config import DTypeName
-from tts_infer.stages import Stage
+from tts_infer.stages import GraphFile, Stage
 
 
 class TorchEngine:
@@ -16,7 +16,7 @@ class TorchEngine:
     package = None
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
-        return None
+        return "it is a finished graph, which torch does not run" if isinstance(stage.module, GraphFile) else None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
         module = stage.module.to(device) if isinstance(stage.module, nn.Module) else stage.module

@@ -21,7 +21,7 @@ import torch
 from tts_infer.config import DTypeName
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
-from tts_infer.engines import unusable_reason, usable_engines
+from tts_infer.engines import ENGINES, unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
 from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
 from tts_infer.runtime.spec import parse, parse_place
@@ -194,6 +194,10 @@ def _request(
     for one in (engine, short) if engine else ():
         _require_engine(stage, one or engine, target, dtype)
     engines = (engine,) if engine else usable_engines(stage, target, dtype)
+    if not engines and where in ("", "auto"):  # it is a graph that only the CPU's engines run
+        target, engines = CPU, usable_engines(stage, CPU, dtype)
+    if not engines:
+        raise _no_engine(stage, target, dtype)
     named = method or asked
     ways = (named,) if named else preference_order(stage.methods, target) or ("",)
     choices = tuple((one, way) for one in engines for way in ways)
@@ -212,6 +216,17 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
             reason=reason,
         )
     return engine
+
+
+def _no_engine(stage: Stage, device: torch.device, dtype: DTypeName) -> PlacementError:
+    reasons = {name: unusable_reason(name, stage, device, dtype) for name in ENGINES}
+    return PlacementError(
+        "no engine runs {stage!r} on {device}: {reasons}",
+        code="engine-none",
+        stage=stage.name,
+        device=device,
+        reasons="; ".join(f"{name}: {reason}" for name, reason in reasons.items() if ENGINES[name].automatic),
+    )
 
 
 def _require_method(stage: str, method: str) -> None:
