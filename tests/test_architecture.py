@@ -19,7 +19,7 @@ PACKAGE = ROOT / "tts_infer"
 ROOMS = [
     *("errors", "deprecated", "documents", "config", "devices", "stages", "dsp", "losses", "io"),
     *("vocoders", "engines", "runtime", "frontends", "streaming", "decoding", "facts", "vocoder"),
-    *("loading", "speaker", "files", "batch", "evaluation", "report", "diagnose", "export", "cli"),
+    *("loading", "speech", "speaker", "files", "batch", "evaluation", "report", "diagnose", "export", "cli"),
 ]
 
 

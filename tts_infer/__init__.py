@@ -51,15 +51,8 @@ from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
-from tts_infer.speaker import (
-    Speaker,
-    Speech,
-    SpeechStream,
-    TextLeftOutWarning,
-    load_speaker,
-    speak,
-    speak_stream,
-)
+from tts_infer.speaker import Speaker, load_speaker, speak, speak_stream
+from tts_infer.speech import Speech, SpeechReport, SpeechStream, TextLeftOutWarning
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
@@ -101,6 +94,7 @@ __all__ = [
     "SampleFormat",
     "Speaker",
     "Speech",
+    "SpeechReport",
     "SpeechStream",
     "StageCheck",
     "StreamingDecoder",

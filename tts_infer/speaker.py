@@ -1,64 +1,28 @@
-"""Speech from a text: a front end's voice, and a vocoder behind it if it is wanted or needed.
-
-A text is spoken part by part. The parts are one signal: what follows the front end is a stream over all of them.
-"""
+"""Speech from a text: a front end's voice, and a vocoder behind it if one is wanted or needed."""
 
 from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
-import soxr
 import torch
-from torch import Tensor
 
 from tts_infer.devices import CPU
-from tts_infer.errors import InputError, few
+from tts_infer.errors import InputError
 from tts_infer.frontends import FRONTENDS, find_voice
-from tts_infer.frontends.frontend import AudioSpec, LoadedVoice, Part
+from tts_infer.frontends.frontend import AudioSpec, LoadedVoice
+from tts_infer.io.writer import Comments, SampleFormat, audio_writer
 from tts_infer.loading import load_vocoder
 from tts_infer.runtime.pipeline import place_stages
 from tts_infer.runtime.placement import PlacementSpec, make_placement
-from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
+from tts_infer.speech import Speech, SpeechReport, SpeechStream, Step, StreamingResampler
 from tts_infer.streaming import StageStream
 from tts_infer.vocoder import Vocoder
 
 SPEEDS = (0.25, 4.0)
 _LARGEST_SEED = 2**63 - 1
-
-
-class TextLeftOutWarning(UserWarning):
-    """Words or symbols of a text that a voice cannot read, and that are not spoken."""
-
-
-@dataclass(frozen=True)
-class Speech:
-    """The result of `Speaker.speak`.
-
-    Shape: audio of (1, T), on the device of the last stage
-    """
-
-    audio: Tensor
-    sample_rate: int
-    stages: list[StageRecord]
-    total_ms: float  # wall time of the call
-    first_audio_ms: float  # of it, until the first samples were there
-    left_out: tuple[str, ...]  # words and symbols that the voice cannot read
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of audio."""
-        return self.audio.shape[1] / self.sample_rate
-
-    @property
-    def rtfx(self) -> float:
-        """Seconds of audio per second of compute."""
-        return self.seconds / (self.total_ms / 1e3)
 
 
 class Speaker:
@@ -124,9 +88,57 @@ class Speaker:
         """
         start = time.perf_counter()
         stream = self.stream(text, speed=speed, seed=seed)
-        audio = torch.cat(list(stream), dim=1)
-        total_ms = (time.perf_counter() - start) * 1e3
-        return Speech(audio, self.sample_rate, stream.stages, total_ms, stream.first_audio_ms, stream.left_out)
+        pieces = list(stream)
+        audio = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        return Speech(audio=audio, **self._report(stream, start))
+
+    @property
+    def comments(self) -> Comments:
+        """What files with this speech say of themselves: that the voice is synthetic, which it is, and the vocoder."""
+        made_by = self.vocoder.name if self.vocoder else "the voice's own stages"
+        return {
+            "software": "tts-infer",
+            "artist": f"{self.voice} (synthetic voice)",
+            "comment": f"Synthetic speech. Voice: {self.voice}. Vocoder: {made_by}.",
+        }
+
+    def save(
+        self,
+        text: str,
+        path: str | os.PathLike[str],
+        *,
+        speed: float = 1.0,
+        seed: int | None = None,
+        sample_format: SampleFormat = "pcm16",
+    ) -> SpeechReport:
+        """Speak a text into a file, in bounded memory. The file says that its voice is synthetic.
+
+        Args:
+            text, speed, seed: as for `stream`.
+            path, sample_format: as for `write_audio`.
+
+        Raises:
+            InputError: see `stream`.
+            FileError: see `write_audio`.
+        """
+        start = time.perf_counter()
+        stream = self.stream(text, speed=speed, seed=seed)
+        with audio_writer(path, self.sample_rate, sample_format, self.comments) as writer:
+            for piece in stream:
+                writer.write(piece[0])
+        return SpeechReport(clipped_samples=writer.clipped_samples, **self._report(stream, start))
+
+    def _report(self, stream: SpeechStream, start: float) -> dict[str, Any]:
+        return {
+            "voice": self.voice,
+            "vocoder": self.vocoder.name if self.vocoder else None,
+            "sample_rate": self.sample_rate,
+            "seconds": stream.samples / self.sample_rate,
+            "stages": stream.stages,
+            "total_ms": (time.perf_counter() - start) * 1e3,
+            "first_audio_ms": stream.first_audio_ms,
+            "left_out": stream.left_out,
+        }
 
     def _after(self) -> list[Step]:
         """What the output of the front end passes through, in order."""
@@ -139,134 +151,6 @@ class Speaker:
         same = gives.sample_rate == self.sample_rate
         resampling: list[Step] = [] if same else [StreamingResampler(gives.sample_rate, self.sample_rate)]
         return [*resampling, self.vocoder.mel_stream(timed=True), decoder]
-
-
-class Step(Protocol):
-    """A stream between the front end and the listener."""
-
-    @property
-    def stages(self) -> list[StageRecord]: ...
-    def push(self, values: Tensor, /) -> Tensor: ...
-    def flush(self) -> Tensor: ...
-
-
-class SpeechStream(Iterator[Tensor]):
-    """The pieces of a spoken text, each computed when it is asked for. Made by `Speaker.stream`.
-
-    Shape: (1, T) each, T >= 1
-
-    Attributes:
-        sample_rate: in Hz.
-        first_audio_ms: time of computing until the first samples were there; 0 before that.
-        total_ms: time of computing so far, without what the listener takes between two pieces.
-    """
-
-    def __init__(
-        self, voice: LoadedVoice, front: StageStream, after: Sequence[Step], text: str, sample_rate: int
-    ) -> None:
-        self._reading, self._parts = voice.reading, voice.read(text)
-        self._front, self._after, self._text = front, after, text
-        self._read_records: list[StageRecord] = []
-        self._left_out: list[str] = []
-        self._spoken = self._ended = False
-        self.sample_rate, self.first_audio_ms, self.total_ms = sample_rate, 0.0, 0.0
-
-    @property
-    def stages(self) -> list[StageRecord]:
-        """The stage report so far."""
-        return [*self._read_records, *self._front.stages, *(record for step in self._after for record in step.stages)]
-
-    @property
-    def left_out(self) -> tuple[str, ...]:
-        """Words and symbols so far that the voice cannot read."""
-        return tuple(self._left_out)
-
-    def __next__(self) -> Tensor:
-        start = time.perf_counter()
-        try:
-            while not self._ended:
-                audio = self._advance()
-                if audio is not None and audio.shape[1]:
-                    if not self.first_audio_ms:
-                        self.first_audio_ms = self.total_ms + (time.perf_counter() - start) * 1e3
-                    return audio
-            raise StopIteration
-        finally:
-            self.total_ms += (time.perf_counter() - start) * 1e3
-
-    def _advance(self) -> Tensor | None:
-        """Speak the next part, or end."""
-        part = self._next_part()
-        if part is None:
-            self._ended = True
-            self._judge()
-            return self._flushed()
-        self._left_out += part.left_out
-        if part.tensor is None:
-            return None
-        self._spoken = True
-        values = self._front.advance(part.tensor)
-        for step in self._after:
-            values = step.push(values)
-        return values
-
-    def _next_part(self) -> Part | None:
-        stage, library = self._reading
-        timer = StageTimer(enabled=True)
-        with timer.stage(stage, CPU, library):
-            part = next(self._parts, None)
-        self._read_records = add_up([self._read_records, timer.records]) if self._read_records else timer.records
-        return part
-
-    def _flushed(self) -> Tensor | None:
-        """What the steps still hold."""
-        left: Tensor | None = None
-        for step in self._after:
-            left = step.flush() if left is None else torch.cat([step.push(left), step.flush()], dim=-1)
-        return left
-
-    def _judge(self) -> None:
-        """Say what was not said."""
-        if not self._spoken:
-            text = few([self._text.strip()])
-            raise InputError("there is nothing to say in {text!r}; give at least one word", code="text-mute", text=text)
-        if self._left_out:
-            text = f"left out of the speech, because the voice cannot read it: {few(self._left_out)}"
-            warnings.warn(text, TextLeftOutWarning, stacklevel=4)
-
-
-class StreamingResampler:
-    """Audio at another rate, piece by piece: the pieces are one signal.
-
-    Args:
-        from_hz, to_hz: sample rates.
-    """
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
-        self._records: list[StageRecord] = []
-
-    @property
-    def stages(self) -> list[StageRecord]:
-        """The stage report of all pieces."""
-        return [record.copy() for record in self._records]
-
-    def push(self, audio: Tensor) -> Tensor:
-        """Add samples, and return those that are complete. Shape: (1, T) -> (1, T')"""
-        return self._resampled(audio, last=False)
-
-    def flush(self) -> Tensor:
-        """The samples that are left. Shape: -> (1, T)"""
-        return self._resampled(torch.zeros(1, 0, dtype=torch.float32, device=CPU), last=True)
-
-    def _resampled(self, audio: Tensor, last: bool) -> Tensor:
-        timer = StageTimer(enabled=True)
-        (samples,) = timer.move((audio,), CPU)
-        with timer.stage("resample", CPU, "soxr"):
-            made = torch.from_numpy(self._stream.resample_chunk(samples[0].numpy(), last=last))[None]
-        records = timer.records[-1:]
-        self._records = add_up([self._records, records]) if self._records else records
-        return made
 
 
 def load_speaker(

@@ -37,8 +37,7 @@ def usable_engines(stage: Stage, device: torch.device, dtype: DTypeName) -> tupl
     The first is the preferred one of those that need no package. The others need a package, which is installed; they
     must be faster than the first to be chosen. There may be none at all.
     """
-    able = [
-        name for name, one in ENGINES.items() if one.automatic and unusable_reason(name, stage, device, dtype) is None
-    ]
+    able = [name for name in ENGINES if unusable_reason(name, stage, device, dtype) is None]
+    able = [name for name in able if ENGINES[name].automatic] or able  # a finished graph may have one engine only
     first = [name for name in able if ENGINES[name].package is None][:1]
     return (*first, *(name for name in able if ENGINES[name].package is not None))

@@ -91,7 +91,10 @@ class HibariVoice:
     reading = ("phonemes", "hibari")
 
     def __init__(self, package: Any, graph: Path, british: bool) -> None:
-        self._sentences, self._package = package.Hibari.split_sentences, require_package("hibari.g2p", "speak")
+        self._sentences, self._package = (
+            package.Hibari.split_sentences,
+            require_package("hibari.g2p", "speak", "hibari-tts"),
+        )
         self._g2p = self._package.G2P(british=british)
         self._letters: set[str] = set(self._g2p.oov.cin)
         self._longest_word: int = self._g2p.oov.maxlen

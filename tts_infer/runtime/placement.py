@@ -219,13 +219,13 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
 
 
 def _no_engine(stage: Stage, device: torch.device, dtype: DTypeName) -> PlacementError:
-    reasons = {name: unusable_reason(name, stage, device, dtype) for name in ENGINES}
+    reasons = dict.fromkeys(str(unusable_reason(name, stage, device, dtype)) for name in ENGINES)
     return PlacementError(
         "no engine runs {stage!r} on {device}: {reasons}",
         code="engine-none",
         stage=stage.name,
         device=device,
-        reasons="; ".join(f"{name}: {reason}" for name, reason in reasons.items() if ENGINES[name].automatic),
+        reasons="; ".join(reasons),
     )
 
 
