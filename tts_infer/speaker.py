@@ -17,7 +17,7 @@ from tts_infer.io.writer import Comments, SampleFormat, audio_writer
 from tts_infer.loading import load_vocoder
 from tts_infer.runtime.pipeline import place_stages
 from tts_infer.runtime.placement import PlacementSpec, make_placement
-from tts_infer.speech import Speech, SpeechReport, SpeechStream, Step, StreamingResampler
+from tts_infer.speech import Speech, SpeechReport, SpeechStream, Step, StreamingResampler, joined
 from tts_infer.streaming import StageStream
 from tts_infer.vocoder import Vocoder
 
@@ -88,8 +88,7 @@ class Speaker:
         """
         start = time.perf_counter()
         stream = self.stream(text, speed=speed, seed=seed)
-        pieces = list(stream)
-        audio = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=1)
+        audio = joined(list(stream))
         return Speech(audio=audio, **self._report(stream, start))
 
     @property
@@ -178,7 +177,8 @@ def load_speaker(
     front_end, found = find_voice(voice)
     loaded = FRONTENDS[front_end].load(found.name)
     if vocoder is not None and not isinstance(vocoder, Vocoder):
-        vocoder = load_vocoder(vocoder, device=device)
+        # its features are made here, in its own convention
+        vocoder = load_vocoder(vocoder, device=device, check_convention=False)
     return Speaker(f"{front_end}/{found.name}", loaded, vocoder, placement, device)
 
 

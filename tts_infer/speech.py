@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import soxr
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from tts_infer.devices import CPU
 from tts_infer.errors import InputError, few
 from tts_infer.frontends.frontend import LoadedVoice, Part
+from tts_infer.runtime import parallel
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 from tts_infer.streaming import StageStream
 
@@ -58,6 +60,8 @@ class Step(Protocol):
 
     @property
     def stages(self) -> list[StageRecord]: ...
+    @property
+    def is_on_cpu(self) -> bool: ...
     def push(self, values: Tensor, /) -> Tensor: ...
     def flush(self) -> Tensor: ...
 
@@ -82,6 +86,7 @@ class SpeechStream(Iterator[Tensor]):
         self._read_records: list[StageRecord] = []
         self._left_out: list[str] = []
         self._spoken = self._ended = False
+        self._on_cpu = front.is_on_cpu and all(step.is_on_cpu for step in after)
         self.sample_rate, self.samples, self.first_audio_ms, self.total_ms = sample_rate, 0, 0.0, 0.0
 
     @property
@@ -98,7 +103,10 @@ class SpeechStream(Iterator[Tensor]):
         start = time.perf_counter()
         try:
             while not self._ended:
-                audio = self._advance()
+                # a part passes all stages in one worker, if the machine is busy: each change of thread is a wait
+                audio = parallel.alone(self._advance) if self._on_cpu else self._advance()
+                if self._ended:
+                    self._judge()
                 if audio is not None and audio.shape[1]:
                     if not self.first_audio_ms:
                         self.first_audio_ms = self.total_ms + (time.perf_counter() - start) * 1e3
@@ -113,8 +121,7 @@ class SpeechStream(Iterator[Tensor]):
         part = self._next_part()
         if part is None:
             self._ended = True
-            self._judge()
-            return self._flushed()
+            return self._flushed() if self._spoken else None
         self._left_out += part.left_out
         if part.tensor is None:
             return None
@@ -146,7 +153,7 @@ class SpeechStream(Iterator[Tensor]):
             raise InputError("there is nothing to say in {text!r}; give at least one word", code="text-mute", text=text)
         if self._left_out:
             text = f"left out of the speech, because the voice cannot read it: {few(self._left_out)}"
-            warnings.warn(text, TextLeftOutWarning, stacklevel=4)
+            warnings.warn(text, TextLeftOutWarning, stacklevel=3)
 
 
 class StreamingResampler:
@@ -159,6 +166,7 @@ class StreamingResampler:
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
         self._records: list[StageRecord] = []
+        self.is_on_cpu = True
 
     @property
     def stages(self) -> list[StageRecord]:
@@ -181,3 +189,11 @@ class StreamingResampler:
         records = timer.records[-1:]
         self._records = add_up([self._records, records]) if self._records else records
         return made
+
+
+def joined(pieces: Sequence[Tensor]) -> Tensor:
+    """The pieces of a stream as one signal. Shape: (1, T) each -> (1, T)"""
+    if pieces[0].device != CPU:
+        return torch.cat(list(pieces), dim=1)
+    # torch would share the copy between its threads, which wait for each other on a busy machine
+    return torch.from_numpy(np.concatenate([piece.numpy() for piece in pieces], axis=1))

@@ -45,7 +45,7 @@ class StageStream:
     ) -> None:
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
         self._conditions = conditions
-        self._is_on_cpu = all(placed.place.device == CPU for placed in chain)
+        self.is_on_cpu = all(placed.place.device == CPU for placed in chain)
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
@@ -99,7 +99,7 @@ class StageStream:
         def compute() -> tuple[dict[str, Tensor], Any]:
             return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
 
-        live, self._state = parallel.alone(compute) if self._is_on_cpu else compute()
+        live, self._state = parallel.alone(compute) if self.is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3
