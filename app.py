@@ -22,6 +22,7 @@ from ui.compare import compare_tab
 from ui.decode import decode_tab
 from ui.device import device_tab
 from ui.session import AUTO, KEEP_S, load
+from ui.speak import speak_tab
 from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
@@ -43,6 +44,8 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
         with gr.Tabs():
             with gr.Tab(label("decode")):
                 decode_tab(vocoders, device)
+            with gr.Tab(label("speak")):
+                speak_tab(vocoders)
             with gr.Tab(label("compare")):
                 compare_tab(vocoders)
             with gr.Tab(label("batch")):

@@ -19,7 +19,8 @@ PACKAGE = ROOT / "tts_infer"
 ROOMS = [
     *("errors", "deprecated", "documents", "config", "devices", "stages", "dsp", "losses", "io"),
     *("vocoders", "engines", "runtime", "frontends", "streaming", "decoding", "facts", "modulelike", "vocoder"),
-    *("loading", "integrations", "files", "batch", "evaluation", "report", "diagnose", "export", "cli"),
+    *("loading", "integrations", "speech", "speaker", "files", "batch", "evaluation", "report", "diagnose", "export"),
+    "cli",
 ]
 
 

@@ -419,7 +419,7 @@ def test_a_change_of_settings_counts_during_the_first_run(page: Page, tmp_path: 
 def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
     synthesize(page, CLIP)
     page.locator("#settings").get_by_role("button").first.click()
-    for name in ("Decode", "Compare", "Batch", "Device", "API"):
+    for name in ("Decode", "Speak", "Compare", "Batch", "Device", "API"):
         open_tab(page, name)
         if name == "Device":
             expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)

@@ -34,9 +34,14 @@ def test_the_core_is_light() -> None:
     assert names == {"torch", "numpy", "safetensors", "soundfile", "soxr", "pyyaml", "huggingface_hub", "tqdm"}
 
 
-def test_the_space_installs_core_app_and_vocos() -> None:
+def test_the_space_installs_core_app_vocos_and_speak() -> None:
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    assert [line for line in lines if not line.startswith("#")] == [*CORE, *EXTRAS["app"], *EXTRAS["vocos"]]
+    assert [line for line in lines if not line.startswith("#")] == [
+        *CORE,
+        *EXTRAS["app"],
+        *EXTRAS["vocos"],
+        *EXTRAS["speak"],
+    ]
 
 
 def test_a_bound_stands_once() -> None:

@@ -22,8 +22,9 @@ from tts_infer.diagnose import doctor
 from tts_infer.dsp.mel import LogMel
 from tts_infer.engines import ENGINES
 from tts_infer.frontends import FRONTENDS
+from tts_infer.frontends.frontend import Part, Voice
 from tts_infer.io.audio import read_audio
-from tts_infer.stages import Stage, relative_error
+from tts_infer.stages import Stage, State, relative_error
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.features import MelSpec
 from tts_infer.vocoders.networks import Contextual
@@ -191,24 +192,53 @@ def test_a_toy_engine(monkeypatch: pytest.MonkeyPatch, vocoder: tts_infer.Vocode
     assert all(check["passed"] for check in checks)
 
 
+@dataclass(frozen=True)
+class ToneStage(Stage):
+    """A tone for each letter. Shape: (1, letters) -> (1, n_mels, 12 letters)"""
+
+    def __call__(
+        self, inputs: Any, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> Any:
+        letters = inputs[0][0]
+        mel = torch.full((1, 100, 12 * len(letters)), -11.0)
+        for i, letter in enumerate(letters):
+            mel[:, self.module + int(letter) % 26, 12 * i : 12 * i + 12] = 2.0
+        return (mel,), {}
+
+    def probe(self) -> Any:
+        return (torch.tensor([[104, 105]]),)
+
+
+class ToyVoice:
+    """A voice of the toy front end: a part for each word."""
+
+    gives, takes, reading = MelSpec(MelConfig()), "letters", ("spelling", "toy")
+
+    def __init__(self, first: int) -> None:
+        self.stages = [ToneStage("tones", first, ("letters",), ("mel",))]
+
+    def read(self, text: str) -> Iterator[Part]:
+        for word in text.split():
+            yield Part(torch.tensor([list(map(ord, word))]))
+
+
 class ToyFrontEnd:
-    """A toy front end: a tone for each letter."""
+    """A toy front end that gives features."""
 
-    features = MelSpec(MelConfig())
-    voices = ("high", "low")
+    package = "json"
+    voices = (Voice("high", "en", "a toy", "MIT"), Voice("low", "en", "a toy", "MIT"))
 
-    def stream(self, text: str, voice: str) -> Iterator[Tensor]:
-        for letter in text:
-            mel = torch.full((1, 100, 12), -11.0)
-            mel[:, (10 if voice == "low" else 40) + ord(letter) % 26] = 2.0
-            yield mel
+    def load(self, voice: str) -> ToyVoice:
+        return ToyVoice(10 if voice == "low" else 40)
 
 
 def test_a_toy_front_end(monkeypatch: pytest.MonkeyPatch, vocoder: tts_infer.Vocoder) -> None:
     monkeypatch.setitem(FRONTENDS, "tones", ToyFrontEnd())
-    front_end = FRONTENDS["tones"]
-    assert front_end.features == MelSpec(vocoder.mel_config)
-    pieces = list(vocoder.stream().decode(front_end.stream("hello", front_end.voices[0])))
-    whole = vocoder.decode(torch.cat(list(front_end.stream("hello", "high")), dim=2))
-    assert relative_error(torch.cat(pieces, dim=1), whole) <= 1e-5  # as above
-    assert doctor.examine("cpu")["frontends"] == {"tones": ["high", "low"]}
+    speaker = tts_infer.load_speaker("low", vocoder=vocoder, device="cpu")
+    pieces = list(speaker.stream("say hello"))
+    (mel,), _ = ToneStage("tones", 10, ("letters",), ("mel",))((torch.tensor([list(map(ord, "sayhello"))]),))
+    assert relative_error(torch.cat(pieces, dim=1), vocoder.decode(mel)) <= 1e-5  # as above
+    assert [row["stage"] for row in speaker.speak("hello").stages][:2] == ["spelling", "tones"]
+    assert doctor.examine("cpu")["frontends"]["tones"] == ["high", "low"]
+    with pytest.raises(tts_infer.InputError, match="'tones/low' gives features that need a vocoder"):
+        tts_infer.load_speaker("tones/low")

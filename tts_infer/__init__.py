@@ -32,12 +32,15 @@ from tts_infer.errors import (
     PlacementError,
     TTSInferError,
     VocoderNotFoundError,
+    VoiceNotFoundError,
 )
 from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
 from tts_infer.export.browser import WebExport, export_web
 from tts_infer.export.graphs import ExportLayout, ExportSource
 from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
+from tts_infer.frontends import find_voice, list_voices
+from tts_infer.frontends.frontend import Voice
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.notes import Note
@@ -49,6 +52,8 @@ from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
+from tts_infer.speaker import Speaker, load_speaker, speak, speak_stream
+from tts_infer.speech import Speech, SpeechReport, SpeechStream, TextLeftOutWarning
 from tts_infer.streaming import StreamingDecoder, StreamingMel
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
@@ -89,15 +94,22 @@ __all__ = [
     "Placement",
     "PlacementError",
     "SampleFormat",
+    "Speaker",
+    "Speech",
+    "SpeechReport",
+    "SpeechStream",
     "StageCheck",
     "StreamingDecoder",
     "StreamingMel",
     "Synthesis",
     "System",
     "TTSInferError",
+    "TextLeftOutWarning",
     "Vocoder",
     "VocoderNotFoundError",
     "VocoderPreset",
+    "Voice",
+    "VoiceNotFoundError",
     "WebExport",
     "available_devices",
     "check_report",
@@ -113,9 +125,12 @@ __all__ = [
     "export_onnx",
     "export_web",
     "features_of_file",
+    "find_voice",
     "holds_features",
     "known_vocoders",
     "list_vocoders",
+    "list_voices",
+    "load_speaker",
     "load_vocoder",
     "log_mel_error_db",
     "make_placement",
@@ -126,6 +141,8 @@ __all__ = [
     "read_mel",
     "require_file",
     "resample",
+    "speak",
+    "speak_stream",
     "synthesize_batch",
     "synthesize_file",
     "systems_of",

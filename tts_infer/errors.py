@@ -70,6 +70,10 @@ class VocoderNotFoundError(TTSInferError, FileNotFoundError):
     """A vocoder that is neither known, nor on disk, nor reachable."""
 
 
+class VoiceNotFoundError(TTSInferError, FileNotFoundError):
+    """A voice that no front end has, or that must be downloaded first."""
+
+
 class InputError(TTSInferError, ValueError):
     """Audio or features whose shape or values cannot be processed."""
 

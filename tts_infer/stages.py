@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -43,6 +44,13 @@ def wave(*shape: int) -> Tensor:
     """A test signal between -1 and 1, the same on every machine: sin(n^2 mod 99991). It repeats no pattern."""
     n = torch.arange(math.prod(shape), dtype=torch.int64, device=CPU)
     return torch.sin((n * n % 99991).float()).reshape(shape)
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """The module of a stage whose weights come as a finished ONNX graph. Only some engines read it."""
+
+    path: Path
 
 
 @dataclass(frozen=True)

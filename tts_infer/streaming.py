@@ -25,8 +25,8 @@ Lookahead = int | Literal["full"]
 Array = Tensor | NDArray[Any]
 
 
-class _Stream:
-    """What both directions share: the state of the stages, and the report of all pushes.
+class StageStream:
+    """What all streams share: the state of the stages, and the report of all pushes.
 
     Args:
         chain: the stages, in order.
@@ -45,7 +45,7 @@ class _Stream:
     ) -> None:
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
         self._conditions = conditions
-        self._is_on_cpu = all(placed.place.device == CPU for placed in chain)
+        self.is_on_cpu = all(placed.place.device == CPU for placed in chain)
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
@@ -84,6 +84,10 @@ class _Stream:
         if self._state is None:
             raise InputError("nothing was pushed, so there is nothing to flush", code="stream-empty")
 
+    def advance(self, piece: Tensor) -> Tensor:
+        """Push a piece through the stages as it is. Shape: (B, ...) -> (B, ...)"""
+        return self._advance(piece, final=False)
+
     @torch.inference_mode()
     def _advance(self, piece: Tensor, final: bool) -> Tensor:
         start, timer = time.perf_counter(), StageTimer(self._timed)
@@ -95,7 +99,7 @@ class _Stream:
         def compute() -> tuple[dict[str, Tensor], Any]:
             return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
 
-        live, self._state = parallel.alone(compute) if self._is_on_cpu else compute()
+        live, self._state = parallel.alone(compute) if self.is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3
@@ -103,7 +107,7 @@ class _Stream:
         return live[self._gives]
 
 
-class StreamingDecoder(_Stream):
+class StreamingDecoder(StageStream):
     """Decodes features that arrive in pieces; the pieces of audio join to what `Vocoder.decode` gives of the whole.
 
     Every stage keeps the few frames that it will need again, so no frame is computed twice. Several streams of one
@@ -200,7 +204,7 @@ class StreamingDecoder(_Stream):
             return torch.zeros(batch, 0, dtype=torch.float32, device=self._out_device)
 
 
-class StreamingMel(_Stream):
+class StreamingMel(StageStream):
     """The features of audio that arrives in pieces; the pieces join to what `Vocoder.mel` gives of the whole.
 
     Args:

@@ -41,6 +41,15 @@ job = client.submit(mel=handle_file("mel.npy"), vocoder="vocos-mini-24khz", api_
 for piece, wav, report in job:
     print(piece["file"], piece["end_s"], "of", piece["of_s"], "s")
 """,
+    "/speak": """
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860/")
+job = client.submit(text="Hello. I am a synthetic voice.", voice="heart", api_name="/speak")
+for piece, wav, report in job:
+    print(piece["file"], piece["end_s"], "s")
+print(wav, report["first_audio_ms"], report["rtfx"])
+""",
     "/compare": """
 from gradio_client import Client, handle_file
 

@@ -14,10 +14,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import tts_infer
-from tts_infer.cli import batch, decode, doctor, evaluate, export, vocoders
+from tts_infer.cli import batch, decode, doctor, evaluate, export, speak, vocoders
 
 _COMMANDS = {
     "decode": (decode, "one file: decode features, or copy audio"),
+    "speak": (speak, "a text to speech, and any vocoder behind it"),
     "doctor": (doctor, "what this machine has, what runs where and why; operator audit"),
     "batch": (batch, "many files, in batches, resumable"),
     "evaluate": (evaluate, "copy files, and measure how close the copies are"),
@@ -65,7 +66,7 @@ def _printer(other: Callable[..., None]) -> Callable[..., None]:
     """What shows warnings: our own as one line, and the others as before."""
 
     def show(message: Warning | str, *rest: Any, **named: Any) -> None:
-        if isinstance(message, tts_infer.MelConventionWarning):
+        if isinstance(message, (tts_infer.MelConventionWarning, tts_infer.TextLeftOutWarning)):
             print("tts-infer: warning:", message, file=sys.stderr)
         else:
             other(message, *rest, **named)

@@ -57,7 +57,7 @@ def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, A
         "checks": checks,
         "speed": _speeds(stages),
         "dtype": dict(zip(("best", "reason"), best_dtype(stages, resolve_device(device)), strict=True)),
-        "frontends": {name: list(front_end.voices) for name, front_end in FRONTENDS.items()},
+        "frontends": {name: [voice.name for voice in front_end.voices] for name, front_end in FRONTENDS.items()},
         "vocoders": {name: where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
     }

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
+from tts_infer.devices import CPU
 from tts_infer.engines.graphs import FileSession, session_options
 from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
-from tts_infer.stages import Stage, Tensors
+from tts_infer.stages import GraphFile, Stage, Tensors
 from tts_infer.vocoders.graph import GraphStage
 
 
@@ -26,19 +27,48 @@ class OnnxRuntimeEngine(TracedEngine):
     package = "onnxruntime"
     title = "ONNX Runtime"
 
+    def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
+        if isinstance(stage.module, GraphFile) and device == CPU:
+            return None
+        return super().unsupported(stage, device, dtype)
+
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
         if isinstance(stage, GraphStage):
             return stage.using(FileSession(stage))
+        if isinstance(stage.module, GraphFile):
+            return stage.using(GraphRun(session(str(stage.module.path))))
         return super().prepare(stage, device, dtype)
 
     def maker(self, dtype: DTypeName) -> MakeSession:
         return Session
 
 
-class Session:
-    """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
+def session(model: bytes | str) -> Any:
+    """An ONNX Runtime session of a model, or of a file."""
+    import onnxruntime
 
-    Calls are thread-safe.
+    return onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+
+
+class GraphRun:
+    """A graph as a function of tensors, in the order of its inputs. Calls are thread-safe.
+
+    Args:
+        session: see `session`.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._inputs: Sequence[str] = [one.name for one in session.get_inputs()]
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
+        feed = {name: x.detach().numpy() for name, x in zip(self._inputs, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, self._session.run(None, feed)))
+
+
+class Session(GraphRun):
+    """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
 
     Args:
         module, inputs, axes: see `export`.
@@ -48,17 +78,7 @@ class Session:
     """
 
     def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
-        import onnxruntime
-
-        options = session_options()
-        model = with_image_convolutions(export(module, inputs, axes))
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        self._inputs: Sequence[str] = list(inputs)
-
-    def __call__(self, *inputs: Tensor) -> Tensors:
-        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
-        feed = {name: x.detach().numpy() for name, x in zip(self._inputs, inputs, strict=True)}
-        return tuple(map(torch.from_numpy, self._session.run(None, feed)))
+        super().__init__(session(with_image_convolutions(export(module, inputs, axes))))
 
 
 def with_image_convolutions(model: bytes) -> bytes:

@@ -1,37 +1,40 @@
-"""Front ends: text to features. A front end is one file here, and one line in `FRONTENDS`."""
+"""Front ends: text to features or audio. A front end is one file here, and one line in `FRONTENDS`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any
 
-from torch import Tensor
+from tts_infer.errors import VoiceNotFoundError
+from tts_infer.frontends.frontend import FrontEnd, Voice
+from tts_infer.frontends.hibari import HibariFrontEnd
 
-from tts_infer.vocoders.features import FeatureSpec
+# In order of preference: the first voice of the first is the default.
+FRONTENDS: dict[str, FrontEnd] = {"hibari": HibariFrontEnd()}
 
 
-class FrontEnd(Protocol):
-    """One entry of `FRONTENDS`: what turns text into features that a vocoder decodes.
+def find_voice(name: str | None) -> tuple[str, Voice]:
+    """Find a voice by name.
 
-    Attributes:
-        features: what it makes. A vocoder of the same convention decodes it.
-        voices: the names that `stream` takes; the first is the default.
+    Args:
+        name: "heart", or with its front end "hibari/heart"; None: the first voice of the first front end.
+
+    Returns:
+        The name of its front end, and the voice.
+
+    Raises:
+        VoiceNotFoundError: no front end has a voice of that name.
     """
-
-    @property
-    def features(self) -> FeatureSpec: ...
-    @property
-    def voices(self) -> tuple[str, ...]: ...
-
-    def stream(self, text: str, voice: str) -> Iterator[Tensor]:
-        """The features of a text, piece by piece as they are made.
-
-        Raises:
-            InputError: a text without anything to say, or no such voice.
-
-        Shape: (1, C, L) each
-        """
-        ...
+    for front_end, entry in FRONTENDS.items():
+        for voice in entry.voices:
+            if name in (None, voice.name, f"{front_end}/{voice.name}"):
+                return front_end, voice
+    names = ", ".join(voice.name for entry in FRONTENDS.values() for voice in entry.voices)
+    raise VoiceNotFoundError(
+        "voice {name!r} is unknown; allowed: {names}", code="voice-unknown", name=name, names=names
+    )
 
 
-FRONTENDS: dict[str, FrontEnd] = {}
+def list_voices() -> list[dict[str, Any]]:
+    """The voices of all front ends: name, front end, language, what it is, licence, and MB to download (0: none)."""
+    return [{"front_end": name, **asdict(voice)} for name, entry in FRONTENDS.items() for voice in entry.voices]

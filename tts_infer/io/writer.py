@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.audio import as_samples, reason_of, to_int16
+from tts_infer.io.comments import NO_COMMENTS, Comments, list_chunk
 
 SampleFormat = Literal["pcm16", "float32"]
 _RATES = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # in Hz, that a header can hold
@@ -73,6 +74,7 @@ def write_audio(
     audio: Tensor | NDArray[np.floating],
     sample_rate: int,
     sample_format: SampleFormat = "pcm16",
+    comments: Comments = NO_COMMENTS,
 ) -> int:
     """Write mono audio as WAV or FLAC, whole or not at all.
 
@@ -81,6 +83,7 @@ def write_audio(
         audio: full scale 1.0; its level is not changed.
         sample_rate: in Hz.
         sample_format: "pcm16", or "float32" (WAV only).
+        comments: what the file says of itself: "software", "artist" and "comment".
 
     Returns:
         The number of samples that were clipped to full scale; 0 for float32, which never clips.
@@ -89,7 +92,7 @@ def write_audio(
     Raises:
         FileError, InputError, InputTypeError: see `audio_writer` and `AudioWriter.write`.
     """
-    with audio_writer(path, sample_rate, sample_format) as writer:
+    with audio_writer(path, sample_rate, sample_format, comments) as writer:
         writer.write(audio)
     return writer.clipped_samples
 
@@ -123,14 +126,17 @@ class AudioWriter:
 
 @contextmanager
 def audio_writer(
-    path: str | os.PathLike[str], sample_rate: int, sample_format: SampleFormat = "pcm16"
+    path: str | os.PathLike[str],
+    sample_rate: int,
+    sample_format: SampleFormat = "pcm16",
+    comments: Comments = NO_COMMENTS,
 ) -> Iterator[AudioWriter]:
     """Write mono audio piece by piece, whole or not at all: `with audio_writer(...) as writer: writer.write(piece)`.
 
     The file gets its name when the body ends without an error. Its bytes depend only on the samples.
 
     Args:
-        path, sample_rate, sample_format: as for `write_audio`.
+        path, sample_rate, sample_format, comments: as for `write_audio`.
 
     Raises:
         FileError: see `check_writable`; or the system refuses to write.
@@ -150,7 +156,7 @@ def audio_writer(
             part = stack.enter_context(whole_file(path))
             file = open(part, "wb")  # noqa: SIM115  closed by the next line
             stack.callback(_close_quietly, file)
-            encoder = _Wav(file, rate, sample_format) if suffix == ".wav" else _Flac(file, rate)
+            encoder = _Wav(file, rate, sample_format, comments) if suffix == ".wav" else _Flac(file, rate, comments)
         yield AudioWriter(path, encoder, sample_format)
         with _file_errors(path):
             encoder.finish()
@@ -178,7 +184,9 @@ def _file_errors(path: Path) -> Iterator[None]:
         raise FileError(text, code="unwritable", path=str(path), reason=reason_of(error)) from None
 
 
-def wav_header(sample_rate: int, samples: int, sample_format: SampleFormat = "pcm16") -> bytes:
+def wav_header(
+    sample_rate: int, samples: int, sample_format: SampleFormat = "pcm16", comments: Comments = NO_COMMENTS
+) -> bytes:
     """Make everything of a mono WAV file but its samples.
 
     libsndfile is not used, for two reasons: a pipe needs the header before the samples, and libsndfile stores the time
@@ -195,6 +203,7 @@ def wav_header(sample_rate: int, samples: int, sample_format: SampleFormat = "pc
     chunks = b"fmt " + struct.pack("<IHHIIHH", 16, kind, 1, sample_rate, sample_rate * width, width, 8 * width)
     if kind == 3:  # formats that are not PCM state the number of samples
         chunks += b"fact" + struct.pack("<II", 4, samples)
+    chunks += list_chunk(comments)
     chunks += b"data" + struct.pack("<I", size)
     return b"RIFF" + struct.pack("<I", 4 + len(chunks) + size) + b"WAVE" + chunks
 
@@ -202,8 +211,9 @@ def wav_header(sample_rate: int, samples: int, sample_format: SampleFormat = "pc
 class _Wav:
     """A header, samples, and at the end the header again with the number of samples."""
 
-    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat) -> None:
+    def __init__(self, file: BinaryIO, sample_rate: int, sample_format: SampleFormat, comments: Comments) -> None:
         self._file, self._sample_rate, self._sample_format = file, sample_rate, sample_format
+        self._comments = comments
         self._samples = 0
         file.write(self._header())
 
@@ -217,15 +227,17 @@ class _Wav:
         self._file.write(self._header())
 
     def _header(self) -> bytes:
-        return wav_header(self._sample_rate, self._samples, self._sample_format)
+        return wav_header(self._sample_rate, self._samples, self._sample_format, self._comments)
 
 
 class _Flac:
     """libsndfile's encoder. It writes to memory, because it does not report what the system says about a file."""
 
-    def __init__(self, file: BinaryIO, sample_rate: int) -> None:
+    def __init__(self, file: BinaryIO, sample_rate: int, comments: Comments) -> None:
         self._file, self._memory = file, _Memory()
         self._sound = soundfile.SoundFile(self._memory, "w", sample_rate, 1, "PCM_16", format="FLAC")
+        for name, text in comments.items():
+            setattr(self._sound, name, text)
 
     def write(self, samples: NDArray[Any]) -> None:
         self._sound.write(samples)

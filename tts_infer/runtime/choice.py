@@ -22,6 +22,9 @@ from tts_infer.stages import Stage
 # How many times faster the second choice must be to replace the first: noise must not decide.
 MARGIN = 1.5
 
+# Why an engine is taken on the CPU where there is no other.
+_USUAL = {"torch": "the reference", "onednn": "fused products, probed here"}
+
 _chosen: dict[object, Place] = {}
 
 
@@ -80,8 +83,7 @@ def choose(request: StageRequest, check: bool) -> Place:
     """
     engine, method = request.choices[0]
     if len(request.choices) == 1 and (request.insists or request.device == CPU):
-        usual = "the only engine that runs it" if request.stage.engines else "fused products, probed here"
-        usual = "the reference" if engine == "torch" else usual
+        usual = _USUAL.get(engine, "the only engine that runs it")
         reason = "asked for" if request.insists else usual
         return Place(request.device, engine, method, reason, short=request.short)
     if not check:

@@ -60,8 +60,7 @@ class Pipeline:
         for stage in stages:
             if stage.half:
                 require_dtype(placement[stage.name].device, dtype)
-        with device_lock(*placement.devices):
-            self._placed = [_placed(stage, placement[stage.name], dtype) for stage in stages]
+        self._placed = place_stages(stages, placement, dtype)
         names = [placed.stage.gives for placed in self._placed]
         first = next((i + 1 for i, gives in enumerate(names) if self.features.name in gives), 0)
         self._front, self._decoding = self._placed[:first], self._placed[first:]
@@ -255,6 +254,12 @@ class Pipeline:
             if marks is not None:
                 live["valid"] = stage.marks(marks)
         return live, after
+
+
+def place_stages(stages: Sequence[Stage], placement: Placement, dtype: DTypeName) -> list[Placed]:
+    """Stages, each prepared by its engine for its place."""
+    with device_lock(*placement.devices):
+        return [_placed(stage, placement[stage.name], dtype) for stage in stages]
 
 
 def _placed(stage: Stage, place: Place, dtype: DTypeName) -> Placed:

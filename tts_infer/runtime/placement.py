@@ -12,6 +12,7 @@ engines and methods that it leaves out, are chosen from what passes the self-tes
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -223,10 +224,13 @@ def _request(
     for one in (engine, short) if engine else ():
         _require_engine(stage, one or engine, target, dtype)
     engines = (engine,) if engine else usable_engines(stage, target, dtype)
-    if not engines and (where or str(device)) == "auto":
+    if not engines and where in ("", "auto"):  # it is a graph that only the CPU's engines run
+        reason = unusable_reason(next(iter(stage.engines), "torch"), stage, target, dtype)
+        if str(device) != "auto":
+            warnings.warn(f"stage {stage.name!r} goes to the CPU: {reason}", stacklevel=2)
         target, engines = CPU, usable_engines(stage, CPU, dtype)
     if not engines:
-        _require_engine(stage, stage.engines[0], target, dtype)
+        raise _no_engine(stage, target, dtype)
     named = method or asked
     ways = (named,) if named else preference_order(stage.methods, target) or ("",)
     choices = tuple((one, way) for one in engines for way in ways)
@@ -246,6 +250,17 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
             other="float32 on 'cpu'" if stage.engines else "'torch'",
         )
     return engine
+
+
+def _no_engine(stage: Stage, device: torch.device, dtype: DTypeName) -> PlacementError:
+    reasons = dict.fromkeys(str(unusable_reason(name, stage, device, dtype)) for name in ENGINES)
+    return PlacementError(
+        "no engine runs {stage!r} on {device}: {reasons}",
+        code="engine-none",
+        stage=stage.name,
+        device=device,
+        reasons="; ".join(reasons),
+    )
 
 
 def _require_method(stage: str, method: str) -> None:

@@ -186,7 +186,7 @@ class IMDCTStage(OverlapAddStage):
 
 def _by(istft: ISTFT, method: str) -> ISTFT:
     sizes = (istft.n_fft, istft.hop_length, istft.win_length)
-    return ISTFT(*sizes, padding=istft.padding, method=cast(SpectralMethod, method))
+    return type(istft)(*sizes, padding=istft.padding, method=cast(SpectralMethod, method))
 
 
 def with_refinement(mel: MelConfig, istft: ISTFT) -> list[Stage]:
