@@ -11,7 +11,7 @@ what a stream sees, and of wrong mels smoothed over three frames, as a network m
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ VOCODERS = ("vocos-24k", "bigvgan-24k-100", "hifigan-22k")
 FRAMES_A_SECOND = 94
 
 
-def speech(folder: Path, count: int, rate: int, seed: int = 0) -> Iterator[Wave]:
-    """Excerpts of 1 to 6 seconds of the audio files below a folder, in random order. Shape: (T,)"""
+def speech(folders: Sequence[Path], count: int, rate: int, seed: int = 0) -> Iterator[Wave]:
+    """Excerpts of 1 to 6 seconds of the audio files below some folders, in random order. Shape: (T,)"""
     rng = np.random.default_rng(seed)
-    files = sorted(path for suffix in ("flac", "wav") for path in folder.rglob(f"*.{suffix}"))
+    suffixes = ("flac", "wav")
+    files = sorted(path for folder in folders for suffix in suffixes for path in folder.rglob(f"*.{suffix}"))
     for i in range(count):
         path = files[int(rng.integers(len(files)))] if count < len(files) else files[i % len(files)]
         audio, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -74,6 +75,27 @@ def music(rng: np.random.Generator, samples: int, rate: int) -> Wave:
     return np.asarray(wave / np.abs(wave).max(), np.float32)
 
 
+def chirp(rng: np.random.Generator, samples: int, rate: int) -> Wave:
+    """Harmonics of a pitch that glides and wavers, with or without hiss: sirens, synthesizers."""
+    time = np.arange(samples) / rate
+    pitch = 10 ** rng.uniform(1.8, 3) * np.exp(rng.uniform(-1, 1) * time + 0.1 * np.sin(rng.uniform(0, 40) * time))
+    phase, wave = 2 * np.pi * np.cumsum(pitch) / rate, np.zeros(samples)
+    for harmonic in range(1, int(rng.integers(2, 20))):
+        wave += np.sin(harmonic * phase) * (harmonic * pitch < 0.48 * rate) / harmonic ** rng.uniform(0.3, 2)
+    wave += rng.standard_normal(samples) * 10 ** rng.uniform(-5, -1)
+    return np.asarray(wave / np.abs(wave).max(), np.float32)
+
+
+def reverberant(rng: np.random.Generator, wave: Wave, rate: int) -> Wave:
+    """Speech in a room whose sound fades by 60 dB in 0.2 to 1.5 seconds."""
+    time = np.arange(rate) / rate
+    room = rng.standard_normal(rate) * 10 ** (-3 * time / rng.uniform(0.2, 1.5)) * 0.05
+    room[0] = 1
+    size = len(wave) + rate
+    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(room, size), size)[: len(wave)]
+    return np.asarray(wet / max(1.0, float(np.abs(wet).max())), np.float32)
+
+
 def whisper(rng: np.random.Generator, wave: Wave) -> Wave:
     """Speech whose phases are random: its envelope on noise, as in a whisper, and quiet."""
     size = 512
@@ -102,6 +124,10 @@ def right_waves(clips: list[Wave], rate: int, rng: np.random.Generator) -> Itera
         clicks = rng.standard_normal(samples) * 1e-3
         clicks[rng.integers(samples, size=10)] = 0.9
         yield "clicks", clicks
+        yield "telephone", soxr.resample(soxr.resample(clip, rate, 8000), 8000, rate)
+        yield "chirp", chirp(rng, samples, rate) * gain
+        yield "speech over music", clip + music(rng, len(clip), rate) * 10 ** rng.uniform(-1.5, 0) * peak
+        yield "reverberant", reverberant(rng, clip, rate)
         silent = np.concatenate([np.zeros(int(rng.integers(1, samples))), clip])
         yield "silence", silent if rng.random() < 0.8 else np.zeros(samples)
 
@@ -117,7 +143,7 @@ def right_mels(clips: list[Wave], config: MelConfig, rng: np.random.Generator) -
     for kind, wave in right_waves(clips, config.sample_rate, rng):
         mel = analyse(wave)
         yield kind, mel
-        if kind in ("speech", "noisy", "whispered", "noise", "music"):
+        if kind in ("speech", "noisy", "whispered", "noise", "music", "chirp"):
             yield f"{kind}, smoothed", smooth(mel, int(rng.choice([3, 5, 9])))
         if kind in ("speech", "quiet", "silence"):
             yield f"{kind}, floor 1e-5", np.maximum(mel, np.log(1e-5))
@@ -217,15 +243,20 @@ def false_alarms(name: str, clips: list[Wave], seed: int = 1) -> list[dict[str, 
     ]
 
 
+def levelled(clips: list[Wave], seed: int) -> list[Wave]:
+    """The clips at peak levels of -26 to 0 dBFS."""
+    rng = np.random.default_rng(seed)
+    return [clip * float(10 ** rng.uniform(-1.3, 0)) / max(1e-6, float(np.abs(clip).max())) for clip in clips]
+
+
 def detections(name: str, clips: list[Wave], seed: int = 2) -> list[dict[str, Any]]:
     """A row for each kind of wrong mel: percentages."""
-    config, rng = CONVENTIONS[name], np.random.default_rng(seed)
+    config = CONVENTIONS[name]
     check, rows = ConventionCheck(config), []
-    levels = [float(10 ** rng.uniform(-1.3, 0)) / max(1e-6, float(np.abs(clip).max())) for clip in clips]
     for kind, (names, make) in wrong_mels(config).items():
         hits = np.zeros(4)
-        for clip, gain in zip(clips, levels, strict=True):
-            mel = make(clip * gain)
+        for clip in levelled(clips, seed):
+            mel = make(clip)
             found = [check(tensor(part)) for part in (mel, mel[:, :FRAMES_A_SECOND], smooth(mel, 3))]
             named = found[0] is not None and found[0].fields["kind"] in names
             hits += [found[0] is not None, named, found[1] is not None, found[2] is not None]
@@ -237,7 +268,7 @@ def detections(name: str, clips: list[Wave], seed: int = 2) -> list[dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--speech", type=Path, default=SPEECH, metavar="FOLDER", help="default: examples")
+    parser.add_argument("--speech", type=Path, nargs="+", default=[SPEECH], metavar="FOLDER", help="default: examples")
     parser.add_argument("--clips", type=int, default=1000, help="speech clips for detections; a tenth for alarms")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -253,7 +284,11 @@ def main() -> None:
         found = detections(name, clips, args.seed + 2)
         table(f"Wrong mels for {name}", found)
         rows += alarms + found
-    finish("conventions", {**environment("numpy"), "speech": str(args.speech), "clips": args.clips}, rows)
+    finish(
+        "conventions",
+        {**environment("numpy"), "speech": [str(folder) for folder in args.speech], "clips": args.clips},
+        rows,
+    )
 
 
 if __name__ == "__main__":

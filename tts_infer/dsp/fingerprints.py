@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tts_infer.config import MelConfig
-from tts_infer.dsp.mel import mel_filterbank
+from tts_infer.dsp.mel import filter_centres, mel_filterbank
 
-# Mean square by which fingerprints must differ to be told apart.
-_DISTINCT = 0.01
+Array = NDArray[np.float32]
+
+# Part of a frequency by which two filterbanks must differ somewhere.
+_DISTINCT = 0.02
 # A bin is heard if its mean is this far above the lowest value, which may be the log floor.
 _HEARD = 0.3
 
@@ -38,25 +40,36 @@ def ceiling(config: MelConfig) -> float:
 def rivals(config: MelConfig) -> tuple[MelConfig, ...]:
     """Filterbanks of the same shape that the field uses, other than that of `config`."""
     kinds: list[dict[str, Any]] = [{"mel_scale": "htk", "norm": None}, {"mel_scale": "slaney", "norm": "slaney"}]
-    others = {replace(config, f_max=f_max, **kind) for kind in kinds for f_max in (config.f_max, None)}
-    own = _fingerprint(config)
-    return tuple(other for other in others if np.square(_fingerprint(other) - own).mean() > _DISTINCT)
+    candidates = [replace(config, f_max=None, **kind) for kind in kinds]
+    if config.n_mels == 80:  # HiFi-GAN's and BigVGAN's
+        candidates.append(replace(candidates[1], f_max=8000.0))
+    own = filter_centres(config)
+    return tuple(one for one in candidates if np.abs(filter_centres(one) / own - 1).max() > _DISTINCT)
 
 
-def likelihood(profile: NDArray[np.floating[Any]], low: float, own: MelConfig, rival: MelConfig) -> float:
-    """The log likelihood ratio, twice, of two filterbanks by the irregularities of a mean log-mel.
+def irregularity(bends: Array, heard: Array, own: MelConfig, rival: MelConfig) -> float:
+    """The log ratio of the errors with which two filterbanks explain the irregularities of a mean log-mel.
+
+    Args:
+        bends, heard: see `bends_of`.
+    """
+    errors = [bends - heard * _fingerprint(config) for config in (own, rival)]
+    return math.log((np.vdot(errors[0], errors[0]) + 1e-9) / (np.vdot(errors[1], errors[1]) + 1e-9))
+
+
+def bends_of(profile: Array, low: float) -> tuple[Array, Array]:
+    """The second difference over bins of a mean log-mel, and 1 where it is heard; 0 everywhere if too little is.
 
     Args:
         profile: mean over time. Shape: (n_mels,)
         low: the lowest value of the mel; bins near to it are not heard.
+
+    Shape: 2 x (n_mels - 2,)
     """
-    heard = profile > low + _HEARD
-    heard = heard[:-2] & heard[1:-1] & heard[2:]
-    bends = np.diff(profile, 2)[heard]
-    if len(bends) < len(heard) / 2:
-        return 0.0
-    errors = [float(np.square(bends - _fingerprint(config)[heard]).mean()) for config in (own, rival)]
-    return len(bends) * math.log(errors[0] / errors[1])
+    loud = profile > low + _HEARD
+    heard = (loud[:-2] & loud[1:-1] & loud[2:]).astype(np.float32)
+    heard *= heard.sum() >= len(heard) / 2
+    return (profile[2:] - 2 * profile[1:-1] + profile[:-2]) * heard, heard
 
 
 def describe(rival: MelConfig) -> str:
@@ -67,7 +80,7 @@ def describe(rival: MelConfig) -> str:
 
 
 @lru_cache(64)
-def _fingerprint(config: MelConfig) -> NDArray[np.float64]:
+def _fingerprint(config: MelConfig) -> Array:
     """The second difference over bins of a flat spectrum's log-mel. Shape: (n_mels - 2,)"""
     sums = mel_filterbank(config).sum(0)
-    return np.diff(np.log(np.maximum(sums, 1e-4 * sums.max())), 2)
+    return np.diff(np.log(np.maximum(sums, 1e-4 * sums.max())), 2).astype(np.float32)

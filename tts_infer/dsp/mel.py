@@ -51,9 +51,7 @@ def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
     Shape: (N, n_mels), N = n_fft // 2 + 1
     Source: torchaudio.functional.melscale_fbanks and librosa.filters.mel, which compute the same triangles.
     """
-    f_max = config.sample_rate / 2 if config.f_max is None else config.f_max
-    low, high = hz_to_mel(config.f_min, config.mel_scale), hz_to_mel(f_max, config.mel_scale)
-    edges = mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
+    edges = _filter_edges(config)
     bins = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)
     distance = bins[:, None] - edges
     rising = distance[:, :-2] / (edges[1:-1] - edges[:-2])
@@ -62,6 +60,18 @@ def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
     if config.norm == "slaney":
         triangles = triangles * (2.0 / (edges[2:] - edges[:-2]))
     return triangles
+
+
+def filter_centres(config: MelConfig) -> NDArray[np.float64]:
+    """Where the filters have their maxima, in hertz. Shape: (n_mels,)"""
+    return _filter_edges(config)[1:-1]
+
+
+def _filter_edges(config: MelConfig) -> NDArray[np.float64]:
+    """Each filter reaches from edge i to i + 2, in hertz. Shape: (n_mels + 2,)"""
+    f_max = config.sample_rate / 2 if config.f_max is None else config.f_max
+    low, high = hz_to_mel(config.f_min, config.mel_scale), hz_to_mel(f_max, config.mel_scale)
+    return mel_to_hz(np.linspace(low, high, config.n_mels + 2), config.mel_scale)
 
 
 class LogMel(nn.Module):

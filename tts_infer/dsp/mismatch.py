@@ -1,18 +1,14 @@
 """Does a mel belong to its vocoder's convention? A wrong one decodes to noise, so it gets one warning that names it.
 
 The test is made to be silent on every mel of the right convention, and to speak where a mel cannot be of it. It looks
-at four things, all taken from a subset of the frames:
+at a subset of the frames:
 
 - Range. A log-mel of audio within full scale lies between the log floor and a ceiling that follows from the window and
   the filterbank.
-- Scale. The logarithm of a noisy magnitude fluctuates from frame to frame by an amount that depends on nothing but the
-  logarithm's base: the second difference over time is 0.4 on average for natural logarithms of magnitudes, twice that
-  for powers, 0.43 of that for log10. Tones and smoothed mels fluctuate less, so a small fluctuation alone says nothing.
-- Fingerprint. Low mel filters are about as narrow as one STFT bin, so their sums differ irregularly. These differences
-  show in the mean over time of every mel, and tell one filterbank from another.
+- Scale and filterbank, see `evidence`.
 - Level and deviation, for mels that were mapped to 0..1, or to mean 0 and deviation 1.
 
-The thresholds are measured by benchmarks/conventions.py, which prints the false alarms and the detections.
+benchmarks/conventions.py prints the false alarms and the detections.
 """
 
 from __future__ import annotations
@@ -31,8 +27,9 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import convention_name
-from tts_infer.dsp.fingerprints import ceiling, describe, likelihood, rivals
-from tts_infer.dsp.mel_statistics import Array, Statistics, groups_of
+from tts_infer.dsp.evidence import SCALES, may_be_of_scale, other_filterbank, scale_values
+from tts_infer.dsp.fingerprints import ceiling, describe
+from tts_infer.dsp.mel_statistics import LEAST_FRAMES, Array, Statistics
 
 # Items of a batch that are looked at.
 ITEMS = 4
@@ -41,20 +38,10 @@ ITEMS = 4
 _BELOW, _ABOVE = 2.0, 1.0
 # Decibels of a clip span 60 and more, natural logarithms at most 25.
 _DECIBEL_RANGE = 40.0
-# Bounds of the fluctuation over time. Of the right scale it is 0.25 to 0.53, of log10 0.125 to 0.22.
-_TINY, _TINY_LOUD, _SMALL, _LARGE, _HUGE = 0.125, 0.16, 0.24, 0.55, 1.3
-# What has more fluctuation than this is not normalised.
-_OWN = 0.33
-# Noise-like sounds, of more curvature, fluctuate more.
-_OF_NOISE = 0.3
-# Curvature over change from frame to frame. Smoothed mels have less; clicks and tones have more.
-_SMOOTH, _CLICKS = 0.97, 1.47
-# Modulation over deviation. That of speech is larger; stationary sounds have little, whatever their scale.
-_STATIONARY = 0.25
-# The mean of log10 and normalised mels is above this.
-_LEAST_MEAN = -4.5
-# Twice the logarithm of the likelihood ratio of two fingerprints.
-_LIKELIHOOD = 10.5
+# Powers fluctuate more than this.
+_LARGE = 0.55
+# What has less fluctuation, and a deviation below the other, was mapped to a small range.
+_TINY, _NARROW = 0.125, 0.45
 
 _CONVERT = "convert it with tts_infer.convert_mel(mel, from_={unit!r}, to=vocoder.mel_config)"
 _COMPUTE = "compute it with tts_infer.LogMel(vocoder.mel_config), or use a vocoder of the mel's convention"
@@ -101,7 +88,8 @@ class ConventionCheck:
     def __init__(self, config: MelConfig) -> None:
         self.config = config
         self._floor = math.log(config.log_floor) / config.power
-        self._ceiling = ceiling(replace(config, power=1))
+        self._magnitudes = replace(config, power=1)
+        self._ceiling = ceiling(self._magnitudes)
 
     def __call__(self, mel: Tensor, lengths: Sequence[int] | None = None) -> MelConventionWarning | None:
         """Judge a batch by its first items.
@@ -117,13 +105,14 @@ class ConventionCheck:
         if mel.shape[2] == 0:
             return None
         if lengths is None:
-            items: Iterable[Array] = groups_of(mel[:ITEMS])
+            items: Iterable[Tensor] = mel[:ITEMS].float().cpu()
         else:
             first = lengths[: ITEMS if mel.device.type == "cpu" else 1]  # each item is a wait for an accelerator
-            items = (groups_of(mel[i : i + 1, :, :n])[0] for i, n in enumerate(first))
+            items = (mel[i, :, :n].float().cpu() for i, n in enumerate(first) if n)
         for item in items:
-            if (kind := self._kind(item)) is not None:
-                return self._warning(*kind, item)
+            low, high = (value.item() for value in item.aminmax())
+            if (kind := self._kind(item, low, high)) is not None:
+                return self._warning(*kind, low, high)
         return None
 
     def warn(self, mel: Tensor, lengths: Sequence[int] | None = None) -> None:
@@ -132,20 +121,23 @@ class ConventionCheck:
         if found is not None:
             warnings.warn(found, stacklevel=_level_of_caller())
 
-    def _kind(self, groups: Array) -> tuple[str, str] | None:
-        """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (3, n_mels, n)"""
+    def _kind(self, mel: Tensor, low: float, high: float) -> tuple[str, str] | None:
+        """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (n_mels, L)"""
         power = self.config.power
-        least, most = torch.from_numpy(groups).aminmax()  # numpy is slower between torch's operators
-        low, high = least.item() / power, most.item() / power
-        short = len(groups) == 1
-        if short and low >= self._floor - _BELOW and (low < 0 or high <= 1) and high <= self._ceiling + _ABOVE:
+        low, high = low / power, high / power
+        short = mel.shape[1] < LEAST_FRAMES
+        within = low >= self._floor - _BELOW and high <= self._ceiling + _ABOVE
+        if short and within and (low < 0 or high <= 1):
             return None  # the usual case of short pieces, which must cost next to nothing
-        given = Statistics(groups if power == 1 else groups / np.float32(power), low, high)
+        values: Array = mel.numpy()
+        given = Statistics(values if power == 1 else values / np.float32(power), low, high)
         kind, rival = self._out_of_range(given), None
-        if kind is None and not short and given.range > 0.05:
-            kind = _of_wrong_scale(given)
-            rival = None if kind else self._rival(given)
-        return ("filterbank", rival) if rival else None if kind is None else (kind, "")
+        if kind is None and given.heard and given.range > 0.05:
+            kind = self._of_wrong_scale(given)
+            rival = None if kind else other_filterbank(given, self._magnitudes)
+        if rival is not None:
+            return "filterbank", describe(rival)
+        return None if kind is None else (kind, "")
 
     def _out_of_range(self, given: Statistics) -> str | None:
         if given.low < self._floor - _BELOW:
@@ -158,25 +150,27 @@ class ConventionCheck:
             return "power" if given.fluctuation > _LARGE and self.config.power == 1 else "level"
         return None
 
-    def _rival(self, given: Statistics) -> str | None:
-        """The filterbank of another convention, if it explains the profile over bins clearly better than our own."""
-        profile = given.profile
-        if profile is None:
-            return None
-        for rival in rivals(self.config):
-            fits = given.high * self.config.power <= ceiling(rival) + _ABOVE
-            if fits and likelihood(profile, given.low, self.config, rival) > _LIKELIHOOD:
-                return describe(rival)
+    def _of_wrong_scale(self, given: Statistics) -> str | None:
+        """Whether sizes and levels are those of another logarithm or scale."""
+        mapped = given.fluctuation < _TINY and given.deviation < _NARROW and given.range < 2.2
+        if mapped and given.modulation > 0.2 * given.deviation and given.mean > -4.5:
+            return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
+        for kind, weighings in SCALES.items():
+            if may_be_of_scale(kind, given):
+                if kind == "log10" and given.is_standardised:
+                    return "normalised"
+                weigh = weighings[self.config.norm is not None]
+                return kind if weigh(scale_values(given, self._magnitudes)) > 0 else None
         return None
 
-    def _warning(self, kind: str, rival: str, groups: Array) -> MelConventionWarning:
+    def _warning(self, kind: str, rival: str, low: float, high: float) -> MelConventionWarning:
         looks, remedy = _KINDS[kind]
         name = convention_name(self.config) or "its own convention"
         fields = {
             "kind": kind,
             "looks": looks.format(rival=rival),
-            "low": round(float(groups.min()), 2),
-            "high": round(float(groups.max()), 2),
+            "low": round(low, 2),
+            "high": round(high, 2),
             "expected": name,
             "remedy": remedy,
         }
@@ -219,22 +213,3 @@ def _level_of_caller() -> int:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(inside):
         level, frame = level + 1, frame.f_back
     return level
-
-
-def _of_wrong_scale(given: Statistics) -> str | None:
-    """Whether the fluctuation over time is that of another logarithm or scale."""
-    natural = _SMOOTH < given.curvature < _CLICKS
-    large = _LARGE + _OF_NOISE * max(0.0, given.curvature - 1.25)
-    if large < given.fluctuation < _HUGE and natural:
-        return "power"
-    if given.fluctuation >= _OWN:
-        return None
-    if given.deviation > 1.5 or given.modulation < _STATIONARY * given.deviation or given.mean < _LEAST_MEAN:
-        return None  # music, stationary sounds, quiet sounds
-    if given.fluctuation < _TINY and given.deviation < 0.45 and given.range < 2.2:
-        return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
-    if abs(given.mean) < 0.06 and abs(given.deviation - 1) < 0.04 and natural:
-        return "normalised"
-    # loud noise, smoothed, fluctuates as little as a log10 of speech
-    least = _TINY if given.high < 3.7 else _TINY_LOUD
-    return "log10" if least < given.fluctuation < _SMALL and given.deviation < 1.3 and natural else None
