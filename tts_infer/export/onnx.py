@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.engines.graphs import session_options
-from tts_infer.engines.traced import export, with_image_convolutions
+from tts_infer.engines.onnxruntime import with_image_convolutions
+from tts_infer.engines.traced import export
 from tts_infer.errors import ExportError, FileError, first_sentence, require_package
 from tts_infer.export.graphs import Decoder, ExportLayout, ExportSource, decoding_stages, graph_of, metadata_of
 from tts_infer.io.writer import require_place, whole_file
