@@ -23,6 +23,7 @@ from ui.decode import decode_tab
 from ui.device import device_tab
 from ui.session import AUTO, KEEP_S, load
 from ui.speak import speak_tab
+from ui.status import left, status_line
 from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
@@ -41,6 +42,8 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
     with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)) as demo:
         gr.Markdown("# tts-infer")
         gr.Markdown(label("tagline"))
+        status_line()
+        demo.unload(left)
         with gr.Tabs():
             with gr.Tab(label("decode")):
                 decode_tab(vocoders, device)

@@ -84,15 +84,20 @@ def upload(page: Page, where: str, file: Path) -> None:
 
 
 def message(page: Page, text: str) -> Locator:
-    """A message box that says `text`."""
-    return page.get_by_role("status").filter(has_text=text)
+    """The error beside an input that says `text`."""
+    return page.get_by_role("alert").filter(has_text=text)
 
 
 def synthesize(page: Page, file: Path) -> None:
     upload(page, "#input-audio", file)
     expect(page.locator("#input-audio")).to_contain_text(re.compile(r"\d:\d\d"), timeout=PATIENCE_MS)
     page.locator("#synthesize").click()
-    expect(page.locator("#result table")).to_be_visible(timeout=PATIENCE_MS)
+    expect(figures(page)).to_be_visible(timeout=PATIENCE_MS)
+
+
+def figures(page: Page) -> Locator:
+    """The main figures of a result."""
+    return page.locator("#result .tts-tiles")
 
 
 def choose(page: Page, where: str, option: str) -> None:
@@ -107,7 +112,7 @@ def open_tab(page: Page, name: str) -> None:
 
 def downloaded(page: Page, folder: Path) -> np.ndarray:
     with page.expect_download() as download:
-        page.locator("#output-audio a[download]").click()
+        page.locator("#result [data-save]").click()
     download.value.save_as(folder / "download.wav")
     samples, _ = soundfile.read(folder / "download.wav", dtype="int16")
     return samples

@@ -14,7 +14,20 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import app
-from tests.page import CHROMIUM, CLIP, DESKTOP, PATIENCE_MS, PHONE, QUIET, choose, message, open_tab, synthesize, upload
+from tests.page import (
+    CHROMIUM,
+    CLIP,
+    DESKTOP,
+    PATIENCE_MS,
+    PHONE,
+    QUIET,
+    choose,
+    figures,
+    message,
+    open_tab,
+    synthesize,
+    upload,
+)
 from tests.test_listen import tiled
 from ui.texts import Translator
 
@@ -77,8 +90,6 @@ def take_tabs(page: Page, say: Translator, broken: Path, stem: Path) -> None:
     open_tab(page, say("compare"))
     upload(page, "#compare-audio", CLIP)
     expect(page.locator("#compare-audio")).to_contain_text("0:03")
-    choose(page, "#compare-refine", "2")
-    page.keyboard.press("Escape")
     page.locator("button#compare").click()
     expect(page.locator("#comparison table")).to_be_visible(timeout=PATIENCE_MS)
     save(page, stem, "compare")
@@ -100,9 +111,9 @@ def listen_and_fail(page: Page, long: Path, broken: Path, stem: Path) -> None:
     upload(page, "#input-audio", long)
     expect(page.locator("#input-audio")).to_contain_text("2:00", timeout=PATIENCE_MS)
     page.locator("#listen").click()
-    expect(page.locator("#player")).to_contain_text("0:01", timeout=PATIENCE_MS)
+    expect(page.locator("#result [data-clock]")).to_contain_text("0:01", timeout=PATIENCE_MS)
     page.screenshot(path=f"{stem}-listening.png")
-    expect(page.locator("#result table")).to_be_visible(timeout=3 * PATIENCE_MS)
+    expect(figures(page)).to_be_visible(timeout=3 * PATIENCE_MS)
     save(page, stem, "listened")
     page.reload()
     upload(page, "#input-audio", broken)

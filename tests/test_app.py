@@ -29,11 +29,14 @@ from gradio_client.exceptions import AppError
 import app
 import tts_infer
 from ui.api import SNIPPETS
-from ui.batch import batch, begin, cancel, draw_batch
+from ui.batch import batch, draw_batch
 from ui.compare import draw_comparison
 from ui.device import audited, draw_audit, draw_report
-from ui.results import draw
-from ui.session import load, read_input, run
+from ui.scenes import facts_of
+from ui.scope import kept, opened
+from ui.session import load, read_input
+from ui.synthesis import run
+from ui.work import desk
 
 ROOT = Path(app.__file__).parent
 CLIP = ROOT / "examples" / "english.wav"
@@ -214,7 +217,7 @@ def test_what_nobody_foresaw_is_said_and_logged(
 
 @pytest.mark.parametrize(
     ("drawing", "given"),
-    [(draw, (1,)), (draw_comparison, (1, None)), (draw_batch, ({},)), (draw_report, ({},)), (draw_audit, ([{}],))],
+    [(draw_comparison, (1, None)), (draw_batch, ({},)), (draw_report, ({},)), (draw_audit, ([{}],))],
 )
 def test_what_nobody_foresaw_in_a_drawing_is_said(drawing: Any, given: tuple[Any, ...]) -> None:
     with pytest.raises(gr.Error, match="unexpected"):
@@ -254,6 +257,7 @@ def test_compare_runs_every_combination(client: Client) -> None:
         placements=["auto"],
         istft=["fft", "matmul"],
         dtypes=["float32", "bfloat16"],
+        refine=["auto"],
         api_name="/compare",
     )
     names = [f"{method} · {dtype}" for method in ("fft", "matmul") for dtype in ("float32", "bfloat16")]
@@ -306,8 +310,9 @@ def test_values_may_be_given_by_position(client: Client) -> None:
     _, report = client.predict(handle_file(str(CLIP)), VOCODER, "cpu", "auto", "fft", "2", api_name="/synthesize")
     assert report["refine"] == 2
     values = (handle_file(str(CLIP)), [VOCODER], ["auto"], ["fft", "matmul"], ["float32"])
-    assert [report["name"] for report in client.predict(*values, False, api_name="/compare")[-1]] == ["fft", "matmul"]
-    assert client.predict(*values, True, api_name="/compare")[-1] is None
+    names = [report["name"] for report in client.predict(*values, False, ["2"], api_name="/compare")[-1]]
+    assert names == ["fft", "matmul"]
+    assert client.predict(*values, True, ["2"], api_name="/compare")[-1] is None
 
 
 def test_compare_offers_the_number_formats_that_a_device_here_can_use(demo: gr.Blocks) -> None:
@@ -595,12 +600,23 @@ def test_an_interrupt_before_the_page_is_up(
     socket.create_server(("127.0.0.1", port)).close()  # the port is free again
 
 
-def test_what_is_drawn_is_let_go_of() -> None:
+def test_a_result_is_kept_in_files_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     model, request = load(VOCODER), gr.Request(headers={})
-    view = run(model, "audio", read_input(model, "audio", CLIP)).view
-    drawn, kept = draw(view, request)
-    assert "<table>" in str(drawn) and kept is None
-    assert draw(None, request)[0] == gr.skip()
+    result = run(model, read_input(model, "audio", CLIP))
+    scene = kept(result, "english")
+    value = opened(scene, request)
+    assert [sound["name"] for sound in value["sounds"]] == ["Original", "Output"]
+    assert sorted(path.name for path in (tmp_path / scene).iterdir()) == [
+        *("english-original.wav", f"english-refine{model.refine}.wav", "mels.npy", "scene.json")
+    ]
+    assert opened(None, request) == gr.skip()
+    shutil.rmtree(tmp_path / scene)
+    with pytest.raises(gr.Error, match="expired"):
+        opened(scene, request)
+    for wrong in ("../" * 3, "/etc", "0" * 31, None):
+        with pytest.raises(tts_infer.InputError, match="expired"):
+            facts_of(wrong)  # type: ignore[arg-type]
 
 
 def test_too_loud_a_mel_is_told_as_such(client: Client, tmp_path: Path) -> None:
@@ -618,12 +634,23 @@ def test_programs_read_messages_as_they_are(client: Client, tmp_path: Path) -> N
         call(client, "/decode", tmp_path / "two.npz")
 
 
-def test_a_cancel_that_came_too_late_is_not_meant_for_the_next_batch() -> None:
+def test_a_cancel_is_not_meant_for_the_next_batch() -> None:
     request = gr.Request(session_hash="one", headers={})
-    cancel(request)
-    assert [row.get("error") for row in batch([str(CLIP)] * 9, VOCODER, request=request)[1]["files"]].count(None) < 9
-    begin(request)
-    assert not any("error" in row for row in batch([str(CLIP)] * 9, VOCODER, request=request)[1]["files"])
+
+    def cancelled(when: str) -> int:
+        rows = batch([str(CLIP)] * 6, VOCODER, request=request)[1]["files"]
+        return sum("error" in row for row in rows)
+
+    desk.stop("one")
+    assert cancelled("before it began") == 0
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(cancelled, "while it runs")
+        while not any(job["done"] for job in desk.seen_by("one")):
+            time.sleep(0.005)
+        desk.stop("two")
+        desk.stop("one")
+        assert 0 < running.result() < 6
+    assert cancelled("afterwards") == 0
 
 
 @pytest.mark.parametrize("damage", ["password", "content", "method"])

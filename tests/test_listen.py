@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,9 @@ from gradio_client.exceptions import AppError
 import app
 import tts_infer
 from tests.helpers import small_vocoder
-from ui.listen import FIRST, in_pieces, spans
-from ui.session import Kind, Refine, load, read_input
+from ui.session import Input, Kind, Refine, load, read_input
+from ui.synthesis import FIRST, LEAST, LONGEST, in_pieces, next_length
+from ui.work import PIECE_S
 
 CLIP = Path(app.__file__).parent / "examples" / "english.wav"
 VOCODER = tts_infer.DEFAULT_VOCODER
@@ -43,23 +43,26 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return done
 
 
-@pytest.mark.parametrize("frames", [0, 1, 129, 130, 131, 3 * FIRST, 50 * FIRST, 200 * FIRST])
-def test_spans_cover_everything_once(frames: int) -> None:
-    pieces = list(spans(frames, FIRST + 30))
-    assert pieces[0][0] == 0
-    assert pieces[-1][1] == frames
-    assert all(before[1] == after[0] for before, after in itertools.pairwise(pieces))
-    # the first 30 frames give no audio, and then each piece is at most twice as long, or playback could run dry
-    lengths = [stop - max(start, 30) for start, stop in pieces[:-1]]
-    assert all(b <= 2 * a for a, b in itertools.pairwise(lengths))
+@pytest.mark.parametrize("s_per_frame", [0.0, 1e-6, 1e-4, 1e-2, 1.0])
+def test_pieces_grow_as_long_as_they_are_decoded_in_time(s_per_frame: float) -> None:
+    length = FIRST
+    for _ in range(20):
+        following = next_length(length, length, length * s_per_frame)
+        assert LEAST <= following <= min(2 * length, LONGEST)  # or playback could run dry
+        assert following == LEAST or following * s_per_frame <= PIECE_S * 1.001
+        length = following
+    assert length == {0.0: LONGEST, 1e-6: LONGEST, 1e-4: 1200, 1e-2: LEAST, 1.0: LEAST}[s_per_frame]
 
 
 def joined(vocoder: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> tts_infer.Synthesis:
     """The whole that comes with the last piece, after a look at the pieces."""
-    pieces = list(in_pieces(vocoder, kind, value))
-    assert [whole is None for _, whole in pieces] == [True] * (len(pieces) - 1) + [False]
-    whole = pieces[-1][1]
-    assert whole and torch.equal(torch.cat([audio for audio, _ in pieces], 1), whole.audio)
+    pieces = list(in_pieces(vocoder, Input(kind, value, [])))
+    assert [made is None for _, made in pieces] == [True] * (len(pieces) - 1) + [False]
+    made = pieces[-1][1]
+    assert made
+    whole, mel = made
+    assert torch.equal(torch.cat([audio for audio, _ in pieces], 1), whole.audio)
+    torch.testing.assert_close(mel, vocoder.mel(whole.audio), atol=1e-3, rtol=1e-3)  # sums in another order
     return whole
 
 
@@ -91,7 +94,7 @@ def test_pieces_join_to_the_whole(padding: str, hops: int, extra: int, refine: i
 @pytest.mark.parametrize("kind", ["audio", "mel"])
 def test_pieces_are_the_bits_of_decode(kind: Kind, passes: Refine) -> None:
     vocoder = load(VOCODER, "cpu", refine=passes)
-    value = read_input(vocoder, "audio", CLIP).repeat(1, 5)[:, : 12 * 24000 + 77]
+    value = read_input(vocoder, "audio", CLIP).value.repeat(1, 5)[:, : 12 * 24000 + 77]
     if kind == "mel":
         value = vocoder.mel(value)
     pieces = joined(vocoder, kind, value)
@@ -115,7 +118,7 @@ def test_pieces_are_the_bits_of_decode(kind: Kind, passes: Refine) -> None:
 def test_no_frame_is_decoded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     done = pushes(monkeypatch)
     vocoder = load(VOCODER, "cpu")
-    mel = vocoder.mel(read_input(vocoder, "audio", CLIP))
+    mel = vocoder.mel(read_input(vocoder, "audio", CLIP).value)
     joined(vocoder, "mel", mel)
     assert len(done) > 1
     assert sum(done) == mel.shape[-1]

@@ -17,8 +17,9 @@ from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import available_devices, device_lock
 from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
 from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
+from tts_infer.dsp.f0 import estimate_f0
 from tts_infer.dsp.istft import ISTFT
-from tts_infer.dsp.mel import LogMel, log_mel_error_db
+from tts_infer.dsp.mel import LogMel, log_mel_error_db, mel_centres
 from tts_infer.dsp.mismatch import ConventionCheck, MelConventionWarning
 from tts_infer.dsp.stft import STFT
 from tts_infer.errors import (
@@ -43,7 +44,7 @@ from tts_infer.frontends import find_voice, list_voices
 from tts_infer.frontends.frontend import Voice
 from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
 from tts_infer.io.feature_files import read_features, read_mel
-from tts_infer.io.notes import Note
+from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
 from tts_infer.loading import DTypeChoice, load_vocoder
@@ -94,6 +95,7 @@ __all__ = [
     "Placement",
     "PlacementError",
     "SampleFormat",
+    "SignalMeter",
     "Speaker",
     "Speech",
     "SpeechReport",
@@ -120,6 +122,7 @@ __all__ = [
     "describe_vocoder",
     "device_lock",
     "doctor",
+    "estimate_f0",
     "evaluate",
     "evaluation",
     "export_onnx",
@@ -134,7 +137,9 @@ __all__ = [
     "load_vocoder",
     "log_mel_error_db",
     "make_placement",
+    "mel_centres",
     "named_placements",
+    "notes_of_output",
     "pictures",
     "read_audio",
     "read_features",

@@ -24,6 +24,20 @@ client = Client("http://127.0.0.1:7860/")
 wav, report = client.predict(mel=handle_file("mel.npy"), vocoder="vocos-mini-24khz", api_name="/decode")
 print(wav, report["total_ms"], report["log_mel_error_db"])
 """,
+    "/measure": """
+from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860/")
+wav, report = client.predict(audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", api_name="/measure")
+print(wav, report["runs"], "runs, median", report["total_ms"], "ms, from", report["least_ms"], "to", report["most_ms"])
+""",
+    "/measure_mel": """
+from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860/")
+wav, report = client.predict(mel=handle_file("mel.npy"), vocoder="vocos-mini-24khz", api_name="/measure_mel")
+print(wav, report["total_ms"], [(stage["stage"], stage["ms"]) for stage in report["stages"]])
+""",
     "/stream": """
 from gradio_client import Client, handle_file
 

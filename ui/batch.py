@@ -18,18 +18,19 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
+from ui.decode import error_html, inline_error
 from ui.results import clipping, result_view, speed, table
-from ui.session import COMPUTE, Report, Result, kind_of, read_input, run, shown_errors
+from ui.session import COMPUTE, Report, Result, failure, kind_of, read_input, shown_errors
 from ui.settings import Settings, settings_panel, takes_settings
+from ui.status import PRESSED
+from ui.synthesis import run
 from ui.texts import Translator, label, translator
+from ui.work import Job, Stopped, desk
 
 MOST_FILES = 1000
 MOST_BYTES = 1_000_000_000  # unpacked: a small zip can hold a lot of nothing
 _LONGEST_SUFFIX = 20  # longer than those of all inputs, and short enough for a name
-COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "error")
-
-# Sessions that want their batch to end.
-_cancelled: set[str | None] = set()
+COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "notes", "error")
 
 
 @takes_settings
@@ -37,7 +38,6 @@ def batch(
     files: list[str] | None,
     settings: Settings,
     request: gr.Request | None = None,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[str, Report]:
     """Decode many files: audio is copied, mels are decoded, zip files are unpacked. Broken files stop nothing.
 
@@ -49,33 +49,50 @@ def batch(
 
     Returns:
         a zip with the outputs as 16-bit WAV and results.csv, and the report: seconds, total_ms, rtfx, refine (passes
-        that ran), clipped_samples, and files, the rows of results.csv: file, output, seconds, log_mel_error_db, or
-        file and error
+        that ran), clipped_samples, and files, the rows of results.csv: file, output, seconds, log_mel_error_db, notes,
+        or file and error
     """
-    session, start = request.session_hash if request else None, time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, shown_errors(request, *(files or [])) as say:
-        progress(0, desc=say("reading"))
+    start = time.perf_counter()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        shown_errors(request, *(files or []), inline=True) as say,
+        desk.job(request) as job,
+    ):
         inputs = list(unpacked(files or (), Path(folder)))
         if not inputs:
             raise tts_infer.InputError(
                 "There are no files yet: drop audio files, mel files, or a zip of them.", code="page-no-files"
             )
-        model, done = settings.load(), Outputs(Path(folder) / "output.wav")
+        with desk.turn(job):
+            model = settings.load()
+        done = Outputs(Path(folder) / "output.wav")
+        job.what, job.total = "files", len(inputs)
         for index, ((name, path), output) in enumerate(zip(inputs, free_names(inputs), strict=True)):
-            progress((index, len(inputs)), desc=say("seconds-of-audio", seconds=done.seconds), unit=say("files"))
-            if session in _cancelled:
-                done.rows.append({"file": name, "error": say("cancelled")})
-                continue
+            job.done = index
             try:
-                result = run(model, kind_of(path), read_input(model, kind_of(path), path))
+                result = run_file(model, path, job)
+            except Stopped:
+                done.rows.append({"file": name, "error": say("cancelled")})
             except tts_infer.TTSInferError as error:
                 done.rows.append({"file": name, "error": say.error(error).replace(str(path), name)})
-                continue
-            done.add(name, output, result)
+            else:
+                done.add(name, output, result)
         total_ms = 1e3 * (time.perf_counter() - start)
         report: Report = {"seconds": done.seconds, "total_ms": total_ms, "rtfx": 1e3 * done.seconds / total_ms}
         report |= {"refine": model.refine, "clipped_samples": done.clipped_samples, "files": done.rows}
         return save_bytes_to_cache(done.packed(), "results.zip", str(gr.utils.get_upload_folder())), report
+
+
+def run_file(model: tts_infer.Vocoder, path: Path, job: Job) -> Result:
+    """Decode one file of a batch.
+
+    Raises:
+        TTSInferError: see `read_input` and `run`.
+        Stopped: the batch was told to stop.
+    """
+    if job.stopped:
+        raise Stopped
+    return run(model, read_input(model, kind_of(path), path), desk.turns(job))
 
 
 class Outputs:
@@ -99,11 +116,11 @@ class Outputs:
             output: name of the output in the zip.
             result: what was decoded.
         """
-        report = result.view.report
+        report = result.report
         self.clipped_samples += tts_infer.write_audio(self._scratch, result.waveform, report["sample_rate"])
         self._archive.write(self._scratch, output)
         self.seconds += report["seconds"]
-        figures = {key: report[key] for key in ("seconds", "log_mel_error_db")}
+        figures = {key: report[key] for key in ("seconds", "log_mel_error_db", "notes")}
         self.rows.append({"file": name, "output": output, **figures})
 
     def packed(self) -> bytes:
@@ -111,24 +128,6 @@ class Outputs:
         with self._archive:
             self._archive.writestr("results.csv", as_csv(self.rows))
         return self._bytes.getvalue()
-
-
-def begin(request: gr.Request) -> gr.Button:
-    """Let the batch that is asked for be cancelled."""
-    # a cancel that came too late for the last batch must not end this one
-    _cancelled.discard(request.session_hash)
-    return gr.Button(interactive=True)
-
-
-def cancel(request: gr.Request) -> gr.Button:
-    """End the batch of this page after the current file."""
-    _cancelled.add(request.session_hash)
-    return gr.Button(interactive=False)
-
-
-def end() -> gr.Button:
-    """There is nothing to cancel any more."""
-    return gr.Button(interactive=False)
 
 
 def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -191,7 +190,8 @@ def as_csv(rows: Sequence[Report]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow(row | {"notes": "; ".join(note["text"] for note in row.get("notes", ()))})
     return text.getvalue()
 
 
@@ -206,9 +206,12 @@ def draw_batch(report: Report, request: gr.Request) -> str:
         return f"<p>{summary}</p>{batch_table(rows, say)}"
 
 
-def nothing(request: gr.Request) -> tuple[None, None, str, gr.Button]:
-    """What is shown when there is no result, and nothing to cancel."""
-    return None, None, f"<p>{translator(request)('batch-hint')}</p>", end()
+def failed(request: gr.Request) -> tuple[Any, ...]:
+    """What is shown after an error: no zip, no report, no table, and the error."""
+    message = failure(request)
+    if message is None:
+        return (gr.skip(),) * 4
+    return None, None, f"<p>{translator(request)('batch-hint')}</p>", error_html(message)
 
 
 def batch_table(rows: Sequence[Report], say: Translator) -> str:
@@ -221,6 +224,7 @@ def batch_table(rows: Sequence[Report], say: Translator) -> str:
             continue
         names = [html.escape(row[key]) for key in ("file", "output")]
         lines.append([*names, f"{row['seconds']:.2f}", f"{row['log_mel_error_db']:.2f}"])
+        lines += [[f"⚠ {html.escape(say.note(note['code'], note['text']))}"] for note in row["notes"]]
     return f'<div class="tts-wrap">{table(say("batch"), heads, lines, texts=2)}</div>'
 
 
@@ -229,20 +233,26 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             files = gr.File(label=label("batch-files"), file_count="multiple", elem_id="batch-files")
-            with gr.Row():
-                button = gr.Button(label("decode-all"), variant="primary", elem_id="batch")
-                stop = gr.Button(label("cancel"), interactive=False, elem_id="batch-cancel")
+            button = gr.Button(label("decode-all"), variant="primary", elem_id="batch")
+            error = inline_error("batch-error")
             settings = settings_panel(vocoders, device, prefix="batch-")
         with gr.Column(scale=3, min_width=300):
             output = gr.File(label=label("results-zip"), interactive=False, elem_id="batch-output")
             view = result_view(label("batch-hint"), "batch-result")
             with gr.Accordion(label("report-json"), open=False):
                 report = gr.JSON(label=label("report-json"), show_label=False, elem_id="batch-report")
-    private: dict[str, Any] = {"outputs": stop, "api_visibility": "private"}
-    button.click(begin, api_name="begin_batch", queue=False, **private)
-    stop.click(cancel, api_name="cancel_batch", queue=False, **private)
-    done = button.click(batch, [files, *settings], [output, report], api_name="batch", **COMPUTE)
-    done.success(draw_batch, report, view, api_name="draw_batch", api_visibility="private")
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    done = button.click(
+        batch,
+        [files, *settings],
+        [output, report],
+        js=PRESSED,
+        api_name="batch",
+        trigger_mode="multiple",
+        show_progress="hidden",
+        **COMPUTE,
+    )
+    done.success(draw_batch, report, view, api_name="draw_batch", **private)
     # an old result beside a new error would mislead
-    done.failure(nothing, None, [output, report, view, stop], api_name="clear_batch", api_visibility="private")
-    done.success(end, api_name="end_batch", **private)
+    done.failure(failed, None, [output, report, view, error], api_name="clear_batch", **private)
+    files.change(js="() => ''", outputs=error, api_name="forget_batch_error", **private)

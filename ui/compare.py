@@ -8,18 +8,37 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, get_args
 
 import gradio as gr
-import torch
 
 import tts_infer
 from tts_infer import pictures
-from ui.decode import examples
-from ui.results import result_view, table
-from ui.session import AUTO, COMPUTE, KEEP_S, Refine, Report, Result, given, load, read_input, run, shown_errors
+from ui.common_scene import mel_as, scene_of
+from ui.decode import error_html, examples, inline_error
+from ui.results import notes, result_view, table
+from ui.scenes import facts_of
+from ui.scope import scope, value_of
+from ui.session import (
+    AUTO,
+    COMPUTE,
+    KEEP_S,
+    Input,
+    Refine,
+    Report,
+    Result,
+    failure,
+    given,
+    load,
+    read_input,
+    shown_errors,
+)
 from ui.settings import dropdown, usable_placements
-from ui.texts import Translator, label, translator
+from ui.status import PRESSED
+from ui.synthesis import run
+from ui.texts import Translator, label
+from ui.work import desk
 
 SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
 REFINE = SETTINGS.index("refine")  # named with its value, since a number alone would not say what it counts
@@ -32,6 +51,7 @@ class Comparison:
     """What came out, in the order of the players."""
 
     reports: list[Report]
+    scene: str
     hidden: bool  # which sample is which, until the listener asks
 
     @property
@@ -48,11 +68,10 @@ def compare(
     blind: bool = False,
     refine: Sequence[str] = (AUTO,),
     request: gr.Request | None = None,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
 ) -> tuple[Any, ...]:
     """Copy-synthesise one clip with every combination of the given settings, two to six of them.
 
-    Each runs twice, and the second run is measured. Errors are in the mel convention of the first.
+    The beginning is decoded twice, and only the second run is measured. Errors are in the mel convention of the first.
 
     Parameters:
         audio: WAV, FLAC, OGG or MP3 file, any sample rate and channel count
@@ -67,9 +86,11 @@ def compare(
         six outputs as 16-bit WAV, the last ones empty if there are fewer, and the report: for each combination its
         name, its settings, error_to_input_db, error_to_first_db, and the report of /synthesize
     """
-    with shown_errors(request, audio) as say:
+    with shown_errors(request, audio, inline=True), desk.job(request) as job:
         audio = given("audio", audio)
-        settings = list(itertools.product(*(some or () for some in (vocoders, placements, istft, dtypes, refine))))
+        settings: list[Any] = list(
+            itertools.product(*(some or () for some in (vocoders, placements, istft, dtypes, refine)))
+        )
         if not 2 <= len(settings) <= MOST:
             raise tts_infer.InputError(
                 "These settings make {count} combinations; choose two to {most}.",
@@ -77,21 +98,31 @@ def compare(
                 count=len(settings),
                 most=MOST,
             )
-        results, first = [], None
-        for vocoder, place, method, dtype, passes in progress.tqdm(settings, desc=say("decoding")):
-            model = load(vocoder, **where(place), istft=method, dtype=dtype, refine=passes)
-            samples = read_input(model, "audio", audio)
-            run(model, "audio", samples)
-            results.append(run(model, "audio", samples))
-            first = first or model
-        assert first is not None
+        results: list[Result] = []
+        models: list[tts_infer.Vocoder] = []
+        for vocoder, place, method, dtype, passes in settings:
+            with desk.turn(job):
+                model = load(vocoder, **where(place), istft=method, dtype=dtype, refine=passes)
+            clip = read_input(model, "audio", audio)
+            job.what, job.total = "comparing", len(settings) * clip.seconds(model)
+            run(model, beginning(clip, model), desk.turns(job))
+            results.append(run(model, clip, desk.turns(job), job.advance))
+            job.done = len(results) * clip.seconds(model)
+            models.append(model)
+        first = models[0]
         reports = with_errors(first, settings, results)
-        outputs = list(zip((result.audio for result in results), reports, strict=True))
+        outputs = list(zip(results, reports, strict=True))
         if blind:  # shuffled, so that nobody knows the order
             random.shuffle(outputs)
-        audios = [audio for audio, _ in outputs]
-        comparison = Comparison([report for _, report in outputs], hidden=blind)
-        return (*audios, *[None] * (MOST - len(audios)), None if blind else comparison.reports, comparison)
+        scene = scene_of(first, [result for result, _ in outputs], reports, Path(audio).stem, blind)
+        files = [sound["file"] for sound in facts_of(scene)["sounds"][1:]]
+        comparison = Comparison([report for _, report in outputs], scene, hidden=blind)
+        return (*files, *[None] * (MOST - len(files)), None if blind else comparison.reports, comparison)
+
+
+def beginning(clip: Input, model: tts_infer.Vocoder) -> Input:
+    """The first second of a clip, enough for everything to be set up."""
+    return dataclasses.replace(clip, value=clip.value[:, : max(model.sample_rate, model.mel_config.n_fft)])
 
 
 def where(placement: str) -> dict[str, str]:
@@ -108,7 +139,7 @@ def with_errors(
     A result is named after those settings that are not the same for all.
     """
     differing = [i for i, values in enumerate(zip(*settings, strict=True)) if len(set(values)) > 1]
-    reference = results[0].view.input_mel
+    reference = results[0].input_mel
     mels = [mel_as(first, result) for result in results]
     return [
         {
@@ -116,23 +147,15 @@ def with_errors(
             **dict(zip(SETTINGS, setting, strict=True)),
             "error_to_input_db": tts_infer.log_mel_error_db(reference, mel, first.mel_config),
             "error_to_first_db": tts_infer.log_mel_error_db(mels[0], mel, first.mel_config),
-            **result.view.report,  # of refine, the number of passes that ran
+            **result.report,  # of refine, the number of passes that ran
         }
         for setting, result, mel in zip(settings, results, mels, strict=True)
     ]
 
 
-def mel_as(model: tts_infer.Vocoder, result: Result) -> torch.Tensor:
-    """The mel of a result's output in the convention of another vocoder. Shape: (n_mels, L)"""
-    if result.view.mel_config == model.mel_config:
-        return result.view.output_mel
-    clip = tts_infer.AudioClip(result.waveform.numpy(), result.view.mel_config.sample_rate)
-    return model.mel(tts_infer.resample(clip, model.sample_rate).samples)[0].cpu()
-
-
 def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:
     """Say which sample was which."""
-    with shown_errors(request):
+    with shown_errors(request, inline=True):
         if comparison is None:  # it was removed together with the files of its samples
             raise tts_infer.InputError(
                 "This comparison has expired: press Compare to make it again.", code="page-expired"
@@ -140,45 +163,47 @@ def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> 
     return comparison.reports, dataclasses.replace(comparison, hidden=False)
 
 
-def nothing(request: gr.Request) -> tuple[Any, ...]:
-    """What is shown when there is no comparison: players, report, comparison, choice, Reveal, figures."""
-    players = [gr.Audio(value=None, visible=False)] * MOST
+def failed(request: gr.Request) -> tuple[Any, ...]:
+    """What is shown after an error: report, comparison, choice, Reveal, figures, player, and the error."""
+    message = failure(request)
+    if message is None:
+        return (gr.skip(),) * 7
     closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-    return (*players, None, None, *closed, f"<p>{translator(request)('compare-hint')}</p>")
+    return (None, None, *closed, "", None, error_html(message))
 
 
 def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.Request) -> tuple[Any, ...]:
-    """Name the players and show the figures. In a blind test, ask for a choice instead."""
+    """Name the sounds and show the figures. In a blind test, ask for a choice instead.
+
+    Returns:
+        choice, Reveal, figures, player
+    """
+    if comparison is None:
+        return (gr.skip(),) * 4
     with shown_errors(request) as say:
         samples = [f"{say('sample')} {i + 1}" for i in range(len(comparison.names))]
-        labels = (
-            samples if comparison.hidden else [": ".join(pair) for pair in zip(samples, comparison.names, strict=True)]
-        )
-        players = [gr.Audio(label=text, visible=True) for text in labels]
-        unused = [gr.Audio(visible=False)] * (MOST - len(players))
+        shown = samples if comparison.hidden else comparison.names
+        names = {"original": say("original")} | {str(i + 1): name for i, name in enumerate(shown)}
+        odd = [note for report in comparison.reports[:1] for note in report["notes"]]
+        above = f"<p>{html.escape(say('blind-hint'))}</p>" if comparison.hidden else notes(odd, say)
+        value = value_of(comparison.scene, facts_of(comparison.scene), names, above, "", say)
         if comparison.hidden:
-            ask = say("blind-hint")
-            return (
-                *players,
-                *unused,
-                gr.Radio(samples, value=None, visible=True),
-                gr.Button(visible=True),
-                f"<p>{ask}</p>",
-            )
+            return gr.Radio(samples, value=None, visible=True), gr.Button(visible=True), "", value
         chosen = f"<p>{say('preferred')}: {html.escape(preferred)}.</p>" if preferred else ""
         closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-        return (*players, *unused, *closed, chosen + figures(comparison, say))
+        return (*closed, chosen + figures(comparison, say), value)
 
 
 def figures(comparison: Comparison, say: Translator) -> str:
-    """The table of times and errors, and the waterfalls on one time axis."""
+    """The table of times and errors, and for who asks the waterfalls, on one time axis."""
     span_ms = max(report["total_ms"] for report in comparison.reports)
     waterfalls = "".join(
         f"<h3>{html.escape(report['name'])}</h3>"
         + pictures.stage_waterfall(report["stages"], report["total_ms"], span_ms=span_ms, words=say.phrase)
         for report in comparison.reports
     )
-    return comparison_table(comparison.reports, say) + waterfalls
+    table = comparison_table(comparison.reports, say)
+    return f"{table}<details><summary>{say('where-time-went')}</summary>{waterfalls}</details>"
 
 
 def comparison_table(reports: Sequence[Report], say: Translator) -> str:
@@ -210,37 +235,46 @@ def compare_tab(vocoders: Sequence[str]) -> None:
             settings = [
                 dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
                 dropdown("placement", places, [AUTO], PREFIX),
-                dropdown("istft-method", get_args(tts_infer.MethodChoice), ["matmul", "fft"], PREFIX),
+                dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX),
                 dropdown("number-format", usable_dtypes(), ["float32"], PREFIX),
             ]
-            refine = dropdown("refine", get_args(Refine), [AUTO], PREFIX)
+            refine = dropdown("refine", get_args(Refine), ["0", "8"], PREFIX)
             blind = gr.Checkbox(label=label("blind"), elem_id="compare-blind")
             button = gr.Button(label("compare"), variant="primary", elem_id="compare")
-    with gr.Row():
-        players = [
-            gr.Audio(interactive=False, visible=False, buttons=["download"], min_width=280, elem_id=f"sample-{i + 1}")
-            for i in range(MOST)
-        ]
+    error = inline_error("compare-error")
     preferred = gr.Radio(label=label("prefer"), visible=False, elem_id="compare-preferred")
     show = gr.Button(label("reveal"), visible=False, elem_id="compare-reveal")
-    view = result_view(label("compare-hint"), "comparison")
+    player = scope(label("compare-hint"), "samples")
+    view = result_view("", "comparison")
+    outputs = [gr.Audio(visible=False, elem_id=f"sample-{i + 1}") for i in range(MOST)]
     with gr.Accordion(label("report-json"), open=False):
         report = gr.JSON(label=label("report-json"), show_label=False, elem_id="compare-report")
     state = gr.State(time_to_live=KEEP_S)
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     drawing: dict[str, Any] = {
         "fn": draw_comparison,
         "inputs": [state, preferred],
-        "outputs": [*players, preferred, show, view],
-        "api_visibility": "private",
+        "outputs": [preferred, show, view, player],
+        **private,
     }
-    inputs, outputs = [audio, *settings, blind, refine], [*players, report, state]
-    done = button.click(compare, inputs, outputs, api_name="compare", **COMPUTE)
+    done = button.click(
+        compare,
+        [audio, *settings, blind, refine],
+        [*outputs, report, state],
+        js=PRESSED,
+        api_name="compare",
+        trigger_mode="multiple",
+        show_progress="hidden",
+        **COMPUTE,
+    )
     done.success(**drawing, api_name="draw_comparison")
     # an old result beside a new error would mislead
-    shown = [*outputs, preferred, show, view]
-    done.failure(nothing, None, shown, api_name="clear_comparison", api_visibility="private")
-    told = show.click(reveal, state, [report, state], api_name="reveal", api_visibility="private")
+    shown = [report, state, preferred, show, view, player, error]
+    done.failure(failed, None, shown, api_name="clear_comparison", **private)
+    audio.change(js="() => ''", outputs=error, api_name="forget_compare_error", **private)
+    told = show.click(reveal, state, [report, state], api_name="reveal", **private)
     told.success(**drawing, api_name="draw_revealed")
+    told.failure(failed, None, shown, api_name="clear_expired", **private)
 
 
 def usable_dtypes() -> list[str]:

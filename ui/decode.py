@@ -1,60 +1,45 @@
-"""The Decode tab: one clip or mel in, one waveform out, with pictures, figures and the stage report."""
+"""The Decode tab: one clip or mel in, one waveform out, to be heard and seen beside its input."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
 import tts_infer
-from ui.listen import player, stream, stream_mel
-from ui.results import draw, result_view
-from ui.session import (
-    COMPUTE,
-    KEEP_S,
-    Int16Audio,
-    Kind,
-    Report,
-    View,
-    given,
-    read_input,
-    run,
-    seconds_in,
-    shown_errors,
-    warn_of_convention,
-)
+from ui.listen import Piece, stream, stream_mel
+from ui.scope import hint, kept, opened, output_of, scope
+from ui.session import COMPUTE, KEEP_S, Kind, Report, failure, given, read_input, shown_errors
 from ui.settings import Settings, settings_panel, takes_settings
-from ui.texts import label, translator
+from ui.synthesis import repeated, run
+from ui.texts import label
+from ui.work import desk
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
-# Show the player and remove the last result, unless the player plays a result that is still being made.
-BEGIN = """() => document.querySelector('#player [data-working]')
-    ? Array(5).fill({ __type__: 'update' })
-    : [{}, null, null, null, '']"""
+RUNS = 5  # of Measure
 # After a change of settings, the input of the result runs again, whether the result is shown or still being made. So
 # each handler notes in the browser which file and settings it is given, and which button makes all of its result. If
 # the file is no longer there, or the settings are as they were (a field was only left), nothing runs.
-NOTE = """(...values) => {
+NOTE = """async (...values) => {
+    await window.ttsInferStop?.();
     const given = values.slice(0, %d);
     window.ttsInferMade = { button: '%s', path: given[0]?.path, settings: JSON.stringify(given.slice(1)) };
     return given;
 }"""
+# A new run replaces what is listened to.
+BEGIN = "() => ({ waiting: true })"
 PRESS_AGAIN = """(audio, mel, ...settings) => {
     const made = window.ttsInferMade;
     const there = made?.path && [audio, mel].some((input) => input?.path === made.path);
     if (there && JSON.stringify(settings) !== made.settings) document.querySelector(made.button)?.click();
 }"""
-FORGET = "() => { window.ttsInferMade = null; return []; }"
+Whole = tuple[str, Report, str]
 
 
 @takes_settings
-def synthesize(
-    audio: str | None,
-    settings: Settings,
-    request: gr.Request | None = None,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008  Gradio recognises the parameter by this default
-) -> tuple[Int16Audio, Report, View]:
+def synthesize(audio: str | None, settings: Settings, request: gr.Request | None = None) -> Whole:
     """Copy-synthesise audio: make its mel spectrogram, decode it again, and report where the time went.
 
     Parameters:
@@ -63,18 +48,13 @@ def synthesize(
 
     Returns:
         output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, rtfx, peak,
-        clipped_samples, log_mel_error_db, refine (passes that ran), stages
+        clipped_samples, log_mel_error_db, refine (passes that ran), stages, notes (code and text of what is odd)
     """
-    return whole("audio", audio, settings, request, progress)
+    return whole("audio", audio, settings, request)
 
 
 @takes_settings
-def decode(
-    mel: str | None,
-    settings: Settings,
-    request: gr.Request | None = None,
-    progress: gr.Progress = gr.Progress(),  # noqa: B008
-) -> tuple[Int16Audio, Report, View]:
+def decode(mel: str | None, settings: Settings, request: gr.Request | None = None) -> Whole:
     """Decode a log-mel spectrogram from a file, and report where the time went.
 
     Parameters:
@@ -84,91 +64,132 @@ def decode(
     Returns:
         output audio as 16-bit WAV, and the report, as in /synthesize
     """
-    return whole("mel", mel, settings, request, progress)
+    return whole("mel", mel, settings, request)
 
 
-def whole(
-    kind: Kind, path: str | None, settings: Settings, request: gr.Request | None, progress: gr.Progress
-) -> tuple[Int16Audio, Report, View]:
-    """Decode one input as a whole, for both endpoints."""
-    with shown_errors(request, path) as say:
+@takes_settings
+def measure(audio: str | None, settings: Settings, request: gr.Request | None = None) -> Whole:
+    """Copy-synthesise audio five times, and report the median time of the whole and of each stage, and the spread.
+
+    Parameters:
+        audio: WAV, FLAC, OGG or MP3 file, any sample rate and channel count
+        settings: see `Settings`
+
+    Returns:
+        output audio as 16-bit WAV, and the report of /synthesize, with runs, least_ms and most_ms
+    """
+    return whole("audio", audio, settings, request, RUNS)
+
+
+@takes_settings
+def measure_mel(mel: str | None, settings: Settings, request: gr.Request | None = None) -> Whole:
+    """Decode a log-mel spectrogram five times, and report the median times and the spread.
+
+    Parameters:
+        mel: .npy, .npz, .safetensors or .pt file of natural-log mels, (n_mels, frames) or (1, n_mels, frames)
+        settings: see `Settings`
+
+    Returns:
+        output audio as 16-bit WAV, and the report of /measure
+    """
+    return whole("mel", mel, settings, request, RUNS)
+
+
+def whole(kind: Kind, path: str | None, settings: Settings, request: gr.Request | None, runs: int = 1) -> Whole:
+    """Decode one input as a whole, for all of these endpoints."""
+    with shown_errors(request, path, inline=True), desk.job(request) as job:
         path = given(kind, path)
-        progress(0.1, desc=say("loading"))
-        model = settings.load()
-        progress(0.3, desc=say("reading"))
+        with desk.turn(job):
+            model = settings.load()
         value = read_input(model, kind, path)
-        warn_of_convention(model, kind, value)
-        progress(0.5, desc=say("decoding-seconds", seconds=seconds_in(model, kind, value)))
-        result = run(model, kind, value)
-        return result.audio, result.view.report, result.view
+        once = runs == 1
+        job.what, job.total = "decoding" if once else "measuring", runs * value.seconds(model)
+        result = run(model, value, desk.turns(job), job.advance) if once else repeated(model, value, runs, job)
+        scene = kept(result, Path(path).stem)
+        return output_of(scene), result.report, scene
 
 
 def decode_tab(vocoders: Sequence[str], device: str) -> None:
     """Lay the tab out and connect it."""
     with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            audio, mel, *buttons = input_tabs()
-            settings = settings_panel(vocoders, device)
         with gr.Column(scale=3, min_width=300):
-            live = player("player")
-            output = gr.Audio(
-                label=label("output-audio"), interactive=False, buttons=["download"], elem_id="output-audio"
-            )
-            view = result_view(label("decode-hint"), "result")
-            with gr.Accordion(label("report-json"), open=False):
-                report = gr.JSON(label=label("report-json"), show_label=False, elem_id="report")
-    result = gr.State(time_to_live=KEEP_S)
-    shown = [live, output, report, result, view]
-    streams = []
-    for button, source, handler in zip(
-        buttons, (audio, audio, mel, mel), (synthesize, stream, decode, stream_mel), strict=True
-    ):
-        name, streaming = handler.__name__, handler in (stream, stream_mel)
+            audio, mel, *buttons = input_tabs()
+            error = inline_error("decode-error")
+        with gr.Column(scale=2, min_width=300):
+            settings = settings_panel(vocoders, device)
+    live = scope(hint(), "result", Piece.model_json_schema)
+    output = gr.Audio(label=label("output-audio"), visible=False, elem_id="output-audio")
+    with gr.Accordion(label("report-json"), open=False):
+        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="report")
+    made = gr.State(time_to_live=KEEP_S)
+    shown = [live, output, report, made]
+    handlers: tuple[Callable[..., Any], ...] = (synthesize, stream, measure, decode, stream_mel, measure_mel)
+    for i, (button, handler) in enumerate(zip(buttons, handlers, strict=True)):
+        name, streaming, source = handler.__name__, handler in (stream, stream_mel), audio if i < 3 else mel
         again = "#synthesize" if source is audio else "#decode"
         if streaming:  # registered first, because the browser runs the listeners of a click in order
-            button.click(js=BEGIN, outputs=shown, api_name=f"begin_{name}", api_visibility="private")
+            button.click(js=BEGIN, outputs=live, api_name=f"begin_{name}", api_visibility="private")
         done = button.click(
             handler,
             [source, *settings],
-            [live, output, report, result] if streaming else [output, report, result],
+            shown if streaming else [output, report, made],
             js=NOTE % (1 + len(settings), again),
             api_name=name,
-            trigger_mode="once" if streaming else "always_last",  # of several changes in a row, the last one counts
-            show_progress="hidden" if streaming else "full",  # the player shows it
+            trigger_mode="multiple",  # a second press ends the first
+            show_progress="hidden",  # the status line says it
             **COMPUTE,
         )
-        done.success(draw, result, [view, result], api_name=f"draw_{name}", api_visibility="private")
+        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        done.success(opened, made, live, api_name=f"open_{name}", **private)
+        done.success(lambda: "", None, error, js="() => ''", api_name=f"well_{name}", **private)
         # an old result beside a new error would mislead
-        done.failure(nothing, None, shown, js=FORGET, api_name=f"clear_{name}", api_visibility="private")
-        if streaming:
-            streams.append(done)
-    live.cancel(nothing, None, shown, js=FORGET, cancels=streams, api_name="cancel", api_visibility="private")
+        done.failure(failed, None, [*shown, error], api_name=f"clear_{name}", **private)
     changes = [setting.input for setting in settings]
     gr.on(changes, None, [audio, mel, *settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
+    gr.on([audio.change, mel.change], js="() => ''", outputs=error, api_name="forget_error", api_visibility="private")
 
 
-def nothing(request: gr.Request) -> tuple[None, None, None, None, str]:
-    """What is shown when there is no result."""
-    return None, None, None, None, f"<p>{translator(request)('decode-hint')}</p>"
+def failed(request: gr.Request) -> tuple[Any, ...]:
+    """What is shown after an error: no result, and the error. What was only stopped leaves the page as it is."""
+    message = failure(request)
+    return (gr.skip(),) * 5 if message is None else (None, None, None, None, error_html(message))
 
 
-def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr.Button]:
+def inline_error(elem_id: str) -> gr.HTML:
+    """The place of an error, beside the input. It stays until the input changes."""
+    return gr.HTML(
+        "", html_template='<div role="alert">${value ?? ""}</div>', elem_id=elem_id, elem_classes="tts-error"
+    )
+
+
+def error_html(message: str) -> str:
+    """An error as the value of `inline_error`."""
+    return f"⚠ {tts_infer.pictures.html.escape(message)}"
+
+
+def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr.Button, gr.Button, gr.Button]:
     """The inputs. Each has its own tab and buttons, so it is always clear which input a button uses."""
     with gr.Tabs():
         with gr.Tab(label("audio")):
             audio = gr.Audio(label=label("audio"), type="filepath", buttons=["download"], elem_id="input-audio")
             examples(audio, "examples", "load_example")
-            with gr.Row():
-                from_audio = gr.Button(label("synthesize"), variant="primary", elem_id="synthesize")
-                hear_audio = gr.Button(label("listen"), elem_id="listen")
+            of_audio = run_buttons("synthesize", "listen", "measure")
         with gr.Tab(label("mel-file")):
             mel = gr.File(
                 label=label("mel-spectrogram"), file_types=list(tts_infer.FEATURE_SUFFIXES), elem_id="input-mel"
             )
-            with gr.Row():
-                from_mel = gr.Button(label("decode"), variant="primary", elem_id="decode")
-                hear_mel = gr.Button(label("listen"), elem_id="listen-mel")
-    return audio, mel, from_audio, hear_audio, from_mel, hear_mel
+            of_mel = run_buttons("decode", "listen-mel", "measure-mel")
+    return audio, mel, *of_audio, *of_mel
+
+
+def run_buttons(whole: str, pieces: str, several: str) -> tuple[gr.Button, gr.Button, gr.Button]:
+    """The buttons of an input; the arguments are their element ids."""
+    with gr.Row():
+        return (
+            gr.Button(label("decode"), variant="primary", min_width=120, elem_id=whole),
+            gr.Button(label("listen"), min_width=120, elem_id=pieces),
+            gr.Button(label("measure"), min_width=120, elem_id=several),
+        )
 
 
 def examples(audio: gr.Audio, elem_id: str, api_name: str) -> None:

@@ -1,34 +1,31 @@
-"""A result as HTML: one line in words, the main figures, the mel pictures, the waterfall, the stage table."""
+"""A result in words and figures: one line, the main figures, the notes, the waterfall, the table."""
 
 from __future__ import annotations
 
 import html
 import math
-from pathlib import Path
 
 import gradio as gr
 from gradio.i18n import I18nData
 
 from tts_infer import pictures
-from ui.session import Report, View, shown_errors
+from ui.session import Report
 from ui.texts import Translator
 
 table = pictures.table
-ZOOM = Path(__file__).parent / "zoom.js"
 STYLE = (
     pictures.STYLE
     + """
-.tts-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(100px, 1fr)); gap: 8px; margin: 8px 0 16px; }
-.tts-tiles div { padding: 8px 10px; border: 1px solid #8884; border-radius: 6px; }
-.tts-tiles dt { font-size: 12px; opacity: .8; }
+.tts-tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(100px, 1fr)); gap: 8px; margin: 8px 0; }
+.tts-tiles div { padding: 6px 10px; border: 1px solid #8884; border-radius: 6px; }
+.tts-tiles dt { font-size: 12px; }
 .tts-tiles dd { margin: 0; white-space: nowrap; font-size: 17px; font-weight: 600; font-variant-numeric: tabular-nums; }
+.tts-tiles dd small { font-size: 12px; font-weight: 400; }
 .tts-table .remark { white-space: normal; }
 .tts-wrap .tts-table :is(th, td) { white-space: normal; }
 .tts-wrap .tts-table tbody :is(th, td):not(.number, .remark) { max-width: min(16em, 28vw); overflow-wrap: break-word; }
 ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
 p { margin: 0; }
-.tts-zoom { font-size: 12px; margin-top: 10px; }
-.tts-zoom button { padding: 4px 10px; margin: 0 6px 6px 0; border: 1px solid #8888; border-radius: 6px; }
 h3 { margin: 20px 0 8px; font-size: 15px; font-weight: 600; }
 @media (max-width: 480px) {
   .tts-table { margin-inline: -8px; } /* times of three digits and more fit */
@@ -37,44 +34,40 @@ h3 { margin: 20px 0 8px; font-size: 15px; font-weight: 600; }
 )
 
 
-def result_view(placeholder: I18nData, elem_id: str) -> gr.HTML:
-    """The component that shows what `draw` returns."""
-    return gr.HTML(
-        placeholder,
-        css_template=STYLE,
-        js_on_load=ZOOM.read_text(encoding="utf-8"),
-        apply_default_css=False,
-        padding=True,
-        elem_id=elem_id,
+def result_view(placeholder: I18nData | str, elem_id: str) -> gr.HTML:
+    """The component that shows figures and tables."""
+    return gr.HTML(placeholder, css_template=STYLE, apply_default_css=False, padding=True, elem_id=elem_id)
+
+
+def summary(report: Report, say: Translator) -> str:
+    """What matters of a result, as HTML: one line, the main figures, and what is odd."""
+    return f"<p>{html.escape(in_words(report, say))}</p>{tiles(report, say)}{notes(report['notes'], say)}"
+
+
+def details(report: Report, say: Translator) -> str:
+    """Where the time went, as HTML; the table only for who asks."""
+    return (
+        f"<h3>{say('where-time-went')}</h3><p>{html.escape(stage_line(report, say))}</p>"
+        + pictures.stage_waterfall(report["stages"], report["total_ms"], words=say.phrase)
+        + f"<details><summary>{say('details')}</summary>"
+        + pictures.stage_table(report["stages"], report["total_ms"], words=say.phrase)
+        + "</details>"
     )
 
 
-def draw(view: View | None, request: gr.Request) -> tuple[str | dict[str, object], None]:
-    """Draw a result, and drop it. Without a result, leave the page as it is."""
-    if view is None:
-        return gr.skip(), None
-    with shown_errors(request) as say:
-        report = view.report
-        panels = [(say("input-mel"), view.input_mel), (say("output-mel"), view.output_mel)]
-        drawn = "".join(
-            (
-                f"<p>{html.escape(in_words(report, say))}</p>",
-                tiles(report, say),
-                pictures.mel_pictures(panels, view.mel_config, difference=True, words=say.phrase),
-                zoom_buttons(say),
-                f"<h3>{say('where-time-went')}</h3>",
-                pictures.stage_waterfall(report["stages"], report["total_ms"], words=say.phrase),
-                pictures.stage_table(report["stages"], report["total_ms"], words=say.phrase),
-            )
-        )
-        return drawn, None
+def notes(found: list[dict[str, str]], say: Translator) -> str:
+    """What is odd about a result, in words, as HTML."""
+    lines = "".join(f"<p>⚠ {html.escape(say.note(note['code'], note['text']))}</p>" for note in found)
+    return f'<div class="tts-notes" role="note">{lines}</div>' if lines else ""
 
 
-def zoom_buttons(say: Translator) -> str:
-    """The buttons of `zoom.js`, for those who cannot or do not want to drag."""
-    names = (("+", "zoom-in"), ("-", "zoom-out"), ("0", "zoom-reset"))
-    buttons = "".join(f'<button type="button" data-zoom="{key}">{say(name)}</button>' for key, name in names)
-    return f'<div class="tts-zoom">{buttons} {say("zoom-hint")}</div>'
+def stage_line(report: Report, say: Translator) -> str:
+    """How often it ran, and the time of each stage, in one line."""
+    runs = report.get("runs", 1)
+    times = " · ".join(f"{stage['stage']} {stage['ms']:.1f}" for stage in report["stages"])
+    spread = {"least": report.get("least_ms", 0.0), "most": report.get("most_ms", 0.0)}
+    said = say("one-run") if runs == 1 else say("runs", runs=runs, median=report["total_ms"], **spread)
+    return f"{said} {times} ms"
 
 
 def in_words(report: Report, say: Translator) -> str:
@@ -113,7 +106,7 @@ def tiles(report: Report, say: Translator) -> str:
 def duration(report: Report) -> str:
     """The wall time, in the unit that suits it."""
     ms = report["total_ms"]
-    return f"{ms:.1f} ms" if ms < 1000 else f"{ms / 1000:.2f} s"
+    return f"{ms:.1f} ms" if ms < 1000 else f"{ms / 1000:.2f} s" if ms < 10_000 else f"{ms / 1000:.1f} s"
 
 
 def decibels(amplitude: float) -> str:

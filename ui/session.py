@@ -12,35 +12,22 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import gradio as gr
-import numpy as np
 import torch
 
 import tts_infer
 from ui.texts import Translator, translator
+from ui.work import Stopped
 
 AUTO: Final = "auto"
 # Numbers of refinement passes that the page offers; "auto" uses the number that suits the vocoder.
 Refine = Literal["auto", "0", "1", "2", "4", "8", "16"]
 Kind = Literal["audio", "mel"]  # of an input
 Report = dict[str, Any]
-Int16Audio = tuple[int, np.ndarray]
 
 # Uploads and results are removed an hour after they were made, and when the server stops.
 KEEP_S = 3600
-# Error messages close after 30 s so that they don't hide newer results.
-SHOWN_S = 30
-# One group for everything that computes: calls wait for each other instead of competing for the same device.
-COMPUTE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "compute"}
-
-
-@dataclass(frozen=True)
-class View:
-    """What the page draws of a synthesis. The server keeps nothing else of it, and drops this once it is drawn."""
-
-    report: Report
-    mel_config: tts_infer.MelConfig
-    input_mel: torch.Tensor
-    output_mel: torch.Tensor
+# One group for everything that computes. Calls may all begin, and take turns; see `ui.work`.
+COMPUTE: dict[str, Any] = {"concurrency_limit": 32, "concurrency_id": "compute"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +35,11 @@ class Result:
     """One synthesis."""
 
     waveform: torch.Tensor  # (T,), as the vocoder gave it
-    audio: Int16Audio
-    view: View
+    clip: torch.Tensor | None  # (T,), what was copied, at the vocoder's rate; None: a mel was decoded
+    report: Report
+    mel_config: tts_infer.MelConfig
+    input_mel: torch.Tensor  # (n_mels, L)
+    output_mel: torch.Tensor
 
 
 def load(
@@ -125,98 +115,57 @@ def given(kind: Kind, path: str | None) -> str:
     )
 
 
-def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path) -> torch.Tensor:
-    """An input as a batch of one: audio at the vocoder's rate, or a mel.
+@dataclass(frozen=True)
+class Input:
+    """What is decoded: audio at the vocoder's rate or a mel, as a batch of one, and what is odd about it."""
 
-    Shape: (1, T) or (1, n_mels, L)
+    kind: Kind
+    value: torch.Tensor  # (1, T) or (1, n_mels, L)
+    notes: list[tts_infer.Note]
+
+    def frames(self, model: tts_infer.Vocoder) -> int:
+        """Its length in frames of a vocoder."""
+        return -(-self.value.shape[-1] // (model.hop_length if self.kind == "audio" else 1))
+
+    def seconds(self, model: tts_infer.Vocoder) -> float:
+        """How long it is; of a mel, up to one hop more than its audio."""
+        return self.value.shape[-1] * (1 if self.kind == "audio" else model.hop_length) / model.sample_rate
+
+
+def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path) -> Input:
+    """Read an input.
+
     Raises:
         FileError, InputError, InputTypeError: see `read_audio` and `read_mel`.
     """
     if kind == "mel":
-        return tts_infer.read_mel(path, model.n_mels)
-    return torch.from_numpy(tts_infer.read_audio(path, sample_rate=model.sample_rate).samples)[None]
+        mel = tts_infer.read_mel(path, model.n_mels)
+        doubt = tts_infer.ConventionCheck(model.mel_config)(mel)
+        return Input(kind, mel, [tts_infer.Note(doubt.code, str(doubt))] if doubt else [])
+    meter = tts_infer.SignalMeter()
+    samples = tts_infer.read_audio(path, model.sample_rate, meter).samples
+    return Input(kind, torch.from_numpy(samples)[None], meter.notes())
 
 
-def warn_of_convention(model: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> None:
-    """Show a message if a mel looks like one of another convention, whose audio would be noise."""
-    doubt = tts_infer.ConventionCheck(model.mel_config)(value) if kind == "mel" else None
-    if doubt is not None:
-        gr.Warning(html.escape(str(doubt), quote=False), duration=SHOWN_S)
+# The last error of each page, until the page shows it where the input is.
+_failures: dict[str | None, str] = {}
 
 
-def seconds_in(model: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> float:
-    """How long an input is; of a mel, up to one hop more than its audio."""
-    samples = value.shape[-1] * (model.hop_length if kind == "mel" else 1)
-    return samples / model.sample_rate
-
-
-def run(model: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> Result:
-    """Copy audio or decode a mel, and measure the output.
-
-    Raises:
-        InputError: see `measured` and `Vocoder.synthesize`.
-    """
-    return measured(model, model.synthesize(audio=value) if kind == "audio" else model.synthesize(value))
-
-
-def measured(model: tts_infer.Vocoder, result: tts_infer.Synthesis) -> Result:
-    """Compare the output with the input.
-
-    Raises:
-        InputError: the output is empty, or so loud that it has no mel.
-    """
-    if result.audio.numel() == 0:
-        raise too_short()
-    samples, clipped = tts_infer.to_int16(result.audio[0])
-    input_mel, output_mel = result.features.cpu(), output_mel_of(model, result.audio)
-    report = {
-        "vocoder": model.name,
-        "sample_rate": result.sample_rate,
-        "seconds": result.seconds,
-        "total_ms": result.total_ms,
-        "rtfx": result.rtfx,
-        "peak": float(result.audio.abs().max()),
-        "clipped_samples": clipped,
-        "log_mel_error_db": tts_infer.log_mel_error_db(input_mel, output_mel, model.mel_config),
-        "refine": model.refine,
-        "stages": result.stages,
-    }
-    view = View(report, model.mel_config, input_mel[0], output_mel[0])
-    return Result(result.audio[0].cpu(), (result.sample_rate, samples), view)
-
-
-def output_mel_of(model: tts_infer.Vocoder, audio: torch.Tensor) -> torch.Tensor:
-    """The mel of what the vocoder made.
-
-    Shape: (1, T) -> (1, n_mels, L)
-    Raises:
-        InputError: the mel that was decoded is so loud that its audio cannot be used.
-    """
-    try:
-        return model.mel(audio).cpu()
-    except tts_infer.InputError:  # its sentence would speak of the user's audio
-        raise tts_infer.InputError(
-            "The mel is far louder than any audio: natural logarithms of magnitudes at full scale end below 9.",
-            code="page-too-loud",
-        ) from None
-
-
-def too_short() -> tts_infer.InputError:
-    """The error about an input that gives no samples."""
-    return tts_infer.InputError(
-        "The input is one mel frame long, which gives no audio; two frames are the shortest.", code="page-too-short"
-    )
+def failure(request: gr.Request) -> str | None:
+    """The error of a page that is to be shown, once; None: its work was only stopped."""
+    return _failures.pop(request.session_hash, None)
 
 
 @contextmanager
-def shown_errors(request: gr.Request | None, *uploads: str | None) -> Iterator[Translator]:
-    """Show the package's errors as messages on the page, in its language. Yields the translator.
+def shown_errors(request: gr.Request | None, *uploads: str | None, inline: bool = False) -> Iterator[Translator]:
+    """Say the package's errors in the page's language. Yields the translator.
 
     Any other exception is logged, and the message only says that it happened.
 
     Args:
         request: says which language the browser asks for.
         uploads: paths of the user's files. Messages give their names without the server's folders.
+        inline: the page shows the message where the input is, see `failure`, and not in a box of its own.
     """
     say = translator(request)
     try:
@@ -225,9 +174,19 @@ def shown_errors(request: gr.Request | None, *uploads: str | None) -> Iterator[T
         message = say.error(error)
         for path in uploads:
             message = message.replace(path, Path(path).name) if path else message
+        if not isinstance(error, Stopped):
+            _keep(request, message, inline)
         # the page shows it as HTML, but programs read it, too
-        raise gr.Error(html.escape(message, quote=False), duration=SHOWN_S, print_exception=False) from error
+        raise gr.Error(html.escape(message, quote=False), visible=not inline, print_exception=False) from error
     except gr.Error:
         raise
     except Exception as error:  # Gradio would log it and show nothing, and the visitor would wait
-        raise gr.Error(say("unforeseen"), duration=SHOWN_S) from error
+        _keep(request, say("unforeseen"), inline)
+        raise gr.Error(say("unforeseen"), visible=not inline) from error
+
+
+def _keep(request: gr.Request | None, message: str, inline: bool) -> None:
+    if request and inline:
+        _failures[request.session_hash] = message
+        while len(_failures) > 1000:  # pages that went away before they could show it
+            _failures.pop(next(iter(_failures)))

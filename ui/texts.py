@@ -1,8 +1,9 @@
 """The page's texts in English and Chinese, as data in `ui/i18n`.
 
-Each table has "texts" by key. The Chinese one also has "errors", templates by the code of an error of the package, and
-"phrases", fixed English words that the package gives without a code. Labels are translated in the browser, by Gradio.
-Results and messages are written on the server, in the language that the browser asks for.
+Each table has "texts" by key. The Chinese one also has "errors", templates by the code of an error of the package,
+"notes", sentences by the code of a note or of a warning, and "phrases", fixed English words that the package gives
+without a code. Labels are translated in the browser, by Gradio. Results and messages are written on the server, in the
+language that the browser asks for.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Translator:
     def __init__(self, language: Language) -> None:
         written = table(language)
         self._texts, self._errors, self._phrases = written["texts"], written["errors"], written["phrases"]
+        self._notes = written["notes"]
 
     def __call__(self, key: str, **fields: Any) -> str:
         """A text of the page, with the values that belong into it."""
@@ -47,6 +49,10 @@ class Translator:
     def phrase(self, english: str) -> str:
         """A fixed phrase of the package; English where it has no translation."""
         return self._phrases.get(english, english)
+
+    def note(self, code: str, english: str) -> str:
+        """A note of the package; English where its code has no translation."""
+        return self._notes.get(code, english)
 
     def error(self, error: tts_infer.TTSInferError) -> str:
         """An error of the package; English where its code has no translation."""

@@ -42,6 +42,13 @@ def mel_to_hz(mel: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
     return np.where(mel < _SLANEY_CORNER_MEL, mel * _SLANEY_HZ_PER_MEL, above)
 
 
+def mel_centres(config: MelConfig) -> NDArray[np.float64]:
+    """The frequency in hertz at which each mel band is most sensitive. Shape: (n_mels,)"""
+    f_max = config.sample_rate / 2 if config.f_max is None else config.f_max
+    low, high = hz_to_mel(config.f_min, config.mel_scale), hz_to_mel(f_max, config.mel_scale)
+    return mel_to_hz(np.linspace(low, high, config.n_mels + 2)[1:-1], config.mel_scale)
+
+
 def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
     """Triangular filters, evenly spaced in mels, each reaching from its left to its right neighbour's centre.
 
