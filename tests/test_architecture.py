@@ -18,8 +18,8 @@ PACKAGE = ROOT / "tts_infer"
 # A room imports from itself and from the rooms before it; the public module stands between the last library and `cli`.
 ROOMS = [
     *("errors", "deprecated", "documents", "config", "devices", "stages", "dsp", "losses", "io"),
-    *("vocoders", "engines", "runtime", "frontends", "streaming", "decoding", "facts", "vocoder"),
-    *("loading", "speech", "speaker", "files", "batch", "evaluation", "report", "diagnose", "export", "cli"),
+    *("vocoders", "engines", "runtime", "frontends", "streaming", "live", "decoding", "facts", "vocoder"),
+    *("loading", "speech", "speaker", "files", "batch", "evaluation", "report", "diagnose", "export", "server", "cli"),
 ]
 
 
