@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from starlette.routing import Route
 
 import tts_infer
 from ui.api import api_tab
@@ -75,6 +76,16 @@ def launch_options() -> dict[str, Any]:
     }
 
 
+def server_routes(args: argparse.Namespace) -> list[Route]:
+    """The endpoints of `tts-infer serve`, beside the page. Where the page asks for a password, they ask for a key."""
+    if args.auth and not args.api_key:
+        return []
+    settings = tts_infer.ServerSettings(api_key=args.api_key, hosts=tuple(args.allow_host or ()))
+    vocoders = [load(args.vocoder, args.device)]
+    server = tts_infer.ServerApp(vocoders, settings, tts_infer.load_speakers(vocoders, device=args.device))
+    return [Route(path, server) for path in server.paths]
+
+
 def port(text: str) -> int:
     """A port as the command line takes it."""
     if not text.isdecimal() or int(text) > 65535:
@@ -94,6 +105,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     parser.add_argument("--open", action="store_true", help="open the page in the web browser")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a name and a password")
+    parser.add_argument("--api-key", metavar="KEY", help="that programs must send to /v1 (with --auth: no key, no /v1)")
+    parser.add_argument(
+        "--allow-host", action="append", metavar="NAME", help="further name by which programs call /v1; repeatable"
+    )
     parser.add_argument("--root-path", metavar="PATH", help="path of the page behind a reverse proxy, such as /tts")
     parser.add_argument("--vocoder", default=tts_infer.DEFAULT_VOCODER, help="name, directory or Hub id (%(default)s)")
     parser.add_argument("--device", default=AUTO, help="auto, cpu, cuda, mps, ... (%(default)s)")
@@ -120,6 +135,7 @@ def serve(args: argparse.Namespace) -> int:
             inbrowser=args.open,
             auth=tuple(args.auth.split(":", 1)) if args.auth else None,
             root_path=args.root_path,
+            app_kwargs={"routes": server_routes(args)},
             **launch_options(),
         )
     except OSError as error:  # also if the host is not this machine: Gradio then finds no port

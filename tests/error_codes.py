@@ -15,7 +15,7 @@ from string import Formatter
 
 ROOT = Path(__file__).parent.parent
 # Of tts_infer; of report the page takes pictures only.
-UNUSED_ROOMS = ("batch", "cli", "evaluation", "export", "integrations", "losses", "report")
+UNUSED_ROOMS = ("batch", "cli", "evaluation", "export", "integrations", "losses", "report", "server")
 
 
 @dataclass(frozen=True)

@@ -47,12 +47,17 @@ from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
+from tts_infer.live import LiveAudio, live_speech
 from tts_infer.loading import DTypeChoice, load_vocoder
 from tts_infer.report.page import check_report, write_report
 from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
+from tts_infer.server import serve
+from tts_infer.server.application import ServerApp
+from tts_infer.server.catalogue import load_speakers
+from tts_infer.server.settings import ServerSettings
 from tts_infer.speaker import Speaker, load_speaker, speak, speak_stream
 from tts_infer.speech import Speech, SpeechReport, SpeechStream, TextLeftOutWarning
 from tts_infer.streaming import StreamingDecoder, StreamingMel
@@ -84,6 +89,7 @@ __all__ = [
     "FileSynthesis",
     "InputError",
     "InputTypeError",
+    "LiveAudio",
     "LogMel",
     "MelConfig",
     "MelConventionWarning",
@@ -95,6 +101,8 @@ __all__ = [
     "Placement",
     "PlacementError",
     "SampleFormat",
+    "ServerApp",
+    "ServerSettings",
     "SignalMeter",
     "Speaker",
     "Speech",
@@ -133,7 +141,9 @@ __all__ = [
     "known_vocoders",
     "list_vocoders",
     "list_voices",
+    "live_speech",
     "load_speaker",
+    "load_speakers",
     "load_vocoder",
     "log_mel_error_db",
     "make_placement",
@@ -146,6 +156,7 @@ __all__ = [
     "read_mel",
     "require_file",
     "resample",
+    "serve",
     "speak",
     "speak_stream",
     "synthesize_batch",

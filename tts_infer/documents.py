@@ -84,13 +84,23 @@ def load_json(path: Path) -> dict[str, Any]:
         ConfigError: the file cannot be read, is too large, is not JSON, repeats a key, or holds something other than a
             mapping.
     """
-    text = _read_text(path)
+    return parse_json(_read_text(path), str(path))
+
+
+def parse_json(content: str | bytes, where: str) -> dict[str, Any]:
+    """Read JSON text whose top level is a mapping. `where` is its name in messages.
+
+    Raises:
+        ConfigError: it is not JSON, repeats a key, or holds something other than a mapping.
+    """
     try:
-        document = json.loads(text, object_pairs_hook=_unrepeated, parse_int=_integer)
-    except (ValueError, RecursionError) as error:
+        document = json.loads(content, object_pairs_hook=_unrepeated, parse_int=_integer)
+    except (ValueError, RecursionError) as error:  # ValueError: also no UTF-8
         reason = " ".join(str(error).split())[:200]
-        raise ConfigError("{path} is not valid JSON: {reason}", code="json-invalid", path=path, reason=reason) from None
-    return as_mapping(document, str(path))
+        raise ConfigError(
+            "{path} is not valid JSON: {reason}", code="json-invalid", path=where, reason=reason
+        ) from None
+    return as_mapping(document, where)
 
 
 def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from tts_infer.devices import device_lock, device_of, keep_memory, uncompiled
 from tts_infer.dsp.mismatch import ConventionCheck
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
+from tts_infer.live import LiveAudio, LiveSource, live_mels
 from tts_infer.modulelike import ModuleLike
 from tts_infer.runtime import workers
 from tts_infer.runtime.pipeline import Pipeline
@@ -151,12 +152,10 @@ class Vocoder(ModuleLike):
             lengths: number of valid frames of each item of a padded batch. The values of the padding do not matter.
             refine: passes that bring the audio's mel closer to the given mel; None: `self.refine`; 0: as vocos.
             check_convention: warn of a mel of another convention, see `ConventionCheck`.
-            conditions: what `features.conditions` names, such as `bandwidth_id=2`: a whole number, or one for each
-                item. Other names are refused.
+            conditions: what `features.conditions` names, such as `bandwidth_id=2`; a number, or one for each item.
 
         Returns:
-            Audio on the device of the last stage: one tensor for a batch of one length; for several lengths a list
-            of tensors (T,).
+            Audio on the device of the last stage: one tensor; for several lengths a list of tensors (T,).
 
         Shape:
             (B, n_mels, L) or (n_mels, L) -> (B, T); T = (L - 1) * hop_length for padding "center" (one frame gives
@@ -166,11 +165,8 @@ class Vocoder(ModuleLike):
                 is missing or unknown.
         Source: vocos/pretrained.py Vocos.decode, which fails on one frame with padding "center".
         """
-        timer, passes, given = (
-            StageTimer(enabled=False),
-            self._passes(refine),
-            self._pipeline.conditions(conditions),
-        )
+        timer, passes = StageTimer(enabled=False), self._passes(refine)
+        given = self._pipeline.conditions(conditions)
         if isinstance(features, Sequence) or lengths is not None:
             items = features if isinstance(features, Sequence) else [features]
             with device_lock(*map(device_of, items)):
@@ -248,6 +244,10 @@ class Vocoder(ModuleLike):
         """
         given = self._pipeline.conditions(conditions)
         return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed, given, self._convention)
+
+    def astream(self, mels: LiveSource, frame_ms: float = 20.0, stream: StreamingDecoder | None = None) -> LiveAudio:
+        """Decode for an event loop, see `live_mels`. `stream` is a fresh one of this vocoder; None: `self.stream()`."""
+        return live_mels(self.stream() if stream is None else stream, mels, self.sample_rate, frame_ms)
 
     def mel_stream(self, *, timed: bool = False) -> StreamingMel:
         """Compute the mel of audio that arrives in pieces, see `StreamingMel`."""

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -36,6 +36,7 @@ _SAMPLE_S = 0.05
 _setting_threads = threading.Lock()
 _making = threading.Lock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process and number of workers
+_this_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,18 @@ def count() -> int:
     return torch.get_num_threads()
 
 
+def submit(task: Callable[[], T]) -> Future[T]:
+    """Hand a task to the workers, and do not wait for it."""
+    return _pool(count()).submit(task)
+
+
 def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """Run tasks on the workers, and give their results in order. The first error is raised when all have ended."""
+    """Run tasks on the workers, and give their results in order. The first error is raised when all have ended.
+
+    A worker that calls this computes them itself: it must not wait for workers that may all wait as it does.
+    """
+    if getattr(_this_thread, "is_worker", False):
+        return [task() for task in tasks]
     futures = [_pool(count()).submit(task) for task in tasks]
     for future in futures:
         future.exception()  # waits
@@ -118,6 +129,7 @@ def _started_pool(workers: int) -> ThreadPoolExecutor:
 
 
 def _begin() -> None:
+    _this_thread.is_worker = True
     with suppress(RuntimeError):  # the interpreter ends already, and starts no thread
         use_one_thread()
 

@@ -1,0 +1,108 @@
+"""The server: time to first audio against the first stage chain, and sentences per second of 1, 4 and 16 clients.
+
+`python -m benchmarks.serve` starts `tts-infer serve` as a process of its own, and measures it over loopback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+import tts_infer
+from benchmarks.common import environment, finish, table
+
+SENTENCE = "A vocoder turns a mel spectrogram into a waveform."
+ASKED = {"input": SENTENCE, "response_format": "pcm"}
+CLIENTS = (1, 4, 16)
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The address of a server of this machine."""
+    command = [sys.executable, "-m", "tts_infer", "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            yield process.stderr.readline().rpartition(" ")[2].strip()
+        finally:
+            process.terminate()
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    return sorted(values)[min(len(values) - 1, math.ceil(share * len(values)) - 1)]
+
+
+async def ask(client: httpx.AsyncClient, model: str) -> tuple[float, float]:
+    """Milliseconds until the first audio and until the last."""
+    start, first = time.perf_counter(), 0.0
+    async with client.stream("POST", "/v1/audio/speech", json={**ASKED, "model": model}) as answer:
+        answer.raise_for_status()
+        async for _ in answer.aiter_raw():
+            first = first or time.perf_counter() - start
+    return first * 1e3, (time.perf_counter() - start) * 1e3
+
+
+async def load(url: str, model: str, clients: int, seconds: float) -> dict[str, Any]:
+    """Clients that ask again as soon as they have an answer."""
+    found: list[tuple[float, float]] = []
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        await ask(client, model)
+        begin = time.perf_counter()
+
+        async def keep_asking() -> None:
+            while time.perf_counter() - begin < seconds:
+                found.append(await ask(client, model))
+
+        await asyncio.gather(*(keep_asking() for _ in range(clients)))
+        spent = time.perf_counter() - begin
+    first, whole = zip(*found, strict=True)
+    row = {"model": model, "clients": clients, "sentences/s": len(found) / spent}
+    row |= {"first audio p50 ms": percentile(first, 0.5), "first audio p95 ms": percentile(first, 0.95)}
+    return row | {"whole p50 ms": percentile(whole, 0.5), "whole p95 ms": percentile(whole, 0.95)}
+
+
+async def first_audio(url: str, speaker: tts_infer.Speaker, model: str, rounds: int) -> dict[str, Any]:
+    """One client against the speaker in this process, in turns."""
+    served, chain = [], []
+    async with httpx.AsyncClient(base_url=url, timeout=120) as client:
+        for i in range(rounds + 2):
+            first, _ = await ask(client, model)
+            alone = speaker.speak(SENTENCE).first_audio_ms
+            if i >= 2:  # warm
+                served.append(first)
+                chain.append(alone)
+    medians = statistics.median(served), statistics.median(chain)
+    row = {"model": model, "served ms": medians[0], "stage chain ms": medians[1], "ratio": medians[0] / medians[1]}
+    return row | {"served p95 ms": percentile(served, 0.95), "chain p95 ms": percentile(chain, 0.95)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=6.0, help="measuring time of one row (default: 6)")
+    parser.add_argument("--rounds", type=int, default=20, help="of the time to first audio (default: 20)")
+    args = parser.parse_args()
+    setting = environment("hibari-tts", "onnxruntime", "uvicorn")
+    print(setting)
+    vocoder = tts_infer.load_vocoder()
+    with serving() as url:
+        names = ["hibari", vocoder.name]
+        speakers = zip(names, tts_infer.load_speakers([vocoder]), strict=True)
+        firsts = [asyncio.run(first_audio(url, speaker, name, args.rounds)) for name, speaker in speakers]
+        table("first audio of one sentence, one client", firsts)
+        rows = [asyncio.run(load(url, name, clients, args.seconds)) for name in names for clients in CLIENTS]
+        table("clients that ask again and again", rows)
+    finish("serve", setting, [{"first audio": firsts, "load": rows}])
+
+
+if __name__ == "__main__":
+    main()
