@@ -379,6 +379,8 @@ def test_folders_are_nobodys_business(tmp_path: Path) -> None:
     assert (
         model_id(str(tmp_path)) == tmp_path.name and model_id("charactr/vocos-mel-24khz") == "charactr/vocos-mel-24khz"
     )
+    missing = tts_infer.MissingPackageError(f"it is not in {tmp_path}")
+    assert problem(missing)["error"]["code"] == "server-failed" and str(tmp_path) not in str(problem(missing))
     error = tts_infer.FileError("cannot read {path}: see https://a.example/b/c", code="x", path=tmp_path / "a b.npy")
     assert problem(error)["error"]["message"] == "cannot read a b.npy: see https://a.example/b/c"
 
