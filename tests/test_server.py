@@ -103,6 +103,18 @@ def test_mp3_has_the_length_and_the_sound(
     assert np.corrcoef(made, given)[0, 1] > 0.98  # lossy, and its delay changes no magnitude
 
 
+def test_what_was_taken_is_not_written_again() -> None:
+    """An encoder may go back to its header at the end, which is too late for who has it already."""
+    from tts_infer.server.encoders import _Tail
+
+    file = _Tail()
+    assert file.write(b"head") == 4 and file.taken() == b"head"
+    file.write(b"body")
+    assert file.seek(0) == 0 and file.write(b"HEADBO") == 6 and file.tell() == 6
+    assert file.seek(0, 2) == 8 and file.write(b"end") == 3
+    assert file.taken() == b"BOdyend" and file.taken() == b""
+
+
 def test_a_streamed_file_without_a_length_is_read_by_others(
     mel: np.ndarray, expected: np.ndarray, tmp_path: Path
 ) -> None:
