@@ -206,7 +206,7 @@ def test_the_next_run_finds_the_same(tree: Path, given: str, out: str) -> None:
     [
         (["missing.wav"], FileError, "no such file: missing.wav"),
         (["in/*.ogg"], FileError, "in/.*.ogg holds no inputs"),
-        (["out_only"], FileError, "out_only holds no inputs; wanted: .wav"),
+        (["out_only"], FileError, "out_only holds no inputs; wanted: audio"),
         (["in/a.wav", "in/deep/../a.wav"], InputError, "1 output names are taken twice, 'a.wav' by in/a.wav, in/deep"),
         (["leave.jsonl"], InputError, "output '../x.wav' of in/a.wav would leave out"),
         (["absolute.jsonl"], InputError, "output '/x.wav' of in/a.wav would leave out"),
