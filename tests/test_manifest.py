@@ -108,7 +108,7 @@ def test_manifests_that_name_nothing(tree: Path, name: str, content: bytes, mess
 
 def test_names_that_are_too_long(tree: Path) -> None:
     """A name that no file can have is no missing file."""
-    with pytest.raises(FileError, match=r"cannot read a{300}\.wav: File name too long"):
+    with pytest.raises(FileError, match=r"cannot read a{100}\.\.\.a{96}\.wav: File name too long"):
         outputs("a" * 300 + ".wav")
     Path("m.jsonl").write_text(json.dumps({"input": "in/a.wav", "output": "x" * 251 + "/y"}))
     assert len(outputs("m.jsonl")) == 1

@@ -42,7 +42,7 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
 def test_what_a_path_leads_to(tmp_path: Path) -> None:
     assert stat.S_ISDIR(mode_of(tmp_path))
     assert mode_of(tmp_path / "nothing") == mode_of("a\0.wav") == 0
-    with pytest.raises(FileError, match="cannot read a{300}: File name too long"):
+    with pytest.raises(FileError, match=r"cannot read a{100}\.\.\.a{100}: File name too long"):
         mode_of("a" * 300)
     with pytest.raises(FileError, match="no such file: nothing") as caught:
         require_file("nothing")

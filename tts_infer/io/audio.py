@@ -143,8 +143,11 @@ def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
             is not of shape (T,), or too short to give a sample of that rate.
         InputTypeError: its samples are no floats.
     """
-    _check_rate(sample_rate)
-    _check_rate(clip.sample_rate)
+    if not isinstance(clip, AudioClip):
+        text = "clip is a {kind}; expected an AudioClip"
+        raise InputTypeError(text, code="no-clip", kind=type(clip).__name__)
+    for rate in (sample_rate, clip.sample_rate):
+        _check_rate(-1 if rate is None else rate)
     samples = as_float_tensor(clip.samples, "audio")
     if samples.ndim != 1:
         text = "clip to resample has shape {shape}; expected (T,), one channel"

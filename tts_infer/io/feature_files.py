@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tts_infer.errors import FileError, InputError, InputTypeError, first_sentence
 from tts_infer.io.features import as_features, as_float_tensor, prefix_errors
-from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, holds_features, require_file
+from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, as_name, holds_features, require_file
 
 FEATURE_KEY = "mel"
 _MOST_UNPACKED_BYTES = 2**31
@@ -52,8 +52,9 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
         FileError: missing; unreadable; not a feature file; several arrays and none named "mel"; or an array that is
             not dense and floating-point.
     """
+    array = read_array(path)
     try:
-        return as_float_tensor(read_array(path), "mel")
+        return as_float_tensor(array, "mel")
     except InputTypeError as error:
         raise FileError(error.text, code=error.code, **error.fields).within(path) from None
 
@@ -68,7 +69,7 @@ def read_array(path: str | os.PathLike[str]) -> Any:
     Raises:
         FileError: missing; unreadable; not a feature file; or several arrays and none named "mel".
     """
-    path = Path(path)
+    path = Path(as_name(path))
     if not holds_features(path):
         text = "{path} is no feature file; allowed: {allowed}"
         raise FileError(text, code="not-features", path=str(path), allowed=", ".join(FEATURE_SUFFIXES))

@@ -6,6 +6,7 @@ import errno
 import lzma
 import os
 import pickle
+import reprlib
 import stat
 import struct
 import tokenize
@@ -17,7 +18,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from safetensors import SafetensorError
 
-from tts_infer.errors import FileError
+from tts_infer.errors import FileError, InputTypeError
 
 # What libsndfile reads, and what only the extra `av` reads. Sounds without one of these suffixes are read by name only.
 _SNDFILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
@@ -68,12 +69,32 @@ def holds_features(path: Name) -> bool:
 
 def suffix_of(path: Name) -> str:
     """The suffix of a name in small letters, with its dot."""
-    return Path(os.fsdecode(path)).suffix.lower()
+    return Path(as_name(path)).suffix.lower()
+
+
+def as_name(path: Any) -> str:
+    """A path as text.
+
+    Raises:
+        InputTypeError: it is no path.
+    """
+    if not is_path(path):
+        raise InputTypeError("{got} is no path; give text or a Path", code="no-path", got=reprlib.repr(path))
+    return os.fsdecode(path)
 
 
 def as_names(given: Names) -> list[str]:
-    """One name or several, as a list."""
-    return [os.fspath(name) for name in ([given] if isinstance(given, (str, os.PathLike)) else given)]
+    """One name or several, as a list.
+
+    Raises:
+        InputTypeError: something else is among them.
+    """
+    if is_path(given):
+        return [as_name(given)]
+    several: Any = given
+    # lines of an open file, values of an array and bytes are no names
+    is_other = isinstance(given, (bytes, bytearray)) or hasattr(given, "read") or hasattr(given, "dtype")
+    return [as_name(name) for name in (several if isinstance(several, Iterable) and not is_other else [several])]
 
 
 def mode_of(path: Name) -> int:
@@ -142,7 +163,7 @@ def require_file(path: Name) -> None:
     Raises:
         FileError: there is none.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(as_name(path)):
         raise file_not_found(path)
 
 

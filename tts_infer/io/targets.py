@@ -16,6 +16,7 @@ import soundfile
 
 from tts_infer.errors import FileError, InputError, InputTypeError
 from tts_infer.io.decoders import reason_of
+from tts_infer.io.sources import as_name
 
 SampleFormat = Literal["pcm16", "float32"]
 RATES_HZ = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # in Hz, that a header can hold
@@ -28,10 +29,10 @@ def check_format(path: str | os.PathLike[str], sample_format: SampleFormat = "pc
     Raises:
         FileError: the extension is neither .wav nor .flac, the sample format is unknown, or FLAC shall hold floats.
     """
-    name, suffix = os.fspath(path), suffix_of_target(path)
+    name, suffix = as_name(path), suffix_of_target(path)
     if suffix not in RATES_HZ:
         text = "cannot write {path}: extension {suffix!r}; allowed: {allowed}"
-        raise FileError(text, code="extension-unwritable", path=name, suffix=suffix, allowed=", ".join(RATES_HZ))
+        raise FileError(text, code="extension-unwritable", path=name, suffix=suffix[-20:], allowed=", ".join(RATES_HZ))
     if sample_format not in get_args(SampleFormat):
         allowed = ", ".join(get_args(SampleFormat))
         text = "sample format {sample_format!r}; allowed: {allowed}"

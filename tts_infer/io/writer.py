@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import shutil
 import struct
 import tempfile
@@ -23,6 +24,7 @@ from tts_infer.io.inputs import name_of
 from tts_infer.io.targets import (
     RATES_HZ,
     SampleFormat,
+    check_format,
     check_writable,
     file_errors,
     require_place,
@@ -125,12 +127,7 @@ def audio_writer(
         return
     check_writable(path, sample_format)
     path, suffix = Path(path), suffix_of_target(path)
-    rates = RATES_HZ[suffix]
-    if not isinstance(sample_rate, (int, np.integer)) or int(sample_rate) not in rates:
-        text = "sample_rate is {rate}; a {suffix} file has a whole number of {least} to {most} Hz"
-        given, least, most = repr(sample_rate), rates[0], rates[-1]
-        raise InputError(text, code="sample-rate-unwritable", rate=given, suffix=suffix, least=least, most=most)
-    rate = int(sample_rate)  # a numpy number may overflow
+    rate = _check_rate(sample_rate, suffix)
     with ExitStack() as stack:
         with file_errors(path):
             part = stack.enter_context(whole_file(path))
@@ -142,6 +139,15 @@ def audio_writer(
             encoder.finish()
             file.close()
             stack.close()  # the file gets its name
+
+
+def _check_rate(sample_rate: Any, suffix: str) -> int:
+    rates = RATES_HZ[suffix]
+    if not isinstance(sample_rate, (int, np.integer)) or int(sample_rate) not in rates:
+        text = "sample_rate is {rate}; a {suffix} file has a whole number of {least} to {most} Hz"
+        given, least, most = reprlib.repr(sample_rate), rates[0], rates[-1]
+        raise InputError(text, code="sample-rate-unwritable", rate=given, suffix=suffix, least=least, most=most)
+    return int(sample_rate)  # a numpy number may overflow
 
 
 @contextmanager
@@ -180,8 +186,14 @@ def wav_header(
     of day in float files (turned off, this leaves a PAD chunk), so that equal samples would give unequal files.
 
     Raises:
-        FileError: more samples than a WAV file holds.
+        FileError: more samples than a WAV file holds, or no such sample format.
+        InputError: no WAV file has such a rate, or so few samples.
     """
+    _check_rate(sample_rate, ".wav")
+    check_format("a.wav", sample_format)
+    if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 0:
+        text = "samples is {got}; allowed: a whole number, 0 or more"
+        raise InputError(text, code="samples-count", got=reprlib.repr(samples))
     kind, width = (1, 2) if sample_format == "pcm16" else (3, 4)
     size = samples * width
     if size > _MAX_WAV_BYTES:
