@@ -186,9 +186,9 @@ def test_playlists_open_nothing(tmp_path: Path) -> None:
     """A list of parts may name any file and any address. Without the list of containers, PyAV follows it."""
     made_by_av(tmp_path / "a.m4a", "aac", RATE)
     text = f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{tmp_path}/a.m4a\n#EXT-X-ENDLIST\n"
-    (tmp_path / "a.mp4").write_text(text)
-    with pytest.raises(FileError, match=r"cannot read .*a.mp4 as audio"):
-        read_audio(tmp_path / "a.mp4")
+    (tmp_path / "a.m3u8").write_text(text)
+    with pytest.raises(FileError, match=r"cannot read .*a.m3u8 as audio"):
+        read_audio(tmp_path / "a.m3u8")
     (tmp_path / "b.ts").write_text(f"ffconcat version 1.0\nfile {tmp_path}/a.m4a\n")
     with pytest.raises(FileError, match=r"cannot read .*b.ts as audio"):
         read_audio(tmp_path / "b.ts")

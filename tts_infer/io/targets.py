@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -123,4 +124,4 @@ def _takes_bytes(path: Path) -> bool:
 
 def part_stem(name: str) -> str:
     """The middle of a temporary name, between its first dot and its last two: `name`, cut to leave room for them."""
-    return os.fsencode(name)[:_MAX_STEM_BYTES].decode(errors="ignore")
+    return os.fsencode(name)[:_MAX_STEM_BYTES].decode(sys.getfilesystemencoding(), errors="ignore")

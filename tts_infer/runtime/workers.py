@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
@@ -76,7 +76,12 @@ def count() -> int:
 
 def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """Run tasks on the workers, and give their results in order. The first error is raised when all have ended."""
-    futures = [_pool(count()).submit(task) for task in tasks]
+    futures: list[Future[T]] = []
+    try:
+        futures += (_pool(count()).submit(task) for task in tasks)
+    except RuntimeError:  # the interpreter ends, while the thread that calls still computes: it does the rest itself
+        rest = [task() for task in tasks[len(futures) :]]
+        return [future.result() for future in futures] + rest
     for future in futures:
         future.exception()  # waits
     return [future.result() for future in futures]
