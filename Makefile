@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OTHERS := $(VENV)/integrations
 SITE := -c "import site; print(site.getsitepackages()[0])"
 
-.PHONY: app test check pytest slow integrations screenshots clean
+.PHONY: app test check pytest slow fuzz integrations screenshots clean
 
 app: $(VENV)/app.installed
 	$(BIN)/python app.py --open
@@ -28,6 +28,10 @@ slow: $(VENV)/test.installed
 # environment of their own, which sees ours.
 integrations: $(OTHERS)/installed
 	$(OTHERS)/bin/python -m pytest tests/test_integrations_packages.py
+
+# Thousands of made-up arguments for the public functions; `make pytest` has some dozens of each.
+fuzz: $(VENV)/test.installed
+	FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/test_fuzz.py --timeout 3600
 
 screenshots: $(VENV)/test.installed
 	$(BIN)/python -m tests.screenshots docs

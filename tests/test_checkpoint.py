@@ -161,6 +161,33 @@ def test_a_cached_repository_needs_no_network(hub_cache: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "someone/a-vocoder\n", "")
 
 
+@pytest.mark.slow  # a process each
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"\xff\xfe\0", b"../../../../etc", b"b" * 40],
+    ids=["empty", "no text", "a path", "no snapshot"],
+)
+def test_a_damaged_cache_is_one_line(hub_cache: Path, damage: bytes) -> None:
+    (hub_cache / "hub" / "models--someone--a-vocoder" / "refs" / "main").write_bytes(damage)
+    done = load_elsewhere("someone/a-vocoder", HF_HOME=str(hub_cache), HF_ENDPOINT="http://127.0.0.1:9")
+    last = done.stderr.strip().split("\n")[-1]
+    assert "someone/a-vocoder, revision 'main', is not whole in the Hub cache, which has: main" in last
+    assert "VocoderNotFoundError" in last and "or remove it from" in last
+
+
+def test_links_out_of_a_snapshot_are_refused(hub_cache: Path, tmp_path: Path) -> None:
+    config = hub_cache / "hub" / "models--someone--a-vocoder" / "snapshots" / COMMIT / "config.yaml"
+    blob = hub_cache / "hub" / "models--someone--a-vocoder" / "blob"
+    config.rename(blob)
+    config.symlink_to(blob)  # as the client links them
+    done = load_elsewhere("someone/a-vocoder", HF_HOME=str(hub_cache), HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stderr
+    config.unlink()
+    config.symlink_to(EMBEDDED / "config.yaml")
+    done = load_elsewhere("someone/a-vocoder", HF_HOME=str(hub_cache), HF_ENDPOINT="http://127.0.0.1:9")
+    assert "config.yaml in the Hub cache links to" in done.stderr and "outside of its repository" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("environment", "reason"),
     [({"HF_ENDPOINT": "http://127.0.0.1:9"}, "ConnectError"), ({"HF_HUB_OFFLINE": "1"}, "OfflineModeIsEnabled")],

@@ -281,7 +281,7 @@ def test_weights_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[
         ([str(CLIP), "-o", "x.mp3"], "extension '.mp3'; allowed: .wav, .flac"),
         ([str(CLIP), "-o", "no/x.wav"], "no such folder"),
         ([str(CLIP), "-o", "x.wav", "--vocoder", "nope"], "vocoder 'nope' is neither"),
-        ([str(CLIP), "-o", "x.wav", "--refine", "-1"], "refine is -1; allowed: a number of passes, 0 or more"),
+        ([str(CLIP), "-o", "x.wav", "--refine", "-1"], "refine is -1; allowed: a number of passes, 0 to 1000"),
         ([str(CLIP), "-o", "x.wav", "--placement", "mel=gpu"], "device 'gpu' is unknown"),
         ([str(CLIP), "-o", "x.wav", "--dtype", "float16"], "dtype 'float16'"),
         ([str(CLIP), "-o", "x.wav", "--placement", "istft=cpu/fft", "--istft", "matmul"], "'matmul' is asked for"),

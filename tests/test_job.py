@@ -26,7 +26,7 @@ import tts_infer
 from tts_infer.batch import buckets, local
 from tts_infer.batch import job as batch
 from tts_infer.cli import main
-from tts_infer.io.writer import SampleFormat, part_stem
+from tts_infer.io.targets import SampleFormat, part_stem
 
 ROOT = Path(__file__).parent.parent
 CLIPS = sorted((ROOT / "examples").glob("*.wav"))

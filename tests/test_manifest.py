@@ -108,7 +108,7 @@ def test_manifests_that_name_nothing(tree: Path, name: str, content: bytes, mess
 
 def test_names_that_are_too_long(tree: Path) -> None:
     """A name that no file can have is no missing file."""
-    with pytest.raises(FileError, match=r"cannot read a{300}\.wav: File name too long"):
+    with pytest.raises(FileError, match=r"cannot read a{100}\.\.\.a{96}\.wav: File name too long"):
         outputs("a" * 300 + ".wav")
     Path("m.jsonl").write_text(json.dumps({"input": "in/a.wav", "output": "x" * 251 + "/y"}))
     assert len(outputs("m.jsonl")) == 1
@@ -206,7 +206,7 @@ def test_the_next_run_finds_the_same(tree: Path, given: str, out: str) -> None:
     [
         (["missing.wav"], FileError, "no such file: missing.wav"),
         (["in/*.ogg"], FileError, "in/.*.ogg holds no inputs"),
-        (["out_only"], FileError, "out_only holds no inputs; wanted: .wav"),
+        (["out_only"], FileError, "out_only holds no inputs; wanted: audio"),
         (["in/a.wav", "in/deep/../a.wav"], InputError, "1 output names are taken twice, 'a.wav' by in/a.wav, in/deep"),
         (["leave.jsonl"], InputError, "output '../x.wav' of in/a.wav would leave out"),
         (["absolute.jsonl"], InputError, "output '/x.wav' of in/a.wav would leave out"),

@@ -142,7 +142,7 @@ def test_a_stage_of_its_own(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
 def test_what_cannot_be_refined(vocoder: tts_infer.Vocoder) -> None:
     mel = torch.zeros(1, 100, 5)
     for passes in (-1, 1.5, "2"):
-        with pytest.raises(InputError, match=r"refine is .*; allowed: a number of passes, 0 or more"):
+        with pytest.raises(InputError, match=r"refine is .*; allowed: a number of passes, 0 to 1000"):
             vocoder.decode(mel, refine=passes)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="refine is"):
             tts_infer.load_vocoder(device="cpu", refine=passes)  # type: ignore[arg-type]

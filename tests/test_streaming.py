@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -173,3 +177,22 @@ def test_what_one_stream_gives_the_other_takes(vocoder: tts_infer.Vocoder, speec
     assert stream.push(torch.zeros(2, 100, 1)).shape == (2, 0)
     with pytest.raises(tts_infer.InputError, match="a batch of 2, but 3 were pushed"):
         stream.push(torch.zeros(3, 100, 0))
+
+
+@pytest.mark.parametrize("how", [copy.copy, copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))])
+def test_a_copy_goes_on_from_where_it_was_made(how: Any, vocoder: tts_infer.Vocoder) -> None:
+    """The embedded vocoder: what its engines pack is not copied, but packed again."""
+    mel = torch.randn(1, 100, 60, generator=torch.Generator().manual_seed(0)) - 6
+    stream = vocoder.stream()
+    stream.push(mel[..., :35])
+    other = how(stream)
+    ours, theirs = (torch.cat([s.push(mel[..., 35:]), s.flush()], 1) for s in (stream, other))
+    assert (
+        torch.allclose(ours, theirs, atol=1e-5) and ours.shape[1] > 0
+    )  # another engine may be chosen for short pieces
+    audio = torch.rand(1, 9000, generator=torch.Generator().manual_seed(1)) / 9
+    mels = vocoder.mel_stream()
+    mels.push(audio[:, :5000])
+    again = how(mels)
+    left = [torch.cat([s.push(audio[:, 5000:]), s.flush()], 2) for s in (mels, again)]
+    assert torch.equal(*left) and left[0].shape[2] > 0

@@ -42,8 +42,9 @@ from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.frontends import find_voice, list_voices
 from tts_infer.frontends.frontend import Voice
-from tts_infer.io.audio import AudioClip, read_audio, resample, to_int16
+from tts_infer.io.audio import AudioClip, AudioWarning, read_audio, resample, to_int16
 from tts_infer.io.feature_files import read_features, read_mel
+from tts_infer.io.inputs import require_input, standard_input
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
@@ -72,6 +73,7 @@ __all__ = [
     "MEL_UNITS",
     "STFT",
     "AudioClip",
+    "AudioWarning",
     "BatchReport",
     "CheckpointError",
     "ConfigError",
@@ -155,10 +157,12 @@ __all__ = [
     "read_features",
     "read_mel",
     "require_file",
+    "require_input",
     "resample",
     "serve",
     "speak",
     "speak_stream",
+    "standard_input",
     "synthesize_batch",
     "synthesize_file",
     "systems_of",

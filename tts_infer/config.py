@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from tts_infer.documents import as_mapping, load_yaml
 from tts_infer.errors import ConfigError, few
 
@@ -22,6 +24,9 @@ SpectralMethod = Literal["matmul", "fft"]
 DTypeName = Literal["float32", "bfloat16", "float16"]
 
 T = TypeVar("T")
+
+# Far beyond what is in use: 4096 samples in a window, 256 mels, 192 kHz.
+_MOST = {"sample_rate": 1_000_000, "n_fft": 2**16, "hop_length": 2**16, "win_length": 2**16, "n_mels": 2**12}
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,12 @@ class MelConfig:
     log_floor: float = 1e-7
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            if name != "win_length" or self.win_length is not None:
+                require_whole(name, getattr(self, name), most)
+        for name in ("f_min", "f_max", "power_eps", "log_floor"):
+            if name != "f_max" or self.f_max is not None:
+                require_finite(name, getattr(self, name))
         require_positive(self, "sample_rate", "n_fft", "hop_length", "n_mels", "log_floor")
         f_max = self.sample_rate / 2 if self.f_max is None else self.f_max
         if not 0 <= self.f_min < f_max <= self.sample_rate / 2:
@@ -191,6 +202,29 @@ def check_keys(data: Mapping[str, Any], allowed: set[str], required: set[str], w
         )
     if missing:
         raise ConfigError("missing key {keys}", code="config-key-missing", where=where, keys=few(map(repr, missing)))
+
+
+def require_whole(name: str, value: Any, most: int) -> None:
+    """Refuse what is no whole number, and what is too large to be meant.
+
+    Raises:
+        ConfigError: names it.
+    """
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or abs(int(value)) > most:
+        text = "{key} is {got}; allowed: a whole number up to {most}"
+        raise ConfigError(text, code="config-whole", key=name, got=reprlib.repr(value), most=most)
+
+
+def require_finite(name: str, value: Any) -> None:
+    """Refuse what is no finite number.
+
+    Raises:
+        ConfigError: names it.
+    """
+    real = isinstance(value, (int, float, np.number)) and not isinstance(value, (bool, complex))
+    if not (real and abs(value) < float("inf")):  # NaN, too
+        text = "{key} is {got}; allowed: a finite number"
+        raise ConfigError(text, code="config-finite", key=name, got=reprlib.repr(value))
 
 
 def require_positive(config: object, *names: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from tts_infer.vocoders.conditions import of_items, require_batch
 
 # After a call that makes this many seconds of audio, accelerators give their cached memory back.
 _LONG_S = 60
+MOST_PASSES = 1000  # of refinement, which has converged long before
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ def passes(refine: int) -> int:
     """The number of passes of a decode.
 
     Raises:
-        InputError: it is not a whole number of 0 or more.
+        InputError: it is not a whole number of 0 to `MOST_PASSES`.
     """
-    if not isinstance(refine, (int, np.integer)) or refine < 0:
-        text = "refine is {got!r}; allowed: a number of passes, 0 or more"
-        raise InputError(text, code="refine-range", got=refine)
+    if not isinstance(refine, (int, np.integer)) or not 0 <= refine <= MOST_PASSES:
+        text = "refine is {got}; allowed: a number of passes, 0 to {most}"
+        raise InputError(text, code="refine-range", got=reprlib.repr(refine), most=MOST_PASSES)
     return int(refine)
 
 

@@ -9,11 +9,14 @@ its text, so that a translation hangs on the code and not on the sentence:
 from __future__ import annotations
 
 import importlib
+import os
+import reprlib
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, TypeVar
 
 E = TypeVar("E", bound="TTSInferError")
+_LONG = 200  # characters of a name
 
 
 def first_sentence(error: BaseException) -> str:
@@ -30,6 +33,16 @@ def few(names: Iterable[str], shown: int = 3, length: int = 60) -> str:
     return ", ".join(listed[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
+def _shown(value: Any) -> Any:
+    """A value as a message shows it. What a caller gave by mistake may be a tensor, or a key of a megabyte."""
+    if isinstance(value, (float, int)):
+        return value if abs(value) < 10**40 or isinstance(value, float) else reprlib.repr(value)
+    said = str(value)
+    if isinstance(value, (str, os.PathLike)):
+        return value if len(said) <= _LONG else f"{said[: _LONG // 2]}...{said[-_LONG // 2 :]}"
+    return value if len(said) <= _LONG // 4 and "\n" not in said else reprlib.repr(" ".join(said.split()))
+
+
 class TTSInferError(Exception):
     """Base of everything that this package raises on a user's mistake.
 
@@ -42,7 +55,7 @@ class TTSInferError(Exception):
 
     def __init__(self, text: str, /, *, code: str = "", where: str = "", **fields: Any) -> None:
         self.text, self.code, self.where, self.fields = text, code, where, fields
-        said = text.format(**fields) if code else text
+        said = text.format(**{name: _shown(value) for name, value in fields.items()}) if code else text
         super().__init__(f"{where}: {said}" if where else said)
 
     def within(self: E, where: object) -> E:

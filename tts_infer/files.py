@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from tts_infer.io.audio import read_audio, read_blocks, seconds_of
 from tts_infer.io.codes import holds_integers
 from tts_infer.io.feature_files import open_features
 from tts_infer.io.features import prefix_errors
+from tts_infer.io.inputs import Held, Source, hold, name_of
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
-from tts_infer.io.sources import holds_features
-from tts_infer.io.writer import AudioWriter, SampleFormat, audio_writer
+from tts_infer.io.sources import Name, holds_features, is_path
+from tts_infer.io.writer import AudioWriter, SampleFormat, Target, audio_writer
 from tts_infer.runtime.timing import StageRecord
 from tts_infer.vocoder import Number, Vocoder
 
@@ -78,8 +80,8 @@ class FileSynthesis:
 
 def synthesize_file(
     vocoder: Vocoder,
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
+    source: Source,
+    target: Target,
     *,
     sample_format: SampleFormat = "pcm16",
     **conditions: Number,
@@ -91,8 +93,9 @@ def synthesize_file(
 
     Args:
         vocoder: decodes the features.
-        source: audio, or one mel (.npy, .npz, .safetensors, .pt); for vocoders that take codes, also codes of (K, L).
-        target: .wav or .flac.
+        source: audio, see `read_audio`, or one mel (.npy, .npz, .safetensors, .pt); for vocoders that take codes, also
+            codes of (K, L).
+        target: .wav or .flac, or what else `write_audio` takes.
         sample_format: how samples are stored.
         conditions: as for `Vocoder.synthesize`.
 
@@ -100,12 +103,21 @@ def synthesize_file(
         FileError: a file cannot be read or written, or `target` is `source`.
         InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; or `source` holds a batch.
     """
-    source, target = Path(source), Path(target)
-    if os.path.exists(target) and os.path.exists(source) and os.path.samefile(source, target):
-        raise FileError("output {target} is the input itself; give another name", code="output-is-input", target=target)
-    run = _decode if holds_features(source) else _copy
-    with audio_writer(target, vocoder.sample_rate, sample_format) as writer, prefix_errors(source):
-        return run(vocoder, source, _Metered(writer), conditions)
+    _refuse_same(source, target)
+    with ExitStack() as stack:
+        writer = _Metered(stack.enter_context(audio_writer(target, vocoder.sample_rate, sample_format)))
+        stack.enter_context(prefix_errors(name_of(source)))
+        if is_path(source) and holds_features(source):
+            return _decode(vocoder, Path(source), writer, conditions)
+        return _copy(vocoder, stack.enter_context(hold(source)), writer, conditions)
+
+
+def _refuse_same(source: Source, target: Target) -> None:
+    if not is_path(source) or not is_path(target) or not os.path.isfile(target) or not os.path.exists(source):
+        return
+    if os.path.samefile(source, target):
+        text = "output {target} is the input itself; give another name"
+        raise FileError(text, code="output-is-input", target=Path(target))
 
 
 class _Metered:
@@ -123,7 +135,7 @@ class _Metered:
         return self.source.notes() + notes_of_output(self.output, self.file.samples, self.file.clipped_samples)
 
 
-def features_of_file(vocoder: Vocoder, source: str | os.PathLike[str]) -> tuple[Tensor, dict[str, Any]]:
+def features_of_file(vocoder: Vocoder, source: Source) -> tuple[Tensor, dict[str, Any]]:
     """The features of a file, and the conditions that it says.
 
     Args:
@@ -134,8 +146,8 @@ def features_of_file(vocoder: Vocoder, source: str | os.PathLike[str]) -> tuple[
     Raises:
         FileError, InputError, InputTypeError: see `synthesize_file`.
     """
-    with prefix_errors(source):
-        if not holds_features(source):
+    with prefix_errors(name_of(source)):
+        if not is_path(source) or not holds_features(source):
             return vocoder.mel(read_audio(source, vocoder.sample_rate).samples), {}
         features = _opened(vocoder, Path(source))
         if holds_integers(features):
@@ -193,7 +205,7 @@ def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tenso
         yield piece
 
 
-def _copy(vocoder: Vocoder, source: Path, writer: _Metered, conditions: Mapping[str, Any]) -> FileSynthesis:
+def _copy(vocoder: Vocoder, source: Name | Held, writer: _Metered, conditions: Mapping[str, Any]) -> FileSynthesis:
     config = vocoder.mel_config
     if _is_short(source, vocoder):
         samples = read_audio(source, config.sample_rate, writer.source).samples
@@ -215,8 +227,9 @@ def _copy(vocoder: Vocoder, source: Path, writer: _Metered, conditions: Mapping[
     return _report(vocoder, writer, error_db.frames, mels.stages + stream.stages, spent_ms, error_db.mean)
 
 
-def _is_short(source: Path, vocoder: Vocoder) -> bool:
-    return (seconds_of(source) or 0) * vocoder.sample_rate <= vocoder.max_frames * vocoder.hop_length
+def _is_short(source: Name | Held, vocoder: Vocoder) -> bool:
+    seconds = seconds_of(source)
+    return seconds is not None and seconds * vocoder.sample_rate <= vocoder.max_frames * vocoder.hop_length
 
 
 class _MeanError:

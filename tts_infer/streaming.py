@@ -25,6 +25,10 @@ Lookahead = int | Literal["full"]
 Array = Tensor | NDArray[Any]
 
 
+# What a stream remembers between two pushes; the rest is made of the arguments.
+_REMEMBERED = {"_state", "_batch", "_ended", "_device", "_records", "total_ms", "_first_second"}
+
+
 class StageStream:
     """What all streams share: the state of the stages, and the report of all pushes.
 
@@ -34,6 +38,8 @@ class StageStream:
         timed: keep the stage report of all pushes.
         conditions: what else the stages take, by name.
     """
+
+    _made_with: tuple[Any, ...]
 
     def __init__(
         self,
@@ -49,6 +55,11 @@ class StageStream:
         self._records: list[StageRecord] = []
         self.total_ms = 0.0  # of computing, over all pushes; 0 if it is not `timed`
         self.reset()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy goes on from here. Its stages are prepared again: what engines pack is valid in one process only."""
+        kept = {name: value for name, value in vars(self).items() if name in _REMEMBERED}
+        return _copied, (type(self), self._made_with, kept)
 
     @property
     def stages(self) -> list[StageRecord]:
@@ -107,6 +118,12 @@ class StageStream:
         return live[self._gives]
 
 
+def _copied(kind: type[StageStream], made_with: tuple[Any, ...], kept: Mapping[str, Any]) -> StageStream:
+    stream = kind(*made_with)
+    vars(stream).update(kept)
+    return stream
+
+
 class StreamingDecoder(StageStream):
     """Decodes features that arrive in pieces; the pieces of audio join to what `Vocoder.decode` gives of the whole.
 
@@ -137,7 +154,8 @@ class StreamingDecoder(StageStream):
         convention: ConventionCheck | None = None,
     ) -> None:
         most = pipeline.receptive_field
-        frames = most if lookahead == "full" else lookahead
+        full = isinstance(lookahead, str) and lookahead == "full"
+        frames = most if full else lookahead
         if not isinstance(frames, (int, np.integer)) or not 0 <= frames <= most:
             raise InputError(
                 "lookahead is {got!r}; allowed: 'full', or 0 to {most} frames",
@@ -147,7 +165,8 @@ class StreamingDecoder(StageStream):
             )
         self._features, self._out_device = pipeline.features, pipeline.out_device
         self._convention = convention
-        chain = pipeline.decoding(refine, None if lookahead == "full" else int(frames))
+        self._made_with = (pipeline, refine, lookahead, timed, dict(conditions), convention)
+        chain = pipeline.decoding(refine, None if full else int(frames))
         super().__init__(chain, pipeline.features.name, "audio", timed, conditions)
 
     def reset(self) -> None:
@@ -213,6 +232,7 @@ class StreamingMel(StageStream):
     """
 
     def __init__(self, pipeline: Pipeline, timed: bool = False) -> None:
+        self._made_with = (pipeline, timed)
         super().__init__(pipeline.front(), "audio", pipeline.features.name, timed)
 
     def push(self, audio: Array) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from tts_infer.batch.manifest import Item
 from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
-from tts_infer.errors import FileError, InputError, TTSInferError
+from tts_infer.errors import FileError, InputError, TTSInferError, first_sentence
 from tts_infer.io.audio import read_audio, seconds_of
 from tts_infer.io.feature_files import open_features, read_mel
 from tts_infer.io.features import as_audio, as_features, prefix_errors
@@ -55,7 +55,7 @@ def frames_of(source: Path, config: MelConfig) -> int:
         return int((seconds_of(source) or 0) * config.sample_rate / config.hop_length)
     try:
         shape = open_features(source).shape
-    except FileError:
+    except Exception:  # whatever it is, `read` makes it the reason of this file
         return 0
     return shape[-1] if shape else 0
 
@@ -86,11 +86,19 @@ def read(item: Item, config: MelConfig) -> Content:
     try:
         if holds_features(item.source):
             return read_mel(item.source, config.n_mels)[0]
-        samples = read_audio(item.source, config.sample_rate).samples
         with prefix_errors(item.source):
-            return as_audio(samples)[0]
-    except TTSInferError as error:
+            return as_audio(read_audio(item.source, config.sample_rate).samples)[0]
+    except Exception as error:
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """Why a file failed: one line, whatever was raised. The others of a batch go on."""
+    if isinstance(error, TTSInferError):
         return str(error)
+    if isinstance(error, MemoryError) or "memory" in str(error):
+        return "there is not enough memory for it; decode it alone (tts-infer decode), which takes pieces"
+    return f"{type(error).__name__}: {first_sentence(error)[:150]}"
 
 
 def to_mel(content: Content, vocoder: Vocoder) -> Content:
@@ -99,14 +107,28 @@ def to_mel(content: Content, vocoder: Vocoder) -> Content:
         return content
     try:
         return as_features(vocoder.mel(content)[0], vocoder.n_mels)[0]  # the mel of loud audio may be refused
-    except TTSInferError as error:
-        return str(error)
+    except Exception as error:
+        return _reason(error)
 
 
 def decode(mels: Sequence[Content], vocoder: Vocoder) -> list[Content]:
-    """Decode the mels of a bucket into samples (T,); a reason is returned as it is."""
-    audios = iter(vocoder.decode(given) if (given := [mel for mel in mels if isinstance(mel, Tensor)]) else [])
+    """Decode the mels of a bucket into samples (T,); a reason is returned as it is.
+
+    If they cannot be decoded together, each is decoded alone, and what fails then has its reason.
+    """
+    given = [mel for mel in mels if isinstance(mel, Tensor)]
+    try:
+        audios: Iterator[Content] = iter(vocoder.decode(given) if given else [])
+    except Exception:
+        return [mel if isinstance(mel, str) else _alone(mel, vocoder) for mel in mels]
     return [mel if isinstance(mel, str) else next(audios) for mel in mels]
+
+
+def _alone(mel: Tensor, vocoder: Vocoder) -> Content:
+    try:
+        return vocoder.decode([mel])[0]
+    except Exception as error:
+        return _reason(error)
 
 
 def write(item: Item, audio: Content, sample_rate: int, sample_format: SampleFormat) -> Outcome:
@@ -119,6 +141,8 @@ def write(item: Item, audio: Content, sample_rate: int, sample_format: SampleFor
         return Outcome(item.name, error=str(error.within(item.source)))
     except FileError as error:
         return Outcome(item.name, unwritten=error)
+    except Exception as error:
+        return Outcome(item.name, error=_reason(error))
     outcome = Outcome(item.name, audio.shape[0] / sample_rate, clipped_samples=clipped)
     with suppress(OSError):  # someone else took the file away
         outcome = replace(outcome, size=item.target.stat().st_size)

@@ -23,7 +23,7 @@ from tts_infer.deprecated import renamed, warn_renamed
 from tts_infer.devices import device_lock
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.sources import Names
-from tts_infer.io.writer import SampleFormat, check_format, check_writable, part_stem
+from tts_infer.io.targets import SampleFormat, check_format, check_writable, part_stem
 from tts_infer.vocoder import Vocoder
 
 ExecutorName = Literal["local", "ray"]
@@ -32,10 +32,11 @@ Progress = Callable[[int, int, float], bool | None]
 
 @dataclass
 class BatchReport:
-    """The result of a batch. `made` and `rtfx` are about this run; `outputs` and `failed` about the whole job."""
+    """The result of a batch. `made` and `rtfx` are about this run, the dicts about the whole job."""
 
     outputs: dict[str, float] = field(default_factory=dict)  # output name -> seconds of audio
     failed: dict[str, str] = field(default_factory=dict)  # output name -> reason
+    left_out: dict[str, str] = field(default_factory=dict)  # path of what a folder holds besides inputs -> reason
     made: int = 0
     clipped_samples: int = 0
     seconds: float = 0.0
@@ -92,14 +93,15 @@ def synthesize_batch(
     run = _executor(engine or executor, ray_address)
     root = Path(out_dir)
     kept_in = Path(journal) if journal else _journal_beside(root)
-    items = list_items(inputs, root, container)
+    left_out: dict[str, str] = {}
+    items = list_items(inputs, root, container, left_out)
     for item in items:  # before folders are made
         check_format(item.output, sample_format)
     _make_folders(root, items)
     for item in items:
         check_writable(item.target, sample_format)
     with Journal(kept_in, _settings(vocoder, sample_format)) as kept:
-        return _Job(vocoder, sample_format, kept, progress).run(items, run)
+        return replace(_Job(vocoder, sample_format, kept, progress).run(items, run), left_out=left_out)
 
 
 def _journal_beside(root: Path) -> Path:

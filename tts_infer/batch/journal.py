@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tts_infer.errors import FileError, InputError
+from tts_infer.errors import FileError, InputError, few
 
 # A file with other tables is no journal, or one of another release. Names are bytes to the system, so they are BLOBs.
 _TABLES = (
@@ -77,7 +77,8 @@ class Journal:
                     "this folder was begun with {name} {before!r}, now it is {now!r}; use the same settings, another "
                     "folder, or remove {path} to begin anew"
                 )
-                fields = {"name": name, "before": kept[name], "now": value, "path": str(self.path)}
+                before, now = (few([setting], length=70) for setting in (kept[name], value))
+                fields = {"name": name, "before": before, "now": now, "path": str(self.path)}
                 raise InputError(text, code="journal-settings", **fields)
         self._connection.executemany("INSERT OR IGNORE INTO settings VALUES (?, ?)", settings.items())
         self._connection.execute("COMMIT")

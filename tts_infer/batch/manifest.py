@@ -20,6 +20,7 @@ from typing import Literal, TextIO
 
 from tts_infer.errors import FileError, InputError
 from tts_infer.io.sources import (
+    FEATURE_SUFFIXES,
     INPUT_SUFFIXES,
     Names,
     as_names,
@@ -66,15 +67,18 @@ class _Search:
     levels: int | None  # how far below the root; None: anywhere below it
 
 
-def list_items(inputs: Names, out_dir: Path, container: Container) -> list[Item]:
+def list_items(
+    inputs: Names, out_dir: Path, container: Container, left_out: dict[str, str] | None = None
+) -> list[Item]:
     """Find everything that `inputs` name.
 
     Args:
-        inputs: one or several: files; folders, whose structure is kept and whose other files are ignored; glob
+        inputs: one or several: files; folders, whose structure is kept and whose other files are left out; glob
             patterns, kept from their first wildcard on; and manifests (.jsonl or .csv), whose rows hold "input" and
             optionally "output", relative to the manifest and to `out_dir`.
         out_dir: folder of the outputs.
         container: suffix of outputs that have none.
+        left_out: gets the path of every file that a folder or a pattern holds and that is no input, with the reason.
 
     Returns:
         The items, in order of their output names.
@@ -87,7 +91,8 @@ def list_items(inputs: Names, out_dir: Path, container: Container) -> list[Item]
             folder or pattern among the inputs searches: the same call again must have the same to do.
     """
     names = as_names(inputs)
-    items = [item for name in names for item in _expand(name, out_dir, container)]
+    others: dict[str, str] = {} if left_out is None else left_out
+    items = [item for name in names for item in _expand(name, out_dir, container, others)]
     for item in items:
         _refuse_bad_name(item)
     _refuse_collisions(items)
@@ -96,7 +101,7 @@ def list_items(inputs: Names, out_dir: Path, container: Container) -> list[Item]
     return sorted(items, key=lambda item: item.output)
 
 
-def _expand(given: str, out_dir: Path, container: Container) -> Iterator[Item]:
+def _expand(given: str, out_dir: Path, container: Container, left_out: dict[str, str]) -> Iterator[Item]:
     path, mode = Path(given), mode_of(given)
     if stat.S_ISREG(mode) and path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _read_manifest(path, out_dir, container)
@@ -105,7 +110,7 @@ def _expand(given: str, out_dir: Path, container: Container) -> Iterator[Item]:
     elif search := _search(given, mode):
         require_readable(search.root)
         paths = walk(path) if stat.S_ISDIR(mode) else map(Path, glob.glob(given, recursive=True))
-        for found in _found(paths, given):
+        for found in _found(paths, given, left_out):
             yield Item(found, found.relative_to(search.root).with_suffix(f".{container}"), out_dir)
     else:
         raise file_not_found(given)
@@ -122,11 +127,11 @@ def _search(given: str, mode: int) -> _Search | None:
     return _Search(given, Path(*parts[:first]), None if "**" in parts else len(parts) - first)
 
 
-def _found(paths: Iterable[Path], given: str) -> list[Path]:
-    files = select(paths, INPUT_SUFFIXES)
+def _found(paths: Iterable[Path], given: str, left_out: dict[str, str]) -> list[Path]:
+    files = select(paths, INPUT_SUFFIXES, left_out, "audio or features")
     if not files:
-        text = "{path} holds no inputs; wanted: {wanted}"
-        raise FileError(text, code="no-inputs", path=given, wanted=", ".join(INPUT_SUFFIXES))
+        text = "{path} holds no inputs; wanted: audio (.wav, .flac, .mp3, ...), or features ({wanted})"
+        raise FileError(text, code="no-inputs", path=given, wanted=", ".join(FEATURE_SUFFIXES))
     return files
 
 

@@ -67,7 +67,7 @@ def _printer(other: Callable[..., None]) -> Callable[..., None]:
     """What shows warnings: our own as one line, and the others as before."""
 
     def show(message: Warning | str, *rest: Any, **named: Any) -> None:
-        if isinstance(message, (tts_infer.MelConventionWarning, tts_infer.TextLeftOutWarning)):
+        if isinstance(message, (tts_infer.MelConventionWarning, tts_infer.TextLeftOutWarning, tts_infer.AudioWarning)):
             print("tts-infer: warning:", message, file=sys.stderr)
         else:
             other(message, *rest, **named)

@@ -13,6 +13,8 @@ from tqdm import tqdm
 import tts_infer
 from tts_infer.cli.arguments import add_output_arguments, add_vocoder_arguments, load_from
 
+_SHOWN = 20  # of the files that were left out
+
 
 class _OldEngine(argparse.Action):
     """The old name of `--executor`, for one release."""
@@ -75,4 +77,9 @@ def _as_text(report: tts_infer.BatchReport) -> str:
     made = f"{'this run':<10}{report.made:>8} files{report.seconds:>12.1f} s of audio in {report.wall_s:.1f} s"
     made += f", {report.rtfx:.0f} x real time, {report.clipped_samples} samples clipped"
     failed = f"{'failed':<10}{len(report.failed):>8} files"
-    return "\n".join([done, made, failed, *(f"  {output}: {reason}" for output, reason in report.failed.items())])
+    lines = [done, made, failed, *(f"  {output}: {reason}" for output, reason in report.failed.items())]
+    if report.left_out:
+        lines += [f"{'left out':<10}{len(report.left_out):>8} files"]
+        lines += [f"  {path}: {reason}" for path, reason in list(report.left_out.items())[:_SHOWN]]
+        lines += [f"  and {len(report.left_out) - _SHOWN} more (--json has all)"] * (len(report.left_out) > _SHOWN)
+    return "\n".join(lines)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
 from tts_infer.dsp import register_constant
+from tts_infer.dsp.checks import require_spectrum
 from tts_infer.dsp.dft import InverseRealDFT
 from tts_infer.dsp.frames import added_blocks, n_samples, overlap_add
 from tts_infer.dsp.stft import Spectral
@@ -71,6 +72,7 @@ class ISTFT(Spectral):
 
         Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
         """
+        require_spectrum(real, imag, self.n_fft // 2 + 1)
         hops, left = self.hops(real, imag, valid), self.pad[0]
         return hops.reshape(hops.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
 

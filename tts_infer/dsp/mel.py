@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, MelScale, SpectralMethod
+from tts_infer.dsp.checks import require_floats
 from tts_infer.dsp.filterbank import BandedProduct
 from tts_infer.dsp.stft import STFT
 from tts_infer.dsp.tiles import is_traced
-from tts_infer.errors import InputError
+from tts_infer.errors import ConfigError, InputError
 
 # Slaney's scale is linear below 1 kHz (15 mels) and logarithmic above, 27 steps per factor 6.4.
 _SLANEY_HZ_PER_MEL = 200 / 3
@@ -100,6 +101,9 @@ class LogMel(nn.Module):
 
     def __init__(self, config: MelConfig, method: SpectralMethod = "matmul") -> None:
         super().__init__()
+        if not isinstance(config, MelConfig):
+            text = "config is a {kind}; expected a MelConfig, such as vocoder.mel_config"
+            raise ConfigError(text, code="no-mel-config", kind=type(config).__name__)
         self.config = config
         self.stft = STFT(config.n_fft, config.hop_length, config.win_length, config.padding, method)
         self.filterbank = BandedProduct(mel_filterbank(config), method)
@@ -136,6 +140,8 @@ def log_mel_error_db(reference: Tensor, output: Tensor, config: MelConfig | None
     Raises:
         InputError: batch or mels differ, or the log-mels have no common frame.
     """
+    for name, mel in (("reference", reference), ("output", output)):
+        require_floats(mel, name, 3, "(B, n_mels, L)")
     frames = min(reference.shape[-1], output.shape[-1])
     if reference.shape[:-1] != output.shape[:-1] or frames == 0:
         raise InputError(

@@ -119,7 +119,7 @@ class ConventionCheck:
         """Warn if a batch does not belong to the convention; the warning points at the caller of this package."""
         found = self(mel, lengths)
         if found is not None:
-            warnings.warn(found, stacklevel=_level_of_caller())
+            warnings.warn(found, stacklevel=level_of_caller())
 
     def _kind(self, mel: Tensor, low: float, high: float) -> tuple[str, str] | None:
         """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (n_mels, L)"""
@@ -206,7 +206,7 @@ class FirstSecond:
         self._pieces = []
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """The stack level of the first frame outside of the package, for `warnings.warn` in the caller of this function."""
     inside = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parent))  # torch's decorators stand between
     level, frame = 1, sys._getframe(1)

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from tts_infer.config import Padding, SpectralMethod
+from tts_infer.config import Padding, SpectralMethod, require_whole
 from tts_infer.dsp import register_constant
+from tts_infer.dsp.checks import require_floats
 from tts_infer.dsp.dft import RealDFT
 from tts_infer.dsp.frames import frame, hann_window, reflect_pad
 from tts_infer.dsp.tiles import is_traced
 from tts_infer.errors import ConfigError, InputError
+
+# The largest transforms. The matrices of "matmul" have n_fft ** 2 / 2 values each.
+MOST_FFT, MOST_MATMUL = 2**16, 2**13
 
 
 class Spectral(nn.Module):
@@ -28,15 +32,20 @@ class Spectral(nn.Module):
     ) -> None:
         super().__init__()
         win_length = n_fft if win_length is None else win_length
+        most = MOST_FFT if method == "fft" else MOST_MATMUL
+        for name, size in (("n_fft", n_fft), ("win_length", win_length), ("hop_length", hop_length)):
+            require_whole(name, size, most)
         if n_fft < 2 or n_fft % 2:
             raise ConfigError("n_fft is {n_fft}; it must be even and at least 2", code="n-fft-odd", n_fft=n_fft)
-        for name, size in (("win_length", win_length), ("hop_length", hop_length)):
-            if not 0 < size <= n_fft:
+        # the one value of a Hann window of 1 sample is 0
+        for name, size, least in (("win_length", win_length, 2), ("hop_length", hop_length, 1)):
+            if not least <= size <= n_fft:
                 raise ConfigError(
-                    "{name} is {got}; it must be between 1 and n_fft = {n_fft}",
+                    "{name} is {got}; it must be between {least} and n_fft = {n_fft}",
                     code="stft-size-range",
                     name=name,
                     got=size,
+                    least=least,
                     n_fft=n_fft,
                 )
         if padding not in ("center", "same"):
@@ -75,7 +84,8 @@ class STFT(Spectral):
 
     Raises:
         ConfigError: at construction, if the sizes do not fit each other.
-        InputError: the audio is too short for one frame. "center" needs 1 sample, "same" hop_length samples.
+        InputError, InputTypeError: no floats of (B, T), or too short for one frame: "center" needs 1 sample, "same"
+            hop_length samples.
 
     Source: torch.stft (center=True, pad_mode="reflect"); "same" is the convention of HiFi-GAN's meldataset.py.
     """
@@ -100,6 +110,7 @@ class STFT(Spectral):
 
     def padded(self, audio: Tensor) -> Tensor:
         """Pad a signal by reflection. Frame l then begins at sample l * hop_length. Shape: (B, T) -> (B, T + pad)"""
+        require_floats(audio, "audio", 2, "(B, T)")
         needed = 1 if self.padding == "center" else self.hop_length
         if not is_traced() and audio.shape[-1] < needed:  # a graph serves every length
             raise InputError(
@@ -108,7 +119,7 @@ class STFT(Spectral):
                 samples=audio.shape[-1],
                 needed=needed,
             )
-        return reflect_pad(audio, *self.pad)
+        return reflect_pad(audio.to(self.window.dtype), *self.pad)
 
     def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """Transform a padded signal, or a part of one. Shape: (B, T) -> 2 x (B, N, L)"""

@@ -29,6 +29,7 @@ from tts_infer.stages import Stage, Tensors
 from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
 _OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1.12 and later run it
+_exporting = threading.Lock()  # torch keeps one state of the exporter for the process
 Axes = Mapping[int, str]  # axis -> the name of its variable length; axes of one name have one length
 Session = Callable[..., Tensors]  # the forward of a traced module
 MakeSession = Callable[[nn.Module, Mapping[str, Tensor], Mapping[str, Axes]], Session]
@@ -161,7 +162,7 @@ def export(
     """
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
-    with warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):
+    with _exporting, warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):
         warnings.simplefilter("always")  # recorded, not raised: the tracer turns a raised warning into a SystemError
         logger.setLevel(logging.ERROR)
         try:

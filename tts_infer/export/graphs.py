@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig, known_vocoders
+from tts_infer.decoding import passes
 from tts_infer.devices import CPU
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ExportError, InputError
@@ -118,6 +119,7 @@ class SpectrumDecoder(Decoder):
 
 def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "features") -> list[Stage]:
     """Plain copies on the CPU of the stages from features or audio to audio, without those that are skipped."""
+    refine = passes(refine)
     family = family_of(vocoder.model)
     if any(stage.engines for stage in family.stages(vocoder.model)):
         raise ExportError("{name} is a graph already; copy the file", code="export-again", name=vocoder.name)
@@ -129,9 +131,6 @@ def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "featu
         raise ExportError(text, code="export-source", name=vocoder.name, features=features)
     chosen = stages[0 if source == "audio" else first :]
     chain = [stage if stage.passes is None else dataclasses.replace(stage, passes=refine) for stage in chosen]
-    if refine < 0:
-        text = "refine is {got!r}; allowed: a number of passes, 0 or more"
-        raise InputError(text, code="refine-range", got=refine)
     if refine and not any(stage.passes for stage in chain):
         text = "refine is {refine}, but {name} has no stage that refines; use 0"
         raise InputError(text, code="export-refine", refine=refine, name=vocoder.name)

@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import os
-import stat
+import math
+import reprlib
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import device_lock
+from tts_infer.dsp.mismatch import level_of_caller
 from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
-from tts_infer.io.notes import SignalMeter
-from tts_infer.io.sources import file_not_found
+from tts_infer.io.decoders import RATES_HZ, Decoder, decoder, unreadable
+from tts_infer.io.features import as_float_tensor, check_values
+from tts_infer.io.inputs import Held, Source, name_of
+from tts_infer.io.notes import SignalMeter, note_of_missing
 
 INT16_SCALE = 32768  # soundfile divides by it on reading, so PCM16 passes unchanged
+BLOCK_S = 30.0
+_BLOCK_VALUES = 2**23  # of all channels together
+_SLACK_S = 0.05  # codecs end within a frame of what their files state
+_MOST_RATIO = 1000
+
+
+class AudioWarning(UserWarning):
+    """Audio was read, but its file is damaged, or ends before the length that it states."""
 
 
 @dataclass(frozen=True)
@@ -35,94 +46,84 @@ class AudioClip:
         return len(self.samples) / self.sample_rate
 
 
-def read_audio(
-    path: str | os.PathLike[str], sample_rate: int | None = None, meter: SignalMeter | None = None
-) -> AudioClip:
-    """Read an audio file as mono float32, resampled if asked.
+def read_audio(source: Source | Held, sample_rate: int | None = None, meter: SignalMeter | None = None) -> AudioClip:
+    """Read audio as mono float32, resampled if asked.
 
     Args:
-        path: WAV, FLAC, OGG or MP3, or whatever else the installed libsndfile reads; channels are averaged.
+        source: the path of a WAV, FLAC, OGG or MP3 file, or of whatever else the installed libsndfile reads, or PyAV
+            (extra `av`), or of a pipe; the bytes of one; or an open binary file. Channels are averaged.
         sample_rate: wanted rate in Hz; None keeps the file's.
-        meter: measures the channels, before they are averaged.
+        meter: measures the channels, before they are averaged, and takes note of audio that is missing. Without one,
+            missing audio gives an `AudioWarning`.
 
     Raises:
         FileError: the file is missing, is no audio, or holds no samples.
+        InputError: the sample rate is out of bounds, see `resample`.
+        InputTypeError: it is no source.
     """
-    with _opened(path) as sound:
-        samples, rate = sound.read(dtype="float32", always_2d=True), sound.samplerate
-    if len(samples) == 0:
-        raise _no_samples(path)
-    if meter is not None:
-        meter.add(samples)
-    return resample(AudioClip(_mono(samples), rate), sample_rate or rate)
+    _check_rate(sample_rate)
+    with decoder(source) as sound:
+        rate = sound.sample_rate
+        blocks = list(_read(sound, BLOCK_S, name_of(source), meter))
+    clip = AudioClip(np.concatenate(blocks), rate)
+    return clip if sample_rate is None else _resampled(clip, sample_rate)
 
 
 def read_blocks(
-    path: str | os.PathLike[str], sample_rate: int, seconds: float = 30.0, meter: SignalMeter | None = None
+    source: Source | Held, sample_rate: int, seconds: float = BLOCK_S, meter: SignalMeter | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Read an audio file block by block; joined, the blocks equal what `read_audio` gives.
+    """Read audio block by block; joined, the blocks equal what `read_audio` gives.
 
     Args:
-        path, sample_rate, meter: as for `read_audio`.
+        source, sample_rate, meter: as for `read_audio`.
         seconds: length of a block.
 
     Shape: blocks of (T,), T >= 0
     Raises:
-        FileError: see `read_audio`.
+        FileError, InputError, InputTypeError: see `read_audio`.
     """
-    with _opened(path) as sound:
-        rate, ended = sound.samplerate, False
-        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
-        size = max(1, round(seconds * rate))
-        if not sound.frames:
-            raise _no_samples(path)
-        while not ended:
-            channels = sound.read(size, dtype="float32", always_2d=True)
-            if meter is not None:
-                meter.add(channels)
-            samples = _mono(channels)
-            ended = len(samples) < size
-            yield resampler.resample_chunk(samples, last=ended) if resampler else samples
+    _check_rate(sample_rate)
+    with decoder(source) as sound:
+        rate = sound.sample_rate
+        if rate == sample_rate:
+            yield from _read(sound, seconds, name_of(source), meter)
+            return
+        _check_ratio(rate, sample_rate)
+        resampler = soxr.ResampleStream(rate, sample_rate, 1, quality="HQ")
+        for block in _read(sound, seconds, name_of(source), meter):
+            yield resampler.resample_chunk(block)
+        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def seconds_of(path: str | os.PathLike[str]) -> float | None:
-    """The length of an audio file from its header; None if the header cannot be read."""
+def seconds_of(source: Source | Held) -> float | None:
+    """The length of audio by its header; None if that says nothing or cannot be read."""
     try:
-        info = soundfile.info(_native(path))
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError):
-        return None
-    return float(info.frames / info.samplerate)
-
-
-def _native(path: str | os.PathLike[str]) -> str | bytes:
-    """A name as the system keeps it: bytes on most systems, not always UTF-8."""
-    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
-
-
-@contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[soundfile.SoundFile]:
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise FileNotFoundError
-        with soundfile.SoundFile(_native(path)) as sound:
-            yield sound
+        with decoder(source) as sound:
+            return None if sound.frames is None else sound.frames / sound.sample_rate
     except TTSInferError:
-        raise
-    except FileNotFoundError:
-        raise file_not_found(path) from None
-    # TypeError: .raw files state no rate; ValueError: a NUL in the name; MemoryError: a wrong length in the header
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError, MemoryError) as error:
-        text = "cannot read {path} as audio: {reason}; give a WAV, FLAC, OGG or MP3 file"
-        raise FileError(text, code="no-audio", path=os.fspath(path), reason=reason_of(error)) from None
+        return None
 
 
-def _no_samples(path: str | os.PathLike[str]) -> FileError:
-    return FileError("{path} holds no samples", code="no-samples", path=os.fspath(path))
-
-
-def reason_of(error: Exception) -> str:
-    """What the system or libsndfile said, without the name of the file."""
-    return str(getattr(error, "strerror", None) or getattr(error, "error_string", None) or error).strip().rstrip(".")
+def _read(sound: Decoder, seconds: float, name: str, meter: SignalMeter | None) -> Iterator[NDArray[np.float32]]:
+    """Everything that is there, averaged over the channels, in blocks of about `seconds`. Shape: (T,)"""
+    size = max(1, min(round(seconds * sound.sample_rate), _BLOCK_VALUES // sound.channels))
+    count = 0
+    while len(channels := sound.read(size)):
+        count += len(channels)
+        if meter is not None:
+            meter.add(channels)
+        yield _mono(channels)
+    if not count:
+        if sound.damage or sound.frames:
+            raise unreadable(name, sound.damage or "no sample of it can be decoded")
+        raise FileError("{path} holds no samples", code="no-samples", path=name)
+    missing = 0.0 if sound.frames is None else (sound.frames - count) / sound.sample_rate
+    if missing > _SLACK_S or sound.damage:
+        note = note_of_missing(count / sound.sample_rate, missing, sound.damage)
+        if meter is not None:
+            meter.remember(note)
+        else:
+            warnings.warn(AudioWarning(f"{name}: {note.text}"), stacklevel=level_of_caller())
 
 
 def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,15 +134,52 @@ def _mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
 def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
     """Convert to another rate with soxr's high quality. A clip of that rate is returned as it is.
 
+    Args:
+        clip: mono.
+        sample_rate: in Hz.
+
     Raises:
-        InputError: sample_rate is not positive.
+        InputError: a rate is no whole number of 1 to 1,000,000 Hz; one is more than 1,000 times the other; or the clip
+            is not of shape (T,), or too short to give a sample of that rate.
+        InputTypeError: its samples are no floats.
     """
-    if sample_rate <= 0:
-        text = "sample_rate is {sample_rate}; it must be greater than 0 Hz"
-        raise InputError(text, code="sample-rate-not-positive", sample_rate=sample_rate)
+    if not isinstance(clip, AudioClip):
+        text = "clip is a {kind}; expected an AudioClip"
+        raise InputTypeError(text, code="no-clip", kind=type(clip).__name__)
+    for rate in (sample_rate, clip.sample_rate):
+        _check_rate(-1 if rate is None else rate)
+    samples = as_float_tensor(clip.samples, "audio")
+    if samples.ndim != 1:
+        text = "clip to resample has shape {shape}; expected (T,), one channel"
+        raise InputError(text, code="clip-shape", shape=tuple(samples.shape))
+    check_values(samples, "audio", piece=True, most=math.inf)
+    return _resampled(clip, int(sample_rate))
+
+
+def _resampled(clip: AudioClip, sample_rate: int) -> AudioClip:
     if sample_rate == clip.sample_rate:
         return clip
-    return AudioClip(soxr.resample(clip.samples, clip.sample_rate, sample_rate, quality="HQ"), sample_rate)
+    _check_ratio(int(clip.sample_rate), sample_rate)
+    made = soxr.resample(clip.samples, int(clip.sample_rate), sample_rate, quality="HQ")
+    if len(clip.samples) and not len(made):
+        text = "{count} samples of {rate} Hz give none of {sample_rate} Hz; give a longer clip, or a higher rate"
+        fields: dict[str, Any] = {"count": len(clip.samples), "rate": clip.sample_rate, "sample_rate": sample_rate}
+        raise InputError(text, code="resampled-empty", **fields)
+    return AudioClip(made, sample_rate)
+
+
+def _check_rate(sample_rate: Any) -> None:
+    whole = isinstance(sample_rate, (int, np.integer)) and not isinstance(sample_rate, bool)
+    if sample_rate is not None and not (whole and int(sample_rate) in RATES_HZ):
+        text = "sample_rate is {sample_rate}; allowed: a whole number of 1 to {most} Hz"
+        raise InputError(text, code="sample-rate-range", sample_rate=reprlib.repr(sample_rate), most=RATES_HZ[-1])
+
+
+def _check_ratio(rate: int, sample_rate: int) -> None:
+    """Refuse what would become a thousand times as long or as short: a mistake, and endless work for a small file."""
+    if max(rate, sample_rate) > _MOST_RATIO * min(rate, sample_rate):
+        text = "audio of {rate} Hz cannot be resampled to {sample_rate} Hz; one may be {most} times the other at most"
+        raise InputError(text, code="sample-rate-ratio", rate=rate, sample_rate=sample_rate, most=_MOST_RATIO)
 
 
 def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], int]:
@@ -160,7 +198,7 @@ def to_int16(audio: Tensor | NDArray[np.floating]) -> tuple[NDArray[np.int16], i
     """
     samples = as_samples(audio)
     clipped = int(np.count_nonzero(np.abs(samples) > 1.0))
-    scaled = np.rint(samples * np.float32(INT16_SCALE))
+    scaled = np.rint(np.clip(samples, -1, 1) * np.float32(INT16_SCALE))
     return np.clip(scaled, -INT16_SCALE, INT16_SCALE - 1).astype(np.int16), clipped
 
 

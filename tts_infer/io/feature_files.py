@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import textwrap
+import zipfile
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -16,9 +18,10 @@ from torch import Tensor
 
 from tts_infer.errors import FileError, InputError, InputTypeError, first_sentence
 from tts_infer.io.features import as_features, as_float_tensor, prefix_errors
-from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, holds_features, require_file
+from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, as_name, holds_features, require_file
 
 FEATURE_KEY = "mel"
+_MOST_UNPACKED_BYTES = 2**31
 
 
 def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
@@ -49,8 +52,9 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
         FileError: missing; unreadable; not a feature file; several arrays and none named "mel"; or an array that is
             not dense and floating-point.
     """
+    array = read_array(path)
     try:
-        return as_float_tensor(read_array(path), "mel")
+        return as_float_tensor(array, "mel")
     except InputTypeError as error:
         raise FileError(error.text, code=error.code, **error.fields).within(path) from None
 
@@ -65,17 +69,19 @@ def read_array(path: str | os.PathLike[str]) -> Any:
     Raises:
         FileError: missing; unreadable; not a feature file; or several arrays and none named "mel".
     """
-    path = Path(path)
+    path = Path(as_name(path))
     if not holds_features(path):
         text = "{path} is no feature file; allowed: {allowed}"
         raise FileError(text, code="not-features", path=str(path), allowed=", ".join(FEATURE_SUFFIXES))
     require_file(path)
     try:
         content = _load(path)
+    except FileError:
+        raise
     except UNREADABLE as error:
         text = "cannot read {path} as features: {reason}; give a plain array, without pickled objects"
         raise FileError(text, code="features-unreadable", path=str(path), reason=first_sentence(error)) from None
-    return _the_one_array(content, path) if isinstance(content, dict) else content
+    return _the_one_array(content if isinstance(content, dict) else {FEATURE_KEY: content}, path)
 
 
 def open_features(path: str | os.PathLike[str], integers: bool = False) -> Tensor | NDArray[Any]:
@@ -106,18 +112,46 @@ def _load(path: Path) -> Any:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return load_file(path)
-    if suffix == ".pt":
-        return torch.load(path, map_location="cpu", weights_only=True)
     with open(path, "rb") as file:  # numpy would leave a broken archive open
+        _refuse_packed(file)
+        if suffix == ".pt":
+            return torch.load(file, map_location="cpu", weights_only=True)
         loaded = np.load(file, allow_pickle=False)
-        return dict(loaded) if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            return loaded
+        return loaded[_key(loaded.files, path)]  # the others stay packed
+
+
+def _refuse_packed(file: BinaryIO) -> None:
+    """Refuse archives that would unpack to much."""
+    if file.read(4) == b"PK\x03\x04":
+        size = max((entry.file_size for entry in zipfile.ZipFile(file).infolist()), default=0)
+        if size > _MOST_UNPACKED_BYTES:
+            raise ValueError(f"it unpacks to {size} bytes, {_MOST_UNPACKED_BYTES} are allowed")
+    file.seek(0)
 
 
 def _the_one_array(content: dict[str, Any], path: Path) -> Any:
+    array = content[_key(content, path)]
+    if isinstance(array, Tensor) and _is_spread(array):
+        text = "{path} holds few values spread over the shape {shape}; save a .clone() of the tensor"
+        raise FileError(text, code="features-spread", path=str(path), shape=tuple(array.shape))
+    return array
+
+
+def _is_spread(tensor: Tensor) -> bool:
+    """Whether a dense tensor has more values than its file stores: a few bytes could stand for terabytes."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+        return False
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+
+
+def _key(content: Collection[Any], path: Path) -> Any:
+    """The name of the one array of a file."""
     if FEATURE_KEY in content:
-        return content[FEATURE_KEY]
+        return FEATURE_KEY
     if len(content) == 1:
-        return next(iter(content.values()))
+        return next(iter(content))
     text = "{path} holds {count} entries ({names}); name one of them {key!r}"
     names = textwrap.shorten(", ".join(map(str, content)), 100, placeholder=" ...")
     raise FileError(text, code="which-array", path=str(path), count=len(content), names=names, key=FEATURE_KEY)

@@ -31,6 +31,11 @@ class SignalMeter:
     def __init__(self) -> None:
         self._samples = self._clipped = self._channels = 0
         self._power = self._mono_power = 0.0
+        self._remembered: list[Note] = []
+
+    def remember(self, note: Note) -> None:
+        """Take a note of something else about the input."""
+        self._remembered.append(note)
 
     def add(self, block: NDArray[Any]) -> None:
         """Measure a block. Shape: (T, channels)"""
@@ -55,7 +60,22 @@ class SignalMeter:
         share = self._clipped / self._samples
         if share > CLIPPED_SHARE:
             found.append(Note("clipped-input", f"{100 * share:.1f} % of the input is at full scale: it was clipped"))
-        return found
+        return found + self._remembered
+
+
+def note_of_missing(seconds: float, missing_s: float, damage: str) -> Note:
+    """What is said about audio that ends early.
+
+    Args:
+        seconds: that were read.
+        missing_s: that there should be besides.
+        damage: why reading ended; empty if the file just ends.
+    """
+    why = f" ({damage})" if damage else ""
+    if missing_s > 0:
+        states = f"states {seconds + missing_s:.2f} s: the rest is missing{why}"
+        return Note("missing-input", f"the input ends after {seconds:.2f} s, but {states}")
+    return Note("damaged-input", f"the input is damaged after {seconds:.2f} s{why}; everything before that was read")
 
 
 def notes_of_output(meter: SignalMeter, samples: int, clipped: int) -> list[Note]:

@@ -1,10 +1,12 @@
-"""Where inputs come from: which files are audio, which are features, and which of them a folder holds."""
+"""Which files are inputs: which are audio, which are features, and which of them a folder holds."""
 
 from __future__ import annotations
 
 import errno
+import lzma
 import os
 import pickle
+import reprlib
 import stat
 import struct
 import tokenize
@@ -12,13 +14,19 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeGuard
 
 from safetensors import SafetensorError
 
-from tts_infer.errors import FileError
+from tts_infer.errors import FileError, InputTypeError
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+# What libsndfile reads, and what only the extra `av` reads. Sounds without one of these suffixes are read by name only.
+_SNDFILE_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64")
+AV_SUFFIXES = (
+    *(".m4a", ".m4b", ".mp4", ".m4v", ".mov", ".3gp", ".aac", ".webm", ".mka", ".mkv"),
+    *(".wma", ".wmv", ".asf", ".amr", ".avi", ".flv", ".ts", ".mpg", ".mpeg", ".ac3", ".wv"),
+)
+AUDIO_SUFFIXES = _SNDFILE_SUFFIXES + AV_SUFFIXES
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 INPUT_SUFFIXES = AUDIO_SUFFIXES + FEATURE_SUFFIXES
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -42,20 +50,51 @@ UNREADABLE = (
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )
 
 Name = str | os.PathLike[str]
 Names = Name | Sequence[Name]
 
 
+def is_path(value: Any) -> TypeGuard[Name]:
+    """Whether this is the path of something, and not its bytes or an open file."""
+    return isinstance(value, (str, os.PathLike))
+
+
 def holds_features(path: Name) -> bool:
     """Whether a file holds features, by its suffix. Every other file is read as audio."""
-    return Path(path).suffix.lower() in FEATURE_SUFFIXES
+    return suffix_of(path) in FEATURE_SUFFIXES
+
+
+def suffix_of(path: Name) -> str:
+    """The suffix of a name in small letters, with its dot."""
+    return Path(as_name(path)).suffix.lower()
+
+
+def as_name(path: Any) -> str:
+    """A path as text.
+
+    Raises:
+        InputTypeError: it is no path.
+    """
+    if not is_path(path):
+        raise InputTypeError("{got} is no path; give text or a Path", code="no-path", got=reprlib.repr(path))
+    return os.fsdecode(path)
 
 
 def as_names(given: Names) -> list[str]:
-    """One name or several, as a list."""
-    return [os.fspath(name) for name in ([given] if isinstance(given, (str, os.PathLike)) else given)]
+    """One name or several, as a list.
+
+    Raises:
+        InputTypeError: something else is among them.
+    """
+    if is_path(given):
+        return [as_name(given)]
+    several: Any = given
+    # lines of an open file, values of an array and bytes are no names
+    is_other = isinstance(given, (bytes, bytearray)) or hasattr(given, "read") or hasattr(given, "dtype")
+    return [as_name(name) for name in (several if isinstance(several, Iterable) and not is_other else [several])]
 
 
 def mode_of(path: Name) -> int:
@@ -93,13 +132,29 @@ def require_readable(folder: Name) -> None:
     next(os.walk(folder, onerror=_refuse), None)
 
 
-def select(paths: Iterable[Path], suffixes: Sequence[str]) -> list[Path]:
-    """The regular files with one of the suffixes, sorted by name.
+def select(
+    paths: Iterable[Path], suffixes: Sequence[str], left_out: dict[str, str] | None = None, wanted: str = ""
+) -> list[Path]:
+    """The files with one of the suffixes, sorted by name. A name that leads nowhere counts as a file.
+
+    Args:
+        paths: of a folder.
+        suffixes: of what is wanted.
+        left_out: gets the path of everything else, with the reason.
+        wanted: what is wanted, for the reasons.
 
     Raises:
         FileError: the system does not say what a path leads to.
     """
-    return [path for path in sorted(paths) if path.suffix.lower() in suffixes and stat.S_ISREG(mode_of(path))]
+    found = []
+    for path in sorted(paths):
+        mode = mode_of(path)
+        if path.suffix.lower() in suffixes and (stat.S_ISREG(mode) or not mode):
+            found.append(path)
+        elif left_out is not None and not stat.S_ISDIR(mode):
+            named = path.suffix.lower() in suffixes
+            left_out[str(path)] = "no regular file" if named else f"its suffix is not that of {wanted}"
+    return found
 
 
 def require_file(path: Name) -> None:
@@ -108,7 +163,7 @@ def require_file(path: Name) -> None:
     Raises:
         FileError: there is none.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(as_name(path)):
         raise file_not_found(path)
 
 

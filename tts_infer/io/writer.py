@@ -3,74 +3,52 @@
 from __future__ import annotations
 
 import os
-import secrets
+import reprlib
+import shutil
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.errors import FileError, InputError
-from tts_infer.io.audio import as_samples, reason_of, to_int16
+from tts_infer.errors import FileError, InputError, InputTypeError
+from tts_infer.io.audio import as_samples, to_int16
 from tts_infer.io.comments import NO_COMMENTS, Comments, list_chunk
+from tts_infer.io.inputs import name_of
+from tts_infer.io.targets import (
+    RATES_HZ,
+    SampleFormat,
+    check_format,
+    check_writable,
+    file_errors,
+    require_place,
+    suffix_of_target,
+    whole_file,
+)
 
-SampleFormat = Literal["pcm16", "float32"]
-_RATES = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # in Hz, that a header can hold
+__all__ = [
+    "AudioWriter",
+    "SampleFormat",
+    "audio_writer",
+    "check_writable",
+    "require_place",
+    "wav_header",
+    "whole_file",
+    "write_audio",
+]
+
+Target = str | os.PathLike[str] | BinaryIO
 _MAX_WAV_BYTES = 2**32 - 1024  # the sizes in a header have 32 bits
-_MAX_STEM_BYTES = 200  # of the 255 that file systems allow a name
-
-
-def check_format(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
-    """Check the extension and the sample format, without a look at the disk.
-
-    Raises:
-        FileError: the extension is neither .wav nor .flac, the sample format is unknown, or FLAC shall hold floats.
-    """
-    name, suffix = os.fspath(path), Path(path).suffix
-    if suffix.lower() not in _RATES:
-        text = "cannot write {path}: extension {suffix!r}; allowed: {allowed}"
-        raise FileError(text, code="extension-unwritable", path=name, suffix=suffix, allowed=", ".join(_RATES))
-    if sample_format not in get_args(SampleFormat):
-        allowed = ", ".join(get_args(SampleFormat))
-        text = "sample format {sample_format!r}; allowed: {allowed}"
-        raise FileError(text, code="sample-format-unknown", sample_format=sample_format, allowed=allowed)
-    if suffix.lower() == ".flac" and sample_format == "float32":
-        text = "cannot write {path}: FLAC holds integers only; use pcm16, or a .wav file"
-        raise FileError(text, code="flac-holds-integers", path=name)
-
-
-def check_writable(path: str | os.PathLike[str], sample_format: SampleFormat = "pcm16") -> None:
-    """Refuse early what `write_audio` would refuse late.
-
-    Raises:
-        FileError: see `check_format` and `require_place`.
-    """
-    check_format(path, sample_format)
-    require_place(Path(path))
-
-
-def require_place(path: Path) -> None:
-    """Refuse a path where no file can be.
-
-    Raises:
-        FileError: the folder does not exist, the path is a folder, or the system allows no such name.
-    """
-    with _file_errors(path), suppress(FileNotFoundError):
-        os.lstat(path)
-    if not os.path.isdir(path.parent):
-        text = "cannot write {path}: no such folder: {folder}"
-        raise FileError(text, code="folder-not-found", path=str(path), folder=str(path.parent))
-    if os.path.isdir(path):
-        raise FileError("cannot write {path}: it is a folder", code="target-is-folder", path=str(path))
 
 
 def write_audio(
-    path: str | os.PathLike[str],
+    path: Target,
     audio: Tensor | NDArray[np.floating],
     sample_rate: int,
     sample_format: SampleFormat = "pcm16",
@@ -79,7 +57,8 @@ def write_audio(
     """Write mono audio as WAV or FLAC, whole or not at all.
 
     Args:
-        path: .wav or .flac; an existing file is replaced once the new one is complete.
+        path: .wav or .flac; an existing file is replaced once the new one is complete. A pipe, or a file that is open
+            for writing bytes, gets a WAV file, all at once at the end.
         audio: full scale 1.0; its level is not changed.
         sample_rate: in Hz.
         sample_format: "pcm16", or "float32" (WAV only).
@@ -120,13 +99,13 @@ class AudioWriter:
             )
         self.samples += len(encoded)
         self.clipped_samples += clipped
-        with _file_errors(self._path):
+        with file_errors(self._path):
             self._encoder.write(encoded)
 
 
 @contextmanager
 def audio_writer(
-    path: str | os.PathLike[str],
+    path: Target,
     sample_rate: int,
     sample_format: SampleFormat = "pcm16",
     comments: Comments = NO_COMMENTS,
@@ -142,46 +121,60 @@ def audio_writer(
         FileError: see `check_writable`; or the system refuses to write.
         InputError: a sample rate that the format cannot hold, or a FLAC file without samples.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        with _to_open_file(path, sample_rate, sample_format, comments) as writer:
+            yield writer
+        return
     check_writable(path, sample_format)
-    path = Path(path)
-    suffix = path.suffix.lower()
-    rates = _RATES[suffix]
-    if not isinstance(sample_rate, (int, np.integer)) or int(sample_rate) not in rates:
-        text = "sample_rate is {rate}; a {suffix} file has a whole number of {least} to {most} Hz"
-        given, least, most = repr(sample_rate), rates[0], rates[-1]
-        raise InputError(text, code="sample-rate-unwritable", rate=given, suffix=suffix, least=least, most=most)
-    rate = int(sample_rate)  # a numpy number may overflow
+    path, suffix = Path(path), suffix_of_target(path)
+    rate = _check_rate(sample_rate, suffix)
     with ExitStack() as stack:
-        with _file_errors(path):
+        with file_errors(path):
             part = stack.enter_context(whole_file(path))
             file = open(part, "wb")  # noqa: SIM115  closed by the next line
             stack.callback(_close_quietly, file)
             encoder = _Wav(file, rate, sample_format, comments) if suffix == ".wav" else _Flac(file, rate, comments)
         yield AudioWriter(path, encoder, sample_format)
-        with _file_errors(path):
+        with file_errors(path):
             encoder.finish()
             file.close()
             stack.close()  # the file gets its name
+
+
+def _check_rate(sample_rate: Any, suffix: str) -> int:
+    rates = RATES_HZ[suffix]
+    if not isinstance(sample_rate, (int, np.integer)) or int(sample_rate) not in rates:
+        text = "sample_rate is {rate}; a {suffix} file has a whole number of {least} to {most} Hz"
+        given, least, most = reprlib.repr(sample_rate), rates[0], rates[-1]
+        raise InputError(text, code="sample-rate-unwritable", rate=given, suffix=suffix, least=least, most=most)
+    return int(sample_rate)  # a numpy number may overflow
+
+
+@contextmanager
+def _to_open_file(
+    file: BinaryIO, sample_rate: int, sample_format: SampleFormat, comments: Comments
+) -> Iterator[AudioWriter]:
+    """A writer whose file is copied to an open one when the body ends without an error."""
+    if not callable(getattr(file, "write", None)):
+        text = "output is a {kind}; expected a path, or a file that is open for writing bytes"
+        raise InputTypeError(text, code="target-type", kind=type(file).__name__)
+    with tempfile.TemporaryDirectory(prefix="tts-infer-") as folder:
+        made = Path(folder, "part.wav")
+        with audio_writer(made, sample_rate, sample_format, comments) as writer:
+            yield writer
+        with file_errors(Path(name_of(file))), open(made, "rb") as content:
+            try:
+                shutil.copyfileobj(content, file)
+                file.flush()
+            except TypeError:  # it takes text
+                text = "output {path} takes text; open it for writing bytes"
+                raise InputTypeError(text, code="target-not-binary", path=name_of(file)) from None
 
 
 def _close_quietly(file: BinaryIO) -> None:
     """Close a file after an error; closing flushes the buffer, and may fail with the same error again."""
     with suppress(OSError):
         file.close()
-
-
-@contextmanager
-def _file_errors(path: Path) -> Iterator[None]:
-    """Turn what the system refuses into an error about `path`."""
-    try:
-        yield
-    except FileError as error:
-        raise error.within(path) from None
-    except InputError:
-        raise
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:  # ValueError: a NUL in the name
-        text = "cannot write {path}: {reason}"
-        raise FileError(text, code="unwritable", path=str(path), reason=reason_of(error)) from None
 
 
 def wav_header(
@@ -193,8 +186,14 @@ def wav_header(
     of day in float files (turned off, this leaves a PAD chunk), so that equal samples would give unequal files.
 
     Raises:
-        FileError: more samples than a WAV file holds.
+        FileError: more samples than a WAV file holds, or no such sample format.
+        InputError: no WAV file has such a rate, or so few samples.
     """
+    _check_rate(sample_rate, ".wav")
+    check_format("a.wav", sample_format)
+    if not isinstance(samples, (int, np.integer)) or isinstance(samples, bool) or samples < 0:
+        text = "samples is {got}; allowed: a whole number, 0 or more"
+        raise InputError(text, code="samples-count", got=reprlib.repr(samples))
     kind, width = (1, 2) if sample_format == "pcm16" else (3, 4)
     size = samples * width
     if size > _MAX_WAV_BYTES:
@@ -279,20 +278,3 @@ class _Memory:
 
     def tell(self) -> int:
         return self._position
-
-
-@contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name beside `path`. If the body succeeds, the file is renamed to `path`; if not, removed."""
-    path = Path(path)
-    part = path.with_name(f".{part_stem(path.name)}.{secrets.token_hex(4)}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def part_stem(name: str) -> str:
-    """The middle of a temporary name, between its first dot and its last two: `name`, cut to leave room for them."""
-    return os.fsencode(name)[:_MAX_STEM_BYTES].decode(errors="ignore")

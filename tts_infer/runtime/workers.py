@@ -87,7 +87,12 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
     """
     if getattr(_this_thread, "is_worker", False):
         return [task() for task in tasks]
-    futures = [_pool(count()).submit(task) for task in tasks]
+    futures: list[Future[T]] = []
+    try:
+        futures += (submit(task) for task in tasks)
+    except RuntimeError:  # the interpreter ends, while the thread that calls still computes: it does the rest itself
+        rest = [task() for task in tasks[len(futures) :]]
+        return [future.result() for future in futures] + rest
     for future in futures:
         future.exception()  # waits
     return [future.result() for future in futures]

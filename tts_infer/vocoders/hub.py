@@ -5,12 +5,13 @@ Files in the Hub cache are used without asking the network. The Hub client reads
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from tts_infer.config import VocoderPreset
-from tts_infer.errors import VocoderNotFoundError, first_sentence
+from tts_infer.errors import CheckpointError, VocoderNotFoundError, few, first_sentence
 from tts_infer.vocoders.weights import INDEX_SUFFIX, shards
 
 CONFIG_FILE = "config.yaml"
@@ -68,7 +69,9 @@ def from_hub(repo_id: str, revision: str | None, with_config: bool) -> tuple[Pat
     layouts = _LAYOUTS if with_config else (_ALL_WEIGHTS,)
     try:
         return _fetch(repo_id, revision, layouts, local_files_only=True)
-    except EntryNotFoundError:
+    except CheckpointError:
+        raise
+    except (EntryNotFoundError, ValueError, OSError):  # not all there, or a damaged cache
         return _download(repo_id, revision, layouts)
 
 
@@ -84,7 +87,7 @@ def _fetch(
     from huggingface_hub.errors import EntryNotFoundError
 
     def get(filename: str) -> Path:
-        return Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only))
+        return _inside(Path(hf_hub_download(repo_id, filename, revision=revision, local_files_only=local_files_only)))
 
     def first(names: tuple[str, ...]) -> Path:
         for name in names[:-1]:
@@ -98,6 +101,30 @@ def _fetch(
     for shard in shards(weights) if weights.name.endswith(INDEX_SUFFIX) else ():
         get(shard)
     return config, weights
+
+
+def _inside(path: Path) -> Path:
+    """The file of a snapshot, if it lies in the cache of its repository. A link out of that is no work of the client.
+
+    Raises:
+        CheckpointError: it lies elsewhere.
+    """
+    real, storage = os.path.realpath(path), os.path.realpath(path.parents[2])
+    if os.path.commonpath([real, storage]) != storage:
+        text = "{path} in the Hub cache links to {real}, outside of its repository; remove {storage}"
+        raise CheckpointError(text, code="hub-link", path=path.name, real=real[-80:], storage=storage[-120:])
+    return path
+
+
+def _cached_revisions(repo_id: str) -> list[str]:
+    """The branches, tags and commits of a repository that the cache has."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    storage = Path(HF_HUB_CACHE, "models--" + repo_id.replace("/", "--"))
+    with suppress(OSError):
+        refs = sorted(path.name for path in (storage / "refs").iterdir())
+        return refs or sorted(path.name for path in (storage / "snapshots").iterdir())
+    return []
 
 
 def _download(repo_id: str, revision: str | None, layouts: tuple[Layout, ...]) -> tuple[Path | None, Path]:
@@ -147,10 +174,10 @@ def _refused(repo_id: str, revision: str | None, error: Exception) -> VocoderNot
             log_in=_LOG_IN,
             **about,
         )
-    return _unavailable(repo_id, error, about)
+    return _unavailable(repo_id, revision, error, about)
 
 
-def _unavailable(repo_id: str, error: Exception, about: dict[str, Any]) -> VocoderNotFoundError:
+def _unavailable(repo_id: str, revision: str | None, error: Exception, about: dict[str, Any]) -> VocoderNotFoundError:
     """What it means that the Hub gave no answer about `repo_id`."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -169,6 +196,18 @@ def _unavailable(repo_id: str, error: Exception, about: dict[str, Any]) -> Vocod
             code="hub-down",
             status=status,
             **about,
+        )
+    cached = _cached_revisions(repo_id)
+    if cached:
+        return VocoderNotFoundError(
+            "{repo_id}, revision {revision}, is not whole in the Hub cache, which has: {cached}; the Hub gives no "
+            "answer ({reason}). Name a cached revision (--revision), or remove it from {cache} and go online",
+            code="hub-cache-incomplete",
+            repo_id=repo_id,
+            revision=repr(revision or "main"),
+            cached=few(cached, length=20),
+            reason=type(error).__name__,
+            cache=HF_HUB_CACHE[-60:],
         )
     return VocoderNotFoundError(
         "vocoder {repo_id!r} is not in the Hub cache ({cache}) and could not be downloaded: {reason}; give a local "

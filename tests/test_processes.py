@@ -1,0 +1,181 @@
+"""The table of docs/processes.md, line by line; and what a machine may do to a batch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+CLIP = ROOT / "examples" / "english.wav"
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+
+START = """
+import multiprocessing, sys, torch, tts_infer
+torch.set_num_threads(2)
+def work(vocoder, mel, queue):
+    queue.put(vocoder.decode(mel).numpy())
+if __name__ == "__main__":
+    vocoder, mel = tts_infer.load_vocoder(device="cpu"), torch.full((1, 100, 200), -5.0)
+    expected = vocoder.decode(mel)
+    context = multiprocessing.get_context(sys.argv[1])
+    queue = context.Queue()
+    child = context.Process(target=work, args=(vocoder, mel, queue))
+    child.start()
+    made = torch.from_numpy(queue.get(timeout=100))
+    child.join(20)
+    assert child.exitcode == 0 and (made - expected).abs().max() < 1e-4  # the number of threads changes the last bits
+"""
+LOADER = """
+import torch, tts_infer
+from torch.utils.data import DataLoader, Dataset
+class Mels(Dataset):
+    def __init__(self):
+        self.vocoder = tts_infer.load_vocoder(device="cpu")
+    def __len__(self):
+        return 4
+    def __getitem__(self, i):
+        return self.vocoder.decode(torch.full((1, 100, 50 + i), -5.0)).shape[1]
+if __name__ == "__main__":
+    data = Mels()
+    data[0]
+    assert [int(n) for n in DataLoader(data, batch_size=None, num_workers=2)] == [data[i] for i in range(4)]
+"""
+ASYNCIO = """
+import asyncio, torch, tts_infer
+async def main():
+    vocoder, mels = tts_infer.load_vocoder(device="cpu"), [torch.full((1, 100, 60 + i), -5.0) for i in range(6)]
+    made = await asyncio.gather(*(asyncio.to_thread(vocoder.decode, mel) for mel in mels))
+    assert all((audio - vocoder.decode(mel)).abs().max() < 1e-4 for audio, mel in zip(made, mels))
+asyncio.run(main())
+"""
+THREADS = """
+import threading
+failed = []
+def load():
+    try:
+        import tts_infer
+        tts_infer.load_vocoder(device="cpu")
+    except BaseException as error:
+        failed.append(error)
+threads = [threading.Thread(target=load) for _ in range(6)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+assert not failed, failed
+"""
+EXIT = """
+import threading, torch, tts_infer
+vocoder = tts_infer.load_vocoder(device="cpu")
+threading.Thread(target=vocoder.decode, args=[torch.full((1, 100, 5000), -5.0)]).start()
+"""
+
+
+def run(folder: Path, script: str, *arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
+    (folder / "script.py").write_text(script)
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | more.pop("env", {})
+    command = [sys.executable, str(folder / "script.py"), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False, **more)
+
+
+def command(*arguments: object, shell: str = "", **more: Any) -> subprocess.CompletedProcess[str]:
+    """The command line, in a process of its own; `shell` comes before it."""
+    env = more.pop("env", os.environ) | {"PYTHONPATH": str(ROOT)}
+    line = f'{shell} exec "$0" -m tts_infer "$@"'
+    words = ["bash", "-c", line, sys.executable, *map(str, arguments)]
+    return subprocess.run(words, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, **more)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [pytest.param("fork", marks=needs_fork), "spawn", "forkserver"])
+def test_a_child_decodes(method: str, tmp_path: Path) -> None:
+    done = run(tmp_path, START, method)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [LOADER, ASYNCIO, THREADS, EXIT], ids=["DataLoader", "asyncio", "imports", "exit"])
+def test_it_ends_as_it_should(script: str, tmp_path: Path) -> None:
+    done = run(tmp_path, script)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shell", "env"),
+    [
+        ("", {"HOME": "/nonexistent", "XDG_CACHE_HOME": ""}),
+        ("", {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
+        ("ulimit -n 64;", {}),
+        ("exec <&-;", {}),
+    ],
+    ids=["no home", "ASCII", "64 files", "stdin closed"],
+)
+def test_poor_machines_decode(shell: str, env: dict[str, str], tmp_path: Path) -> None:
+    shutil.copy(CLIP, tmp_path / "é.wav")
+    done = command("decode", tmp_path / "é.wav", "-o", tmp_path / "ü.wav", shell=shell, env=dict(os.environ) | env)
+    assert done.returncode == 0 and (tmp_path / "ü.wav").is_file(), done.stderr[-2000:]
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["the folder goes", "a second batch"])
+def test_batches_end_in_one_line(fault: str, tmp_path: Path) -> None:
+    mels = tmp_path / "mels"
+    mels.mkdir()
+    for i in range(60):
+        np.save(mels / f"{i}.npy", np.full((100, 800), -5.0, np.float32))
+    words = [sys.executable, "-m", "tts_infer", "batch", str(mels), "--out", str(tmp_path / "out")]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not list((tmp_path / "out").glob("*.wav")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if fault == "the folder goes":
+        (tmp_path / "out").rename(tmp_path / "gone")
+        code, said = 2, "cannot write"
+    else:
+        second = subprocess.run(words, env=env, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+        assert second.returncode == 2 and "another batch is at work" in second.stderr
+        assert second.stderr.count("\n") == 1
+        code, said = 0, ""
+    _, stderr = first.communicate(timeout=200)
+    assert first.returncode == code and said in stderr and stderr.count("\n") == (code > 0), stderr[-2000:]
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.mark.slow
+def test_twenty_ends_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    """Of four kinds. A run that was killed leaves at most a hidden part, which the next run removes."""
+    mels = tmp_path / "mels"
+    mels.mkdir()
+    draw = np.random.default_rng(0)
+    for i in range(24):
+        np.save(mels / f"{i}.npy", draw.uniform(-9, 0, (100, 300 + 10 * i)).astype(np.float32))
+    assert command("batch", mels, "--out", tmp_path / "whole").returncode == 0
+    moments = random.Random(0)
+    for _ in range(20):
+        words = [sys.executable, "-m", "tts_infer", "batch", str(mels), "--out", str(tmp_path / "out")]
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+        child = subprocess.Popen(words, env=env, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        time.sleep(moments.uniform(0.6, 1.8))
+        number = moments.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+        child.send_signal(number)
+        child.communicate(timeout=100)
+        visible = [path for path in (tmp_path / "out").glob("*") if not path.name.startswith(".")]
+        whole = digest(tmp_path / "whole")
+        assert all(hashlib.sha256(path.read_bytes()).hexdigest() == whole[path.name] for path in visible)
+    assert command("batch", mels, "--out", tmp_path / "out").returncode == 0
+    assert digest(tmp_path / "out") == digest(tmp_path / "whole")

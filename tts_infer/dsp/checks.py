@@ -1,0 +1,48 @@
+"""What the transforms refuse, before torch does with pages of text. Traces skip it: checks would fix their sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from tts_infer.dsp.tiles import is_traced
+from tts_infer.errors import InputError, InputTypeError
+
+
+def require_floats(value: Any, what: str, axes: int, expected: str) -> None:
+    """Refuse what is no tensor of floats with so many axes and at least one item.
+
+    Args:
+        value: of a caller.
+        what: its name, for messages.
+        axes: how many.
+        expected: their names, for messages.
+
+    Raises:
+        InputTypeError, InputError: it is none.
+    """
+    if is_traced():
+        return
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        text = "{what} is {kind}; expected a tensor of floats of shape {expected}"
+        raise InputTypeError(text, code="no-float-tensor", what=what, kind=kind, expected=expected)
+    if value.ndim != axes or value.shape[0] == 0:
+        text = "{what} has shape {shape}; expected {expected}, at least one item"
+        raise InputError(text, code="tensor-shape", what=what, shape=tuple(value.shape), expected=expected)
+
+
+def require_spectrum(real: Any, imag: Any, bins: int) -> None:
+    """Refuse what is no spectrum.
+
+    Shape: 2 x (B, N, L)
+    Raises:
+        InputTypeError, InputError: the parts are no floats, or not both of that shape.
+    """
+    for name, part in (("real", real), ("imag", imag)):
+        require_floats(part, name, 3, f"(B, {bins}, L)")
+    if not is_traced() and (real.shape[1] != bins or imag.shape != real.shape):
+        text = "the spectrum has parts of shape {real} and {imag}; expected (B, {bins}, L) twice"
+        shapes = tuple(real.shape), tuple(imag.shape)
+        raise InputError(text, code="spectrum-shape", real=shapes[0], imag=shapes[1], bins=bins)
