@@ -30,6 +30,7 @@ _PRECISIONS: dict[DTypeName, str] = {"float32": "f32", "bfloat16": "bf16"}
 class OpenVINOEngine(TracedEngine):
     """OpenVINO on the CPU. Entry of `ENGINES`; needs the extra `openvino`."""
 
+    automatic = False  # compiling takes seconds, and on few processors it is the fastest
     package = "openvino"
     title = "OpenVINO"
     dtypes = ("float32", "bfloat16")
