@@ -183,7 +183,7 @@ def test_containers_of_phones_and_browsers(name: str, codec: str, rate: int, tmp
 
 
 def test_playlists_open_nothing(tmp_path: Path) -> None:
-    """A list of parts may name any file and any address. Without the list of containers, PyAV follows it."""
+    """A list of parts may name any file and any address. PyAV gets neither the name of a file nor leave for lists."""
     made_by_av(tmp_path / "a.m4a", "aac", RATE)
     text = f"#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{tmp_path}/a.m4a\n#EXT-X-ENDLIST\n"
     (tmp_path / "a.m3u8").write_text(text)
