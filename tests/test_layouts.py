@@ -370,8 +370,8 @@ def test_folders_that_do_not_say_which(folder: Path) -> None:
         torch.save(WEIGHTS, folder / name)
     with pytest.raises(VocoderNotFoundError, match="several files of weights: g.pt, last.ckpt; give the path of one"):
         resolve(folder)
-    (folder / "vocos.onnx").write_bytes(b"x")
-    with pytest.raises(VocoderNotFoundError, match=r"vocos.onnx is no file of weights; allowed: .safetensors .bin"):
-        resolve(folder / "vocos.onnx")
+    (folder / "vocos.tflite").write_bytes(b"x")
+    with pytest.raises(VocoderNotFoundError, match=r"vocos.tflite is no file of weights; allowed: .safetensors .bin"):
+        resolve(folder / "vocos.tflite")
     with pytest.raises(VocoderNotFoundError, match="'nothing/x.ckpt' is neither a local directory or file"):
         resolve("nothing/x.ckpt")

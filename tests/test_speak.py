@@ -18,6 +18,7 @@ from tts_infer.diagnose.audit import audit, installed_table, shipped_tables
 from tts_infer.engines import unusable_reason
 from tts_infer.frontends.hibari import (
     MOST_PHONEMES,
+    AcousticStage,
     HarmonicSource,
     SentenceISTFT,
     SentenceISTFTStage,
@@ -181,15 +182,13 @@ def test_the_voices_are_those_of_the_package() -> None:
 
 
 def test_a_graph_runs_where_its_engine_runs(speaker: tts_infer.Speaker) -> None:
-    acoustic = SourceStage("acoustic", GraphFile(Path("x.onnx")), (), ())
-    assert unusable_reason("torch", acoustic, torch.device("cpu"), "float32") == (
-        "it is a finished graph, which torch does not run"
-    )
+    acoustic = AcousticStage("acoustic", GraphFile(Path("x.onnx")), (), ())
+    assert unusable_reason("torch", acoustic, torch.device("cpu"), "float32") == "acoustic is run by onnxruntime only"
     assert "ONNX Runtime computes on the CPU" in str(
         unusable_reason("onnxruntime", acoustic, torch.device("meta"), "float32")
     )
     assert str(speaker.placement).startswith("acoustic=cpu/onnxruntime,source=cpu")
-    with pytest.raises(tts_infer.PlacementError, match="'acoustic' is 'torch', but it is a finished graph"):
+    with pytest.raises(tts_infer.PlacementError, match="'acoustic' is 'torch', but acoustic is run by"):
         tts_infer.load_speaker(placement="acoustic=cpu/torch")
 
 

@@ -53,13 +53,12 @@ class BandedProduct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(0, -2)
         if torch.is_grad_enabled() or is_traced():  # neither takes products that are written into a tensor
-            return torch.cat([flat[:, rows] @ block for block, rows, _ in self._cut()], dim=1).unflatten(
-                0, x.shape[:-1]
-            )
-        out = flat.new_empty(flat.shape[0], self._columns)
-        for block, rows, columns in self._cut():
-            torch.mm(flat[:, rows], block, out=out[:, columns])
-        return out.unflatten(0, x.shape[:-1])
+            out = torch.cat([flat[:, rows] @ block for block, rows, _ in self._cut()], dim=1)
+        else:
+            out = flat.new_empty(flat.shape[0], self._columns)
+            for block, rows, columns in self._cut():
+                torch.mm(flat[:, rows], block, out=out[:, columns])
+        return out.view(*x.shape[:-1], self._columns)
 
     def _cut(self) -> list[tuple[Tensor, slice, slice]]:
         """The blocks, and the rows and columns of the matrix where they stand."""

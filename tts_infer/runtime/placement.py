@@ -224,13 +224,13 @@ def _request(
     for one in (engine, short) if engine else ():
         _require_engine(stage, one or engine, target, dtype)
     engines = (engine,) if engine else usable_engines(stage, target, dtype)
-    if not engines and where in ("", "auto"):  # it is a graph that only the CPU's engines run
-        reason = unusable_reason(next(iter(stage.engines), "torch"), stage, target, dtype)
-        if str(device) != "auto":
-            warnings.warn(f"stage {stage.name!r} goes to the CPU: {reason}", stacklevel=2)
+    if not engines and where in ("", "auto"):  # it has engines of its own, which compute on the CPU only
+        reason = unusable_reason(stage.engines[0], stage, target, dtype)
         target, engines = CPU, usable_engines(stage, CPU, dtype)
+        if engines and str(device) != "auto":
+            warnings.warn(f"stage {stage.name!r} goes to the CPU: {reason}", stacklevel=2)
     if not engines:
-        raise _no_engine(stage, target, dtype)
+        _require_engine(stage, stage.engines[0], target, dtype)
     named = method or asked
     ways = (named,) if named else preference_order(stage.methods, target) or ("",)
     choices = tuple((one, way) for one in engines for way in ways)
@@ -250,17 +250,6 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
             other="float32 on 'cpu'" if stage.engines else "'torch'",
         )
     return engine
-
-
-def _no_engine(stage: Stage, device: torch.device, dtype: DTypeName) -> PlacementError:
-    reasons = dict.fromkeys(str(unusable_reason(name, stage, device, dtype)) for name in ENGINES)
-    return PlacementError(
-        "no engine runs {stage!r} on {device}: {reasons}",
-        code="engine-none",
-        stage=stage.name,
-        device=device,
-        reasons="; ".join(reasons),
-    )
 
 
 def _require_method(stage: str, method: str) -> None:
