@@ -1,6 +1,7 @@
 """`python -m tts_infer speak`, and the endpoint of the page."""
 
-from __future__ import annotations
+from __future__ from collections.abc import Generator
+import annotations
 
 import io
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 import tts_infer
 from tts_infer.cli import main
@@ -84,14 +86,33 @@ def test_what_is_left_out_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_the_endpoint_gives_pieces_and_then_the_whole() -> None:
     *pieces, last = speak(HELLO, "heart")
-    assert [piece.index for piece, *_ in pieces] == [0] and not pieces[0][0].last and last[0].last
+    assert [piece.index for piece, *_ in (*pieces, last)] == [0, 1, 2]  # two sentences, and the end
+    assert [piece.last for piece, *_ in (*pieces, last)] == [False, False, True]
+    assert soundfile.info(last[0].file.path).frames == 0
     path, report = last[1], last[2]
     assert path is not None and report is not None
     joined = np.concatenate([soundfile.read(piece.file.path, dtype="int16")[0] for piece, *_ in (*pieces, last)])
     np.testing.assert_array_equal(soundfile.read(path, dtype="int16")[0], joined)
-    with soundfile.SoundFile(path) as file:
-        assert "synthetic" in file.copy_metadata()["artist"]
+    for one in (path, pieces[0][0].file.path):
+        with soundfile.SoundFile(one) as file:
+            assert "synthetic" in file.copy_metadata()["artist"]
     assert [row["stage"] for row in report["stages"]] == ["phonemes", "acoustic", "source", "istft"]
+
+
+def test_a_piece_is_given_before_the_next_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    step = tts_infer.SpeechStream.__next__
+
+    def counted(self: tts_infer.SpeechStream) -> torch.Tensor:
+        made.append(self.samples)
+        return step(self)
+
+    monkeypatch.setattr(tts_infer.SpeechStream, "__next__", counted)
+    spoken = speak(HELLO, "heart")
+    next(spoken)
+    assert made == [0]
+    assert isinstance(spoken, Generator)
+    spoken.close()
 
 
 def test_the_page_bounds_a_text() -> None:

@@ -168,9 +168,7 @@ def test_sizes_are_bounded_before_anything_is_built(tmp_path: Path, what: str) -
         text = text.replace("input_channels: 40", "input_channels: 3000000")
     (tmp_path / "config.yaml").write_text(text)
     save_file(WEIGHTS, tmp_path / "model.safetensors")
-    with pytest.raises(
-        ConfigError, match=r"it can be at most \d+: the config|at most 64 windows|up to \d+"
-    ) as caught:
+    with pytest.raises(ConfigError, match=r"it can be at most \d+: the config|at most 64 windows|up to \d+") as caught:
         load_model(resolve(tmp_path))
     assert len(str(caught.value)) <= 300
 

@@ -6,15 +6,16 @@ These pieces are WAV files of the very samples.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
 import torch
 from gradio.data_classes import FileData, GradioModel
-from gradio.processing_utils import save_audio_to_cache
 
 import tts_infer
+from ui.scenes import Comments
 from ui.scope import kept, output_of
 from ui.session import Kind, Report, given, read_input, shown_errors
 from ui.settings import Settings, takes_settings
@@ -87,7 +88,9 @@ def streamed(kind: Kind, path: str | None, settings: Settings, request: gr.Reque
             yield piece, output_of(scene), result.report, scene
 
 
-def piece_of(audio: torch.Tensor, rate: int, index: int, end_s: float, about_s: float) -> Piece:
+def piece_of(
+    audio: torch.Tensor, rate: int, index: int, end_s: float, about_s: float, comments: Comments | None = None
+) -> Piece:
     """Write a piece of audio for the player.
 
     Args:
@@ -96,11 +99,12 @@ def piece_of(audio: torch.Tensor, rate: int, index: int, end_s: float, about_s: 
         index: its place among the pieces.
         end_s: seconds so far, with this piece.
         about_s: about how long the whole is; 0 says that this piece is the last.
+        comments: what its file says of itself.
     """
-    pcm, _ = tts_infer.to_int16(audio[0])
-    path = save_audio_to_cache(pcm, rate, format="wav", cache_dir=str(gr.utils.get_upload_folder()))
+    path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder())) / f"{index + 1}.wav"
+    tts_infer.write_audio(path, audio[0], rate, comments=comments or {})
     return Piece(
-        file=FileData(path=path, orig_name=f"{index + 1}.wav"),
+        file=FileData(path=str(path), orig_name=path.name),
         index=index,
         sample_rate=rate,
         end_s=end_s,

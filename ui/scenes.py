@@ -10,10 +10,10 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gradio as gr
 import numpy as np
@@ -27,6 +27,7 @@ import tts_infer
 RANGE_DB = 80.0  # from the loudest value of all mels down to black
 MOST_COLUMNS = 4000
 MOST_F0_S = 60.0  # of the window whose fundamental frequency is shown; half a second of computing
+Comments = Mapping[Literal["software", "artist", "comment"], str]  # what a file says of itself
 _SCENE, _MELS, _FACTS = re.compile(r"[0-9a-f]{32}"), "mels.npy", "scene.json"
 
 
@@ -38,11 +39,13 @@ class Sound:
         name: what it is called, as text or as a key of `ui.texts`
         file: its file name
         samples: full scale 1.0. Shape: (T,)
+        comments: what its file says of itself
     """
 
     name: str
     file: str
     samples: torch.Tensor
+    comments: Comments = field(default_factory=dict)
 
 
 def keep(
@@ -57,7 +60,8 @@ def keep(
     Args:
         sounds: what can be heard.
         sample_rate: of all sounds.
-        mels: of the input, and of each output: of each sound, from the last one backwards. Shape: (n_mels, L) each
+        mels: of the input, and of each output: of each sound, from the last one backwards; or of the only output, if
+            there is no input to compare it with. Shape: (n_mels, L) each
         config: the convention of all mels.
         facts: what else is to be known, as JSON.
     """
@@ -66,8 +70,7 @@ def keep(
     folder.mkdir(parents=True)
     files = {sound.name: folder / sound.file for sound in sounds}
     for sound in sounds:
-        samples, _ = tts_infer.to_int16(sound.samples)
-        soundfile.write(files[sound.name], samples, sample_rate, subtype="PCM_16")
+        tts_infer.write_audio(files[sound.name], sound.samples, sample_rate, comments=sound.comments)
     frames = min(mel.shape[-1] for mel in mels)
     levels = np.stack([mel[:, :frames].float().numpy() * config.db_per_unit for mel in mels])
     np.save(folder / _MELS, levels.astype(np.float16))  # to 0.03 dB
@@ -80,6 +83,7 @@ def keep(
         "hz": [round(float(hz), 1) for hz in tts_infer.mel_centres(config)],
         "top_db": max(silence_db + RANGE_DB, float(levels.max())),
         "range_db": RANGE_DB,
+        "compared": len(mels) > 1,
         **facts,
     }
     (folder / _FACTS).write_text(json.dumps(scene), encoding="utf-8")

@@ -142,7 +142,7 @@ def value_of(
         }
         for i, sound in enumerate(facts["sounds"])
     ]
-    shown = ("rate", "seconds", "hz", "top_db", "range_db", "streamed")
+    shown = ("rate", "seconds", "hz", "top_db", "range_db", "compared", "streamed")
     return {
         "scene": scene,
         "sounds": sounds,
@@ -167,7 +167,7 @@ def scales(facts: dict[str, Any], say: Translator) -> str:
         f'<div class="bar-of" style="background:linear-gradient(90deg,{_stops(colours)})"></div>'
         f"<small><span>{math.ceil(low)}</span><span>{html.escape(title)}</span><span>{math.floor(high)}</span></small>"
         "</div>"
-        for title, low, high, colours, kind in parts
+        for title, low, high, colours, kind in (parts if facts["compared"] else parts[:1])
     )
 
 

@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import functools
-import tempfile
+import html
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import torch
 
 import tts_infer
-from tts_infer import pictures
-from ui.decode import BEGIN
-from ui.listen import Piece, piece_of, player
-from ui.results import STYLE, clipping, speed
+from ui.decode import BEGIN, failed, inline_error
+from ui.listen import Piece, piece_of
+from ui.results import clipping, details, notes, speed
+from ui.scenes import Sound, facts_of, keep
+from ui.scope import output_of, scope, value_of
 from ui.session import COMPUTE, KEEP_S, Report, shown_errors
 from ui.settings import dropdown
-from ui.texts import Translator, label, translator
+from ui.status import PRESSED
+from ui.texts import Translator, label
+from ui.work import desk
 
 OWN = "none"  # of vocoders: the voice's own audio
 LONGEST = 10_000  # characters; a text of this length is ten minutes of speech
 CHARACTERS_A_SECOND = 15  # of speech at speed 1, about: it says how long the whole will be
 
-Spoken = tuple[Piece, str | None, Report | None, Report | None]
+Spoken = tuple[Piece, str | None, Report | None, str | None]
 
 
 def speak(
     text: str, voice: str, speed: float = 1.0, vocoder: str = OWN, request: gr.Request | None = None
 ) -> Iterator[Spoken]:
-    """Speak a text, piece by piece, as it is made. The voice is synthetic, and the file says so.
+    """Speak a text, piece by piece, as it is made. The voice is synthetic, and the files say so.
 
     Parameters:
         text: what to say, up to 10000 characters
@@ -40,32 +41,35 @@ def speak(
         vocoder: name of a known vocoder that decodes the voice's mel; "none": the voice's own audio
 
     Returns:
-        a piece, as in /stream; and with the last piece the whole as 16-bit WAV, and the report: voice, vocoder,
-        sample_rate, seconds, total_ms, first_audio_ms, rtfx, clipped_samples, left_out (words that the voice cannot
-        read), stages
+        a piece, as in /stream; the last one is empty, and with it come the whole as 16-bit WAV, and the report: voice,
+        vocoder, sample_rate, seconds, total_ms, first_audio_ms, rtfx, clipped_samples, left_out (words that the voice
+        cannot read), stages, notes
     """
-    with shown_errors(request) as say:
+    with shown_errors(request, inline=True), desk.job(request) as job:
         require_length(text)
-        speaker = kept(voice, None if vocoder == OWN else vocoder)
+        with desk.turn(job):
+            speaker = kept(voice, None if vocoder == OWN else vocoder)
         stream = speaker.stream(text, speed=speed)
-        about_s = len(text) / CHARACTERS_A_SECOND / speed
+        rate, comments = stream.sample_rate, speaker.comments
+        job.what, job.total = "speaking", len(text) / CHARACTERS_A_SECOND / speed
         audios: list[torch.Tensor] = []
-        for audio, after in pairwise(chain(stream, [None])):
-            assert audio is not None
-            audios.append(audio)
-            remaining = max(about_s, stream.samples / stream.sample_rate) if after is not None else 0.0
-            done = sum(one.shape[1] for one in audios)
-            piece = piece_of(audio.cpu(), stream.sample_rate, len(audios) - 1, done, remaining, say)
-            if after is not None:
-                yield piece, None, None, None
-        path, report = finished(speaker, stream, audios)
-        if stream.left_out:
-            gr.Warning(say("left-out", words=", ".join(stream.left_out[:10])))
-        yield piece, path, report, report
+        while True:
+            with desk.turn(job):
+                audio = next(stream, None)
+            if audio is None:  # only now is it known that the piece before was the last with sound
+                break
+            audios.append(audio.cpu())
+            job.done = stream.samples / rate
+            job.total = max(job.total, job.done)
+            yield piece_of(audios[-1], rate, len(audios) - 1, job.done, job.total, comments), None, None, None
+        with desk.turn(job):
+            scene = finished(speaker, stream, torch.cat(audios, 1))
+        end = piece_of(audios[0][:, :0], rate, len(audios), job.done, 0.0, comments)
+        yield end, output_of(scene), facts_of(scene)["report"], scene
 
 
 def require_length(text: str) -> None:
-    """Refuse a text that would keep all other visitors waiting.
+    """Refuse a text that would take too long.
 
     Raises:
         InputError: it has too many characters.
@@ -83,17 +87,22 @@ def kept(voice: str, vocoder: str | None) -> tts_infer.Speaker:
     return tts_infer.load_speaker(voice, vocoder=vocoder)
 
 
-def finished(
-    speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audios: Sequence[torch.Tensor]
-) -> tuple[str, Report]:
-    """The whole as a file that names its voice as synthetic, and the report."""
-    path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder())) / "speech.wav"
-    clipped = tts_infer.write_audio(path, torch.cat(list(audios), 1)[0], stream.sample_rate, comments=speaker.comments)
-    seconds = stream.samples / stream.sample_rate
-    return str(path), {
+def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: torch.Tensor) -> str:
+    """The whole and its report as a scene, whose file names its voice as synthetic.
+
+    Args:
+        speaker, stream: what spoke; the stream has ended.
+        audio: all of it. Shape: (1, T)
+    """
+    samples, clipped = tts_infer.to_int16(audio[0])
+    meter = tts_infer.SignalMeter()
+    meter.add(audio[0].numpy()[:, None])
+    rate, vocoder = stream.sample_rate, speaker.vocoder
+    seconds = len(samples) / rate
+    report: Report = {
         "voice": speaker.voice,
-        "vocoder": speaker.vocoder.name if speaker.vocoder else None,
-        "sample_rate": stream.sample_rate,
+        "vocoder": vocoder.name if vocoder else None,
+        "sample_rate": rate,
         "seconds": seconds,
         "total_ms": stream.total_ms,
         "first_audio_ms": stream.first_audio_ms,
@@ -101,63 +110,71 @@ def finished(
         "clipped_samples": clipped,
         "left_out": list(stream.left_out),
         "stages": stream.stages,
-    }
+        "notes": [
+            {"code": note.code, "text": note.text}
+            for note in tts_infer.notes_of_output(meter, len(samples), clipped)
+        ],
+    }  # fmt: skip
+    config = vocoder.mel_config if vocoder else tts_infer.MelConfig(sample_rate=rate)
+    mel = tts_infer.LogMel(config)(audio)[0]
+    sound = Sound("out", "speech.wav", audio[0], speaker.comments)
+    return keep([sound], rate, [mel], config, {"report": report, "streamed": True})
 
 
 def speak_tab(vocoders: Sequence[str]) -> None:
     """Lay the tab out and connect it."""
     voices = [voice["name"] for voice in tts_infer.list_voices()]
     with gr.Row():
-        with gr.Column(scale=2, min_width=300):
-            text = gr.Textbox(label=label("text"), lines=4, max_lines=12, max_length=LONGEST, elem_id="speak-text")
-            with gr.Row():
-                voice = dropdown("voice", voices, voices[0], "speak-", info="voice-hint")
-                behind = dropdown("vocoder", [OWN, *vocoders], OWN, "speak-", info="vocoder-behind")
-            pace = gr.Slider(0.25, 4.0, 1.0, step=0.05, label=label("speed"), elem_id="speak-speed")
-            button = gr.Button(label("speak"), variant="primary", elem_id="speak")
         with gr.Column(scale=3, min_width=300):
-            live = player("speak-player")
-            output = gr.Audio(
-                label=label("output-audio"), interactive=False, buttons=["download"], elem_id="speak-output"
-            )
-            view = gr.HTML(
-                label("speak-hint"), css_template=STYLE, apply_default_css=False, padding=True,
-                elem_id="speak-result",
-            )  # fmt: skip
-            with gr.Accordion(label("report-json"), open=False):
-                report = gr.JSON(label=label("report-json"), show_label=False, elem_id="speak-report")
-    connect(button, [text, voice, pace, behind], [live, output, report], view)
+            text = gr.Textbox(label=label("text"), lines=6, max_lines=12, max_length=LONGEST, elem_id="speak-text")
+            button = gr.Button(label("speak"), variant="primary", elem_id="speak")
+            error = inline_error("speak-error")
+        with gr.Column(scale=2, min_width=300):
+            voice = dropdown("voice", voices, voices[0], "speak-", info="voice-hint")
+            behind = dropdown("vocoder", [OWN, *vocoders], OWN, "speak-", info="vocoder-behind")
+            pace = gr.Slider(0.25, 4.0, 1.0, step=0.05, label=label("speed"), elem_id="speak-speed")
+    live = scope(label("speak-hint"), "speak-result", Piece.model_json_schema)
+    output = gr.Audio(label=label("output-audio"), visible=False, elem_id="speak-output")
+    with gr.Accordion(label("report-json"), open=False):
+        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="speak-report")
+    made = gr.State(time_to_live=KEEP_S)
+    connect(button, [text, voice, pace, behind], [live, output, report, made], error)
 
 
-def connect(button: gr.Button, inputs: list[Any], outputs: list[Any], view: gr.HTML) -> None:
-    """Speak at a click, draw what was made, and clear it after a failure."""
-    result = gr.State(time_to_live=KEEP_S)
-    shown = [*outputs, result, view]
-    begin = BEGIN.replace("#player", "#speak-player")
-    button.click(js=begin, outputs=shown, api_name="begin_speak", api_visibility="private")
+def connect(button: gr.Button, inputs: list[Any], shown: list[Any], error: gr.HTML) -> None:
+    """Speak at a click, and show what was made, or the error beside the text until the text changes."""
+    live, made = shown[0], shown[-1]
+    # registered first, because the browser runs the listeners of a click in order
+    button.click(js=BEGIN, outputs=live, api_name="begin_speak", api_visibility="private")
     done = button.click(
-        speak, inputs, [*outputs, result], api_name="speak", trigger_mode="once", show_progress="hidden", **COMPUTE
+        speak,
+        inputs,
+        shown,
+        js=PRESSED,
+        api_name="speak",
+        trigger_mode="multiple",  # a second press ends the first
+        show_progress="hidden",  # the status line says it
+        **COMPUTE,
     )
-    done.success(draw, result, [view, result], api_name="draw_speak", api_visibility="private")
-    done.failure(nothing, None, shown, api_name="clear_speak", api_visibility="private")
-    live = outputs[0]
-    live.cancel(nothing, None, shown, cancels=[done], api_name="cancel_speak", api_visibility="private")
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    done.success(opened, made, live, api_name="open_speak", **private)
+    done.success(lambda: "", None, error, js="() => ''", api_name="well_speak", **private)
+    done.failure(failed, None, [*shown, error], api_name="clear_speak", **private)
+    inputs[0].change(js="() => ''", outputs=error, api_name="forget_speak_error", api_visibility="private")
 
 
-def nothing(request: gr.Request) -> tuple[None, None, None, None, str]:
-    """What is shown when there is no result."""
-    return None, None, None, None, f"<p>{translator(request)('speak-hint')}</p>"
-
-
-def draw(report: Report | None, request: gr.Request) -> tuple[str | dict[str, object], None]:
-    """Draw the stages of a result, and drop it. Without a result, leave the page as it is."""
-    if report is None:
-        return gr.skip(), None
+def opened(scene: str | None, request: gr.Request) -> Any:
+    """What the component shows of speech. Without any, leave the page as it is."""
+    if scene is None:
+        return gr.skip()
     with shown_errors(request) as say:
-        stages, total_ms = report["stages"], report["total_ms"]
-        waterfall = pictures.stage_waterfall(stages, total_ms, words=say.phrase)
-        table = pictures.stage_table(stages, total_ms, words=say.phrase)
-        return f"<p>{in_words(report, say)}</p><h3>{say('where-time-went')}</h3>{waterfall}{table}", None
+        facts = facts_of(scene)
+        report = facts["report"]
+        odd = list(report["notes"])
+        if report["left_out"]:
+            odd.append({"code": "left-out", "text": say("left-out", words=", ".join(report["left_out"][:10]))})
+        above = f"<p>{html.escape(in_words(report, say))}</p>{notes(odd, say)}"
+        return value_of(scene, facts, {"out": say("output")}, above, details(report, say), say)
 
 
 def in_words(report: Report, say: Translator) -> str:

@@ -100,7 +100,7 @@ function paint() {
   const visible = seconds();
   if (lanes.length) paintWave(canvas("wave"), lanes, visible, rate, look);
   for (const kind of ["input", "output", "difference"]) {
-    if (!scene.scene) continue;
+    if (!scene.scene || (kind !== "output" && !scene.compared)) continue;
     paintMel(canvas(kind), data, kind, { ...visible, low: view.low, high: view.high }, scene, look);
     if (pitches && kind !== "difference") {
       const colours = ["#7fdbff", "#ffffff"];
@@ -145,7 +145,7 @@ function caption() {
   for (const [panel, name] of Object.entries(names)) {
     const title = many && (panel === "output" || panel === "difference") ? `${name}: ${output}` : name;
     const figure = root.querySelector(`[data-panel="${panel}"]`);
-    figure.hidden = panel !== "wave" && streaming();
+    figure.hidden = panel !== "wave" && (streaming() || (panel !== "output" && !scene.compared));
     figure.querySelector("figcaption").textContent = panel === "wave" ? title : [title, mean].filter(Boolean).join(" · ");
     const { from, to } = seconds();
     figure.querySelector("canvas").setAttribute("aria-label", `${title}: ${from.toFixed(2)}–${to.toFixed(2)} s`);
@@ -219,7 +219,9 @@ function take(piece) {
   if (piece.index !== expected) return; // of a run that was replaced
   expected++;
   streamed = true;
-  scene = { seconds: piece.of_s, rate: piece.sample_rate, sounds: [] };
+  const empty = piece.end_s === scene?.end_s; // it only says that the sound has ended
+  scene = { seconds: piece.of_s, end_s: piece.end_s, rate: piece.sample_rate, sounds: [] };
+  if (empty) return;
   const mine = run;
   const samples = samplesOf(piece.file.url);
   arriving = arriving.then(async () => {
@@ -292,7 +294,7 @@ async function look() {
   await new Promise((resolve) => setTimeout(resolve, 40)); // of several moves in a row, the last one counts
   if (mine !== asked) return;
   const { from, to } = seconds();
-  const columns = Math.max(50, Math.round(canvas("input").getBoundingClientRect().width - GUTTER) || 1000);
+  const columns = Math.max(50, Math.round(canvas("output").getBoundingClientRect().width - GUTTER) || 1000);
   const reply = await server.show_window(scene.scene, Number(shown), from, to, columns);
   if (mine !== asked) return;
   if (reply.error) return void (find("reading").textContent = reply.error);
@@ -415,7 +417,8 @@ find("panels").addEventListener("pointermove", (event) => {
     const db = (value, plus) => `${plus && value > 0 ? "+" : ""}${Math.round(value)} dB`.replace("-", "−");
     const hz = found.hz < 1000 ? `${Math.round(found.hz)} Hz` : `${(found.hz / 1000).toFixed(1)} kHz`;
     const level = at.panel.dataset.panel === "input" ? found.input : found.output;
-    parts.push(hz, db(level, false), `${say("difference-of")} ${db(found.difference, true)}`);
+    parts.push(hz, db(level, false));
+    if (scene.compared) parts.push(`${say("difference-of")} ${db(found.difference, true)}`);
   }
   find("reading").textContent = parts.join(", ");
 });
