@@ -1,11 +1,11 @@
 """`python -m tts_infer speak`, and the endpoint of the page."""
 
-from __future__ from collections.abc import Generator
-import annotations
+from __future__ import annotations
 
 import io
 import json
 import sys
+from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
