@@ -136,12 +136,12 @@ def log_mel_error_db(reference: Tensor, output: Tensor, config: MelConfig | None
         reference, output: log-mels in the same convention. The mel of a copy is up to one frame shorter.
         config: that convention; its power says how many dB a unit of log-mel is. None: a mel of magnitudes.
 
-    Shape: (B, n_mels, L) and (B, n_mels, L') -> a number
+    Shape: (B, n_mels, L) and (B, n_mels, L'), or both without B -> a number
     Raises:
         InputError: batch or mels differ, or the log-mels have no common frame.
     """
     for name, mel in (("reference", reference), ("output", output)):
-        require_floats(mel, name, 3, "(B, n_mels, L)")
+        require_floats(mel, name, 2 if getattr(mel, "ndim", 3) == 2 else 3, "(B, n_mels, L) or (n_mels, L)")
     frames = min(reference.shape[-1], output.shape[-1])
     if reference.shape[:-1] != output.shape[:-1] or frames == 0:
         raise InputError(
