@@ -26,9 +26,9 @@ Spectrum = tuple[Tensor, Tensor]
 
 # How far a pass goes beyond the STFT of the audio, in the direction of the last change. 0 would be Griffin-Lim.
 MOMENTUM = 0.9
-# Corrections of the magnitudes within a pass, each by a power of the ratio of mels. Neighbouring filters overlap, so
-# one correction misses the target mel. A first one that goes beyond the ratio saves a third.
-CORRECTIONS = (1.5, 1.0)
+# Corrections of the magnitudes within a pass. Neighbouring filters overlap, so one correction misses the target mel. All
+# but the last go beyond the ratio of the mels, by its power of 1.5: that makes a third one needless.
+CORRECTIONS = 2
 # Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
 LARGEST_CORRECTION = 20.0
 
@@ -225,11 +225,13 @@ class Refinement(nn.Module):
         Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)
         """
         corrected = size
-        for power in CORRECTIONS:
+        for left in reversed(range(CORRECTIONS)):
             ratio = target_mel / self.filterbank(corrected).clamp_min_(self.config.log_floor)
             ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
-            if power != 1:
-                ratio.pow_(power)
+            if left:
+                ratio *= (
+                    ratio.sqrt()
+                )  # torch's pow rounds by the place in memory, so pieces would differ from the whole
             corrected = self.filterbank_transpose(ratio).mul_(corrected)
         return corrected.addcmul_(size, self.unfiltered)  # bins outside all filters stay as they are
 
