@@ -26,8 +26,8 @@ Spectrum = tuple[Tensor, Tensor]
 
 # How far a pass goes beyond the STFT of the audio, in the direction of the last change. 0 would be Griffin-Lim.
 MOMENTUM = 0.9
-# Corrections of the magnitudes within a pass. Neighbouring filters overlap, so one correction misses the target mel. All
-# but the last go beyond the ratio of the mels, by its power of 1.5: that makes a third one needless.
+# Corrections of the magnitudes within a pass. Neighbouring filters overlap, so one correction misses the target mel.
+# All but the last go beyond the ratio of the mels, by its power of 1.5: that makes a third one needless.
 CORRECTIONS = 2
 # Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
 LARGEST_CORRECTION = 20.0
@@ -229,9 +229,7 @@ class Refinement(nn.Module):
             ratio = target_mel / self.filterbank(corrected).clamp_min_(self.config.log_floor)
             ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
             if left:
-                ratio *= (
-                    ratio.sqrt()
-                )  # torch's pow rounds by the place in memory, so pieces would differ from the whole
+                ratio *= ratio.sqrt()  # torch's pow rounds by the place in memory: pieces would differ
             corrected = self.filterbank_transpose(ratio).mul_(corrected)
         return corrected.addcmul_(size, self.unfiltered)  # bins outside all filters stay as they are
 
