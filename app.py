@@ -29,7 +29,7 @@ from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
 # All tabs fit on a phone; Gradio would put the last ones into a menu.
-CSS = "@media (max-width: 480px) { .tab-container button { padding: 0 4px; } }"
+CSS = "@media (max-width: 480px) { .tab-container button { padding: 0 4px; font-size: 13px; } }"
 
 
 def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> gr.Blocks:
