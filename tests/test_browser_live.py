@@ -147,6 +147,7 @@ def test_a_second_press_ends_the_first(ear: Page, tmp_path: Path) -> None:
     assert downloaded(ear, tmp_path).size == 40 * 24000 // 256 * 256
 
 
+@pytest.mark.slow
 def test_short_jobs_pass_between_the_pieces_of_long_ones(
     page: Page, browser: Browser, demo: gr.Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

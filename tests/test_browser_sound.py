@@ -208,6 +208,7 @@ def test_measure_says_the_spread(page: Page) -> None:
     assert 0 < least <= median <= most
 
 
+@pytest.mark.slow
 def test_compare_has_the_original_and_every_sample(page: Page) -> None:
     page.evaluate(EAR)
     open_tab(page, "Compare")
