@@ -374,8 +374,7 @@ def test_phone_scrolls_in_one_direction_only(page: Page) -> None:
     synthesize(page, CLIP)
     page.locator("#settings").get_by_role("button").first.click()
     for name in ("Decode", "Speak", "Compare", "Batch", "Device", "API"):
-        # on a phone the last tabs are in Gradio's menu of tabs, so a click cannot reach them directly
-        page.get_by_role("tab", name=name, exact=True, include_hidden=True).first.dispatch_event("click")
+        open_tab(page, name)
         if name == "Device":
             expect(page.locator("#audit table")).to_be_visible(timeout=PATIENCE_MS)
         page.wait_for_timeout(300)  # Gradio lays a tab out when it is shown
