@@ -10,13 +10,13 @@ from tts_infer.dsp.tiles import is_traced
 from tts_infer.errors import InputError, InputTypeError
 
 
-def require_floats(value: Any, what: str, axes: int, expected: str) -> None:
-    """Refuse what is no tensor of floats with so many axes and at least one item.
+def require_floats(value: Any, what: str, axes: tuple[int, ...], expected: str) -> None:
+    """Refuse what is no tensor of floats with one of so many axes and at least one item.
 
     Args:
         value: of a caller.
         what: its name, for messages.
-        axes: how many.
+        axes: how many it may have.
         expected: their names, for messages.
 
     Raises:
@@ -28,7 +28,7 @@ def require_floats(value: Any, what: str, axes: int, expected: str) -> None:
         kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         text = "{what} is {kind}; expected a tensor of floats of shape {expected}"
         raise InputTypeError(text, code="no-float-tensor", what=what, kind=kind, expected=expected)
-    if value.ndim != axes or value.shape[0] == 0:
+    if value.ndim not in axes or value.shape[0] == 0:
         text = "{what} has shape {shape}; expected {expected}, at least one item"
         raise InputError(text, code="tensor-shape", what=what, shape=tuple(value.shape), expected=expected)
 
@@ -41,7 +41,7 @@ def require_spectrum(real: Any, imag: Any, bins: int) -> None:
         InputTypeError, InputError: the parts are no floats, or not both of that shape.
     """
     for name, part in (("real", real), ("imag", imag)):
-        require_floats(part, name, 3, f"(B, {bins}, L)")
+        require_floats(part, name, (3,), f"(B, {bins}, L)")
     if not is_traced() and (real.shape[1] != bins or imag.shape != real.shape):
         text = "the spectrum has parts of shape {real} and {imag}; expected (B, {bins}, L) twice"
         shapes = tuple(real.shape), tuple(imag.shape)

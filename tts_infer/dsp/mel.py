@@ -141,7 +141,7 @@ def log_mel_error_db(reference: Tensor, output: Tensor, config: MelConfig | None
         InputError: batch or mels differ, or the log-mels have no common frame.
     """
     for name, mel in (("reference", reference), ("output", output)):
-        require_floats(mel, name, 2 if getattr(mel, "ndim", 3) == 2 else 3, "(B, n_mels, L) or (n_mels, L)")
+        require_floats(mel, name, (2, 3), "(B, n_mels, L) or (n_mels, L)")
     frames = min(reference.shape[-1], output.shape[-1])
     if reference.shape[:-1] != output.shape[:-1] or frames == 0:
         raise InputError(

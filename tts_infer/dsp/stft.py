@@ -110,7 +110,7 @@ class STFT(Spectral):
 
     def padded(self, audio: Tensor) -> Tensor:
         """Pad a signal by reflection. Frame l then begins at sample l * hop_length. Shape: (B, T) -> (B, T + pad)"""
-        require_floats(audio, "audio", 2, "(B, T)")
+        require_floats(audio, "audio", (2,), "(B, T)")
         needed = 1 if self.padding == "center" else self.hop_length
         if not is_traced() and audio.shape[-1] < needed:  # a graph serves every length
             raise InputError(

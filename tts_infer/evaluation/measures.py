@@ -145,5 +145,7 @@ def _common(first: Samples, second: Samples) -> tuple[Samples, Samples]:
 def _log_mel_error(mels: tuple[Tensor, Tensor] | None, config: MelConfig) -> float:
     try:
         return math.nan if mels is None else log_mel_error_db(*mels, config)
-    except InputError:  # no common frame
+    except InputError as error:
+        if error.code != "mels-incomparable":  # that is: no common frame
+            raise
         return math.nan
