@@ -27,7 +27,7 @@ slow: $(VENV)/test.installed
 # Our vocoders in the real packages that they are for. What these need differs from what we need, so they have an
 # environment of their own, which sees ours.
 integrations: $(OTHERS)/installed
-	$(OTHERS)/bin/python -m pytest tests/test_integrations_packages.py
+	$(OTHERS)/bin/python -m pytest tests/test_integrations_packages.py tests/test_f5_voice.py tests/test_matcha_voice.py
 
 # Thousands of made-up arguments for the public functions; `make pytest` has some dozens of each.
 fuzz: $(VENV)/test.installed
@@ -53,5 +53,5 @@ $(OTHERS)/installed: requirements-integrations.txt requirements-integrations-pac
 	$(BIN)/python -m venv $(OTHERS)
 	$(BIN)/python $(SITE) > $$($(OTHERS)/bin/python $(SITE))/ours.pth
 	$(OTHERS)/bin/python -m pip install -r requirements-integrations.txt
-	$(OTHERS)/bin/python -m pip install --no-deps -r requirements-integrations-packages.txt
+	$(OTHERS)/bin/python -m pip install --no-deps --no-build-isolation -r requirements-integrations-packages.txt
 	touch $@

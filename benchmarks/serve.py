@@ -1,4 +1,5 @@
-"""The server: time to first audio against the first stage chain, and sentences per second of 1, 4 and 16 clients.
+"""The server: time to first audio against the first stage chain, sentences per second of 1, 4 and 16 clients, and how
+long streams hold up an event loop.
 
 `python -m benchmarks.serve` starts `tts-infer serve` as a process of its own, and measures it over loopback.
 """
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import torch
 
 import tts_infer
 from benchmarks.common import environment, finish, table
@@ -24,6 +26,7 @@ from benchmarks.common import environment, finish, table
 SENTENCE = "A vocoder turns a mel spectrogram into a waveform."
 ASKED = {"input": SENTENCE, "response_format": "pcm"}
 CLIENTS = (1, 4, 16)
+TICK_S = 0.001
 
 
 @contextmanager
@@ -86,6 +89,29 @@ async def first_audio(url: str, speaker: tts_infer.Speaker, model: str, rounds: 
     return row | {"served p95 ms": percentile(served, 0.95), "chain p95 ms": percentile(chain, 0.95)}
 
 
+async def loop_lag(vocoder: tts_infer.Vocoder, streams: int, seconds: float) -> dict[str, Any]:
+    """How late a task of the event loop is that wants to run each millisecond, while streams are decoded."""
+    mel = vocoder.mel(torch.from_numpy(tts_infer.read_audio("examples/english.wav", vocoder.sample_rate).samples)[None])
+    late: list[float] = []
+    end = time.perf_counter() + seconds
+
+    async def listen() -> None:
+        while time.perf_counter() < end:
+            async for _ in vocoder.astream(mel.split(10, dim=2), frame_ms=20):
+                if time.perf_counter() > end:
+                    break
+
+    async def watch() -> None:
+        while time.perf_counter() < end:
+            due = time.perf_counter() + TICK_S
+            await asyncio.sleep(TICK_S)
+            late.append((time.perf_counter() - due) * 1e3)
+
+    await asyncio.gather(watch(), *(listen() for _ in range(streams)))
+    row = {"streams": streams, "late p50 ms": percentile(late, 0.5), "late p95 ms": percentile(late, 0.95)}
+    return row | {"late p99 ms": percentile(late, 0.99), "late most ms": max(late)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=6.0, help="measuring time of one row (default: 6)")
@@ -101,7 +127,9 @@ def main() -> None:
         table("first audio of one sentence, one client", firsts)
         rows = [asyncio.run(load(url, name, clients, args.seconds)) for name in names for clients in CLIENTS]
         table("clients that ask again and again", rows)
-    finish("serve", setting, [{"first audio": firsts, "load": rows}])
+    lags = [asyncio.run(loop_lag(vocoder, streams, args.seconds)) for streams in (0, 1, 4)]
+    table("how late a task of the event loop is beside streams", lags)
+    finish("serve", setting, [{"first audio": firsts, "load": rows, "event loop": lags}])
 
 
 if __name__ == "__main__":

@@ -94,6 +94,17 @@ def test_audio_is_copied(pack: Any, loaded: tts_infer.Vocoder, speech: Tensor) -
         assert relative_error(copied["waveform"][item, channel][None], want) < 1e-3
 
 
+def test_a_text_is_spoken(pack: Any, loaded: tts_infer.Vocoder) -> None:
+    pytest.importorskip("hibari")
+    given = {"text": "Hello there.", "voice": "heart", "speed": 1.5, "seed": 3, "device": "cpu"}
+    for vocoder in (None, loaded):
+        spoken = run(pack, "TTSInferSpeak", **given, vocoder=vocoder)
+        want = tts_infer.speak("Hello there.", vocoder=vocoder, speed=1.5, seed=3, device="cpu")
+        assert torch.equal(spoken["waveform"], want.audio[None]) and spoken["sample_rate"] == 24000
+    with pytest.raises(tts_infer.VoiceNotFoundError, match="'nobody' is unknown"):
+        run(pack, "TTSInferSpeak", **given, recording="nobody")
+
+
 def test_other_vocoders(pack: Any, tmp_path: Path) -> None:
     folder = save(tmp_path / "bigvgan", BIGVGAN, official_weights(BIGVGAN))
     node = {"vocoder": "vocos-mini-24khz", "device": "cpu"}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +140,10 @@ WRAPPERS: dict[str, Callable[[Weights], Any]] = {
     "Lightning": lambda weights: {
         "state_dict": with_training(weights), "hyper_parameters": argparse.Namespace(lr=1e-4, path=Path("x")),
         "callbacks": {argparse.Namespace: {"best": torch.tensor(1.0)}}, "optimizer_states": [], "lr_schedulers": [],
+    },
+    "Lightning with settings": lambda weights: {
+        "state_dict": weights,
+        "hyper_parameters": {"optimizer": partial(torch.optim.Adam, lr=1e-4), "seen": defaultdict(list)},
     },
     "averaged": lambda weights: {
         "model": {name: tensor + 1 for name, tensor in weights.items()}, "ema_model_state_dict": weights,

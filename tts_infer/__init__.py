@@ -47,6 +47,7 @@ from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.inputs import require_input, standard_input
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
+from tts_infer.io.text import read_text
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
 from tts_infer.live import LiveAudio, live_speech
 from tts_infer.loading import DTypeChoice, load_vocoder
@@ -156,6 +157,7 @@ __all__ = [
     "read_audio",
     "read_features",
     "read_mel",
+    "read_text",
     "require_file",
     "require_input",
     "resample",

@@ -128,6 +128,28 @@ def require_package(module: str, extra: str, package: str = "") -> ModuleType:
         raise missing_package(package or module.partition(".")[0], extra, error) from None
 
 
+def import_other(module: str, distribution: str) -> ModuleType:
+    """Import a module of a package that is no dependency of ours.
+
+    Args:
+        module: its dotted name.
+        distribution: what pip installs.
+
+    Raises:
+        MissingPackageError: it is not installed, or something that it needs is missing or does not load.
+    """
+    try:
+        return importlib.import_module(module)
+    except (ImportError, OSError) as error:  # OSError: a native library that does not load
+        raise MissingPackageError(
+            "needs {module} ({reason}); pip install {package}",
+            code="other-package-missing",
+            module=module,
+            reason=str(error)[:150],
+            package=distribution,
+        ) from None
+
+
 def missing_package(package: str, extra: str, error: Exception) -> MissingPackageError:
     """The error that names the package, why it cannot be used, and the extra that installs it."""
     return MissingPackageError(

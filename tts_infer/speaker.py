@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from tts_infer.devices import CPU
+from tts_infer.dsp.conventions import convention_name
 from tts_infer.errors import InputError
 from tts_infer.frontends import FRONTENDS, find_voice
 from tts_infer.frontends.frontend import AudioSpec, LoadedVoice
@@ -20,6 +21,8 @@ from tts_infer.runtime.placement import PlacementSpec, make_placement
 from tts_infer.speech import Speech, SpeechReport, SpeechStream, Step, StreamingResampler, joined
 from tts_infer.streaming import StageStream
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
+from tts_infer.vocoders.features import FeatureSpec, MelSpec
 
 SPEEDS = (0.25, 4.0)
 _LARGEST_SEED = 2**63 - 1
@@ -40,9 +43,10 @@ class Speaker:
         self.voice, self.vocoder, self._voice = name, vocoder, voice
         if not isinstance(voice.gives, AudioSpec) and (vocoder is None or vocoder.features != voice.gives):
             raise InputError(
-                "voice {name!r} gives features that need a vocoder of their convention; give vocoder=...",
+                "voice {name!r} gives {convention}, which needs a vocoder of the same convention; give vocoder=...",
                 code="voice-needs-vocoder",
                 name=name,
+                convention=_convention(voice.gives),
             )
         self.placement = make_placement(placement, device, stages=voice.stages)
         self._chain = place_stages(voice.stages, self.placement, "float32")
@@ -152,6 +156,12 @@ class Speaker:
         return [*resampling, self.vocoder.mel_stream(timed=True), decoder]
 
 
+def _convention(gives: FeatureSpec) -> str:
+    """What a voice gives, in words."""
+    name = convention_name(gives.config) if isinstance(gives, MelSpec) else None
+    return f"{gives.name} of {name or f'{gives.n_channels} channels at {gives.sample_rate} Hz'}"
+
+
 def load_speaker(
     voice: str | None = None,
     *,
@@ -162,9 +172,10 @@ def load_speaker(
     """Load a voice, ready to speak.
 
     Args:
-        voice: a name from `list_voices`, also with its front end: "hibari/heart"; None: the first.
+        voice: a name from `list_voices`, also with its front end: "hibari/heart"; or a recording, with its front end:
+            "f5-tts/me.wav"; None: the first.
         vocoder: what decodes the voice's features, or copies its audio: a vocoder, or a name as for `load_vocoder`;
-            None: the voice's own audio.
+            None: the voice's own audio, or the embedded vocoder for a voice that gives features.
         device: of the stages that `placement` does not name, and of a vocoder that is loaded here.
         placement: of the voice's stages, see `make_placement`.
 
@@ -176,10 +187,13 @@ def load_speaker(
     """
     front_end, found = find_voice(voice)
     loaded = FRONTENDS[front_end].load(found.name)
+    name = os.path.basename(found.name) if found.from_recording else found.name  # files name the voice, not a folder
+    if vocoder is None and not isinstance(loaded.gives, AudioSpec):
+        vocoder = DEFAULT_VOCODER
     if vocoder is not None and not isinstance(vocoder, Vocoder):
         # its features are made here, in its own convention
         vocoder = load_vocoder(vocoder, device=device, check_convention=False)
-    return Speaker(f"{front_end}/{found.name}", loaded, vocoder, placement, device)
+    return Speaker(f"{front_end}/{name}", loaded, vocoder, placement, device)
 
 
 def speak(

@@ -123,7 +123,7 @@ def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: 
 
 def speak_tab(vocoders: Sequence[str]) -> None:
     """Lay the tab out and connect it."""
-    voices = [voice["name"] for voice in tts_infer.list_voices()]
+    voices = [voice["name"] for voice in tts_infer.list_voices() if not voice["from_recording"]]
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
             text = gr.Textbox(label=label("text"), lines=6, max_lines=12, max_length=LONGEST, elem_id="speak-text")

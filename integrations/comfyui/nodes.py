@@ -121,6 +121,40 @@ class CopyAudio:
         return (_audio(copied, audio["waveform"].shape[1], vocoder.sample_rate),)
 
 
+class Speak:
+    """A text in a synthetic voice. With a vocoder, that decodes the voice's mel."""
+
+    CATEGORY = CATEGORY
+    FUNCTION = "speak"
+    RETURN_TYPES: ClassVar = ("AUDIO",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
+        voices = [one["name"] for one in tts_infer.list_voices() if not one["from_recording"]]
+        return {
+            "required": {
+                "text": ("STRING", {"multiline": True, "default": "A vocoder turns a mel into a waveform."}),
+                "voice": (voices,),
+                "speed": ("FLOAT", {"default": 1.0, "min": 0.25, "max": 4.0, "step": 0.05}),
+                "seed": ("INT", {"default": 0, "min": 0, "max": 2**63 - 1, "control_after_generate": True}),
+                "device": (DEVICES,),
+            },
+            "optional": {
+                "vocoder": ("TTS_VOCODER",),
+                "recording": (
+                    "STRING",
+                    {"default": "", "tooltip": "f5-tts/PATH of one, in place of the voice"},
+                ),
+            },
+        }
+
+    def speak(
+        self, text: str, voice: str, speed: float, seed: int, device: str, vocoder: Any = None, recording: str = ""
+    ) -> tuple[Audio]:
+        made = tts_infer.speak(text, recording or voice, vocoder=vocoder, speed=speed, seed=seed, device=device)
+        return (_audio(made.audio, 1, made.sample_rate),)
+
+
 def _signals(audio: Audio, sample_rate: int) -> Tensor:
     """All channels of all items at the rate of a vocoder. Shape: (B, channels, T) -> (B * channels, T')"""
     rate, channels = audio["sample_rate"], audio["waveform"].flatten(0, 1).float().cpu().numpy()
@@ -144,6 +178,7 @@ NODE_CLASS_MAPPINGS = {
     "TTSInferAudioToMel": AudioToMel,
     "TTSInferDecodeMel": DecodeMel,
     "TTSInferCopyAudio": CopyAudio,
+    "TTSInferSpeak": Speak,
 }
 NODE_DISPLAY_NAME_MAPPINGS = {
     "TTSInferLoadVocoder": "Load Vocoder",
@@ -151,4 +186,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "TTSInferAudioToMel": "Audio to Mel",
     "TTSInferDecodeMel": "Decode Mel",
     "TTSInferCopyAudio": "Copy Audio through a Vocoder",
+    "TTSInferSpeak": "Speak",
 }

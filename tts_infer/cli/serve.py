@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 
 import tts_infer
 from tts_infer.cli.arguments import add_vocoder_arguments, load_from
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         max_bytes=args.max_bytes,
         max_characters=args.max_characters,
     )
+    warnings.simplefilter("ignore", tts_infer.TextLeftOutWarning)  # each answer names what is left out
     vocoders = [load_from(args, name) for name in args.vocoder or [tts_infer.DEFAULT_VOCODER]]
     speakers = tts_infer.load_speakers(vocoders, args.voice or (), args.device)
     if not speakers:

@@ -18,7 +18,10 @@ _STREAM_SAMPLES = 2**31 - 1024
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `speak`."""
-    voices = ", ".join(voice["name"] for voice in tts_infer.list_voices())
+    voices = ", ".join(
+        f"{voice['front_end']}/{voice['name']}" if voice["from_recording"] else voice["name"]
+        for voice in tts_infer.list_voices()
+    )
     parser.add_argument("text", metavar="TEXT", help="what to say; a text file; or - for stdin")
     parser.add_argument("-o", "--output", metavar="OUT", help=".wav or .flac file to write")
     parser.add_argument("--stream", action="store_true", help="write a 16-bit WAV to stdout instead, as it is made")
@@ -64,16 +67,7 @@ def _read(text: str) -> str:
     """The text: that of stdin, that of a file, or the argument itself."""
     if text != "-" and not _is_file(text):
         return text
-    try:
-        if text == "-":
-            return sys.stdin.read()
-        with open(text, encoding="utf-8-sig") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        where = "stdin" if text == "-" else text
-        raise tts_infer.FileError(
-            "{path} is no text in UTF-8: {reason}", code="text-encoding", path=where, reason=error.reason
-        ) from None
+    return tts_infer.read_text(sys.stdin if text == "-" else text)
 
 
 def _is_file(text: str) -> bool:

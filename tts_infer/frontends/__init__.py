@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tts_infer.errors import VoiceNotFoundError
+from tts_infer.frontends.f5 import F5FrontEnd
 from tts_infer.frontends.frontend import FrontEnd, Voice
 from tts_infer.frontends.hibari import HibariFrontEnd
+from tts_infer.frontends.matcha import MatchaFrontEnd
 
 # In order of preference: the first voice of the first is the default.
-FRONTENDS: dict[str, FrontEnd] = {"hibari": HibariFrontEnd()}
+FRONTENDS: dict[str, FrontEnd] = {"hibari": HibariFrontEnd(), "f5-tts": F5FrontEnd(), "matcha-tts": MatchaFrontEnd()}
 
 
 def find_voice(name: str | None) -> tuple[str, Voice]:
     """Find a voice by name.
 
     Args:
-        name: "heart", or with its front end "hibari/heart"; None: the first voice of the first front end.
+        name: "heart", or with its front end "hibari/heart"; a recording with its front end, "f5-tts/me.wav"; None:
+            the first voice of the first front end.
 
     Returns:
         The name of its front end, and the voice.
@@ -29,7 +32,13 @@ def find_voice(name: str | None) -> tuple[str, Voice]:
         for voice in entry.voices:
             if name in (None, voice.name, f"{front_end}/{voice.name}"):
                 return front_end, voice
-    names = ", ".join(voice.name for entry in FRONTENDS.values() for voice in entry.voices)
+            if voice.from_recording and name is not None and name.startswith(f"{front_end}/"):
+                return front_end, replace(voice, name=name.removeprefix(f"{front_end}/"))
+    names = ", ".join(
+        f"{front_end}/{voice.name}" if voice.from_recording else voice.name
+        for front_end, entry in FRONTENDS.items()
+        for voice in entry.voices
+    )
     raise VoiceNotFoundError(
         "voice {name!r} is unknown; allowed: {names}", code="voice-unknown", name=name, names=names
     )

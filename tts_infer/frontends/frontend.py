@@ -26,6 +26,7 @@ class Voice:
         about: who or what it is, in a few words.
         license: of its weights.
         download_mb: size of what must be downloaded for it; 0: it is in the package of the front end.
+        from_recording: the name stands for the path of a recording.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Voice:
     about: str
     license: str
     download_mb: float = 0.0
+    from_recording: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
-from tts_infer.errors import MissingPackageError
-
-
-def import_other(module: str, distribution: str) -> ModuleType:
-    """Import a module of a package that is no dependency of ours.
-
-    Args:
-        module: its dotted name.
-        distribution: what pip installs.
-
-    Raises:
-        MissingPackageError: it is not installed, or something that it needs is missing or does not load.
-    """
-    try:
-        return importlib.import_module(module)
-    except (ImportError, OSError) as error:  # OSError: a native library that does not load
-        raise MissingPackageError(
-            "needs {module} ({reason}); pip install {package}",
-            code="other-package-missing",
-            module=module,
-            reason=str(error)[:150],
-            package=distribution,
-        ) from None
+from tts_infer.errors import import_other
 
 
 def replace(module: str, name: str, new: Any, distribution: str) -> Callable[[], None]:

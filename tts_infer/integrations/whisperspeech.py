@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_infer.errors import InputError
-from tts_infer.integrations.other_packages import import_other, replace
+from tts_infer.errors import InputError, import_other
+from tts_infer.integrations.other_packages import replace
 from tts_infer.integrations.vocos import Vocos
 from tts_infer.io.writer import write_audio
 from tts_infer.loading import load_vocoder

@@ -151,7 +151,9 @@ def _unknown_globals(path: Path, error: Exception) -> list[str]:
         names = []
     found = names or re.findall(r"GLOBAL (\w+(?:\.\w+)+)", str(error))
     # Where a file was cut, a name in it that torch would allow is cut, too.
-    return sorted(name for name in found if not re.match(r"torch\.(?!nn\.)|collections\.", name))
+    return sorted(
+        name for name in found if not re.match(r"torch\.(?!nn\.|optim\.)|collections\.(?!defaultdict$)", name)
+    )
 
 
 def _refuse_repacked(path: Path) -> None:
