@@ -17,6 +17,7 @@ from tts_infer.cli import main
 from tts_infer.config import VocoderPreset, build, known_vocoders
 from tts_infer.errors import CheckpointError, ConfigError
 from tts_infer.vocoders import FAMILIES
+from tts_infer.vocoders.checkpoint import resolve
 from tts_infer.vocoders.family import read_document
 
 COMMIT = "0" * 40
@@ -111,6 +112,7 @@ def test_every_entry_has_a_family_and_says_what_it_takes() -> None:
     for preset in known_vocoders().values():
         assert preset.family in FAMILIES, preset.name
         assert (preset.mel is None) == bool(preset.takes), preset.name
+        assert preset.weights_file is not None or preset.config_file is None, preset.name
         assert len(preset.inputs) <= 17, "a column of `vocoders`"
     entry = {"name": "x", "source": "hub", "repo_id": "a/b", "description": "", "license": "MIT", "takes": "codes"}
     with pytest.raises(ConfigError, match="states no mel convention; then it must state takes and audio_rate"):
@@ -179,6 +181,20 @@ def test_files_in_places_of_their_own(cache: Path, tmp_path: Path) -> None:
     shown = tts_infer.describe_vocoder("soprano-32khz")
     assert (shown["status"], shown["takes"], shown["n_mels"]) == ("cached", "hidden frames", None)
     assert shown["stages"] == ["upsample", "backbone", "head", "istft"]
+
+
+def test_files_in_a_folder_of_their_own(cache: Path) -> None:
+    folder = snapshot(cache, "YatharthS/LuxTTS")
+    (folder / "config.json").write_text(json.dumps({"model": {}}))
+    (folder / "vocoder").mkdir()
+    for name in ("config.yaml", "vocos.bin"):
+        (folder / "vocoder" / name).write_text("x")
+    files = resolve("luxtts-48khz")
+    assert (files.config, files.weights) == (folder / "vocoder" / "config.yaml", folder / "vocoder" / "vocos.bin")
+    (folder / "vocoder" / "vocos.bin").unlink()
+    (folder / "vocoder" / "vocos.bin").symlink_to("/etc/hostname")
+    with pytest.raises(CheckpointError, match="vocos.bin in the Hub cache links to .*, outside of its repository"):
+        resolve("luxtts-48khz")
 
 
 def test_what_contradicts_an_entry(cache: Path, tmp_path: Path) -> None:

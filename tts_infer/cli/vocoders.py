@@ -57,9 +57,12 @@ def _page(shown: dict[str, Any]) -> str:
         lines["architecture"] = shown["architecture"]
         lines["parameters"] = f"{shown['parameters']:,}"
         lines["stages"] = ", ".join(shown["stages"])
-        lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
-        stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
-        lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
+        if shown["receptive_field"] is None:
+            lines["receptive field"] = "the whole signal: no streams, no pieces"
+        else:
+            lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
+            stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
+            lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
     text = "\n".join(f"{name:<20} {value}" for name, value in lines.items() if value)
     more = "" if shown["architecture"] else f"\nto see the rest, fetch it: load_vocoder({shown['name']!r})"
     return f"{shown['name']}\n{text}{more}"

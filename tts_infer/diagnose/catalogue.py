@@ -30,7 +30,7 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
     Returns:
         As a row of `list_vocoders`, and its mel convention. If it needs no download, also its architecture, number of
         parameters, stages, receptive field (frames on each side of one) and the delay of its streams; else these are
-        None.
+        None. The last two are also None if it computes over whole signals only.
 
     Raises:
         VocoderNotFoundError: there is nothing of that name on this machine, and it is not a known one.
@@ -68,7 +68,8 @@ def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any
     family = family_of(vocoder.model)
     stages = family.stages(vocoder.model)
     chosen: dict[str, Any] = {condition.name: 0 for condition in vocoder.features.conditions}
-    delay = vocoder.stream(**chosen).delay_frames
+    whole = any(stage.whole for stage in stages)
+    delay = None if whole else vocoder.stream(**chosen).delay_frames
     name = next(key for key, one in FAMILIES.items() if one is family)
     local = {
         "name": vocoder.name,
@@ -86,10 +87,10 @@ def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any
         "architecture": f"{name}: {_sizes(vocoder.model.config)}",
         "parameters": sum(parameter.numel() for parameter in vocoder.model.parameters()),
         "stages": [stage.name for stage in stages],
-        "receptive_field": sum(stage.receptive_field for stage in stages),
+        "receptive_field": None if whole else sum(stage.receptive_field for stage in stages),
         "refine": vocoder.refine,
         "delay_frames": delay,
-        "delay_ms": 1000 * delay * vocoder.hop_length / vocoder.sample_rate,
+        "delay_ms": None if delay is None else 1000 * delay * vocoder.hop_length / vocoder.sample_rate,
     }
 
 
