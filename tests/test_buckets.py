@@ -30,7 +30,7 @@ def test_neighbours_in_length_share_a_bucket() -> None:
 
 
 def test_frames_come_from_headers(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
-    config = vocoder.mel_config
+    features = vocoder.features
     soundfile.write(tmp_path / "a.wav", np.zeros(48000), 48000)
     np.save(tmp_path / "a.npy", np.zeros((100, 7), dtype=np.float32))
     torch.save(torch.zeros(1, 100, 9), tmp_path / "a.pt")
@@ -38,7 +38,7 @@ def test_frames_come_from_headers(tmp_path: Path, vocoder: tts_infer.Vocoder) ->
     (tmp_path / "b.npy").write_text("no array")
     names = ("a.wav", "a.npy", "a.pt", "b.wav", "b.npy", "missing.wav", "missing.npy")
     # 24000 samples after resampling are 93.75 hops
-    assert [buckets.frames_of(tmp_path / name, config) for name in names] == [93, 7, 9, 0, 0, 0, 0]
+    assert [buckets.frames_of(tmp_path / name, features) for name in names] == [93, 7, 9, 0, 0, 0, 0]
 
 
 def test_the_steps_of_a_bucket(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
@@ -47,7 +47,7 @@ def test_the_steps_of_a_bucket(tmp_path: Path, vocoder: tts_infer.Vocoder) -> No
     soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 24000, subtype="FLOAT")
     sources = (CLIP, tmp_path / "mel.npy", tmp_path / "text.wav", tmp_path / "nan.wav")
     items = [Item(source, Path(f"{i}.wav"), tmp_path) for i, source in enumerate(sources)]
-    contents = [buckets.read(item, vocoder.mel_config) for item in items]
+    contents = [buckets.read(item, vocoder.features) for item in items]
     mels = [buckets.to_mel(content, vocoder) for content in contents]
     audios = buckets.decode(mels, vocoder)
     outcomes = [buckets.write(item, audio, 24000, "pcm16") for item, audio in zip(items, audios, strict=True)]
@@ -72,8 +72,8 @@ def test_broken_features_stop_nobody(tmp_path: Path, vocoder: tts_infer.Vocoder)
     soundfile.write(tmp_path / "nan.wav", np.full(9000, np.nan), 24000, subtype="FLOAT")
     read = {}
     for path in tmp_path.iterdir():
-        assert buckets.frames_of(path, vocoder.mel_config) >= 0
-        read[path.name] = buckets.read(Item(path, Path("a.wav"), tmp_path), vocoder.mel_config)
+        assert buckets.frames_of(path, vocoder.features) >= 0
+        read[path.name] = buckets.read(Item(path, Path("a.wav"), tmp_path), vocoder.features)
     assert {name for name, content in read.items() if isinstance(content, torch.Tensor)} == {"good.npy", "renamed.npy"}
     for name, content in read.items():
         assert isinstance(content, torch.Tensor) or (str(tmp_path / name) in content and "\n" not in content)

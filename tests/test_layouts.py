@@ -358,7 +358,7 @@ def test_weights_without_a_configuration(tmp_path: Path) -> None:
     loaded = tts_infer.load_vocoder(path, config="vocos-mel-24khz", device="cpu")
     assert torch.equal(loaded.decode(mel), expected.decode(mel))
     assert loaded.mel_config == tts_infer.known_vocoders()["vocos-mel-24khz"].mel
-    with pytest.raises(CheckpointError, match="holds no Vocos with 80 mels and n_fft 1024, as 'vocos-mel-22khz' has"):
+    with pytest.raises(CheckpointError, match="like those of 'vocos-mel-22khz', which takes 80 mels and has 22050 Hz"):
         tts_infer.load_vocoder(path, config="vocos-mel-22khz")
     with pytest.raises(ConfigError, match="config 'nothing' is neither a file nor one of: vocos-mini-24khz"):
         tts_infer.load_vocoder(path, config="nothing")

@@ -79,20 +79,44 @@ class VocoderPreset:
     """An entry of `configs/vocoders`: where a checkpoint is, and the mel convention that it was trained on.
 
     The entry states the whole convention, because a checkpoint's own `config.yaml` cannot: it has no key for the log
-    floor, nor for the filterbanks of third-party forks. What `config.yaml` does state must agree with the entry.
+    floor, nor for the filterbanks of third-party forks. What `config.yaml` does state must agree with the entry. An
+    entry without a convention is that of a vocoder that takes something else; it says what, and its sample rate.
     """
 
     name: str
     source: Literal["embedded", "hub"]
     description: str
     license: str
-    mel: MelConfig
+    mel: MelConfig | None = None
     repo_id: str | None = None
     revision: str | None = None
     refine: int = 0  # default number of refinement passes, see `tts_infer.dsp.refine`
     size_mb: float | None = None  # of the files, in millions of bytes; None: not known
+    family: str = "vocos"  # the entry of `FAMILIES`
+    takes: str = ""  # what it decodes, in two or three words; "": mels
+    audio_rate: int | None = None  # samples per second of its audio; None: as in the mel
+    config_file: str | None = None  # in the repository, if `weights_file` is stated; None: the weights say the sizes
+    weights_file: str | None = None  # in the repository; None: where vocoders usually have them
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of its audio."""
+        rate = self.audio_rate or (self.mel and self.mel.sample_rate)
+        assert rate, "see __post_init__"
+        return rate
+
+    @property
+    def inputs(self) -> str:
+        """What it decodes, in two or three words."""
+        return self.takes or f"{self.mel.n_mels if self.mel else 'no'} mels"
 
     def __post_init__(self) -> None:
+        if self.mel is None and not (self.takes and self.audio_rate):
+            raise ConfigError(
+                "vocoder {name!r} states no mel convention; then it must state takes and audio_rate",
+                code="preset-inputs",
+                name=self.name,
+            )
         if (self.source == "hub") != (self.repo_id is not None):
             raise ConfigError(
                 "vocoder {name!r}: repo_id goes with source 'hub', and only with it",
@@ -139,8 +163,14 @@ def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:
 
 def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
     """The value of a key, if it has the type that `hint` states. Integers become floats where floats are due."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return build(hint, value, f"{where}: {key}")
+    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for option in options:
+        if (
+            dataclasses.is_dataclass(option)
+            and isinstance(option, type)
+            and (option is hint or isinstance(value, dict))
+        ):
+            return build(option, value, f"{where}: {key}")
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value))
     if get_origin(hint) is dict:
@@ -148,7 +178,6 @@ def _typed(value: Any, hint: Any, key: str, where: str) -> Any:
         return {name: _typed(one, get_args(hint)[1], f"{key}.{name}", where) for name, one in inner.items()}
     if get_origin(hint) is list and isinstance(value, list):
         return [_typed(one, get_args(hint)[0], f"{key}[{i}]", where) for i, one in enumerate(value)]
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     for option in options:
         same = [a for a in get_args(option) if value == a and type(value) in (type(a), _wider(type(a)))]
         if get_origin(option) is Literal and same:

@@ -14,7 +14,7 @@ from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock
 from tts_infer.errors import InputError
 from tts_infer.runtime import parallel, workers
-from tts_infer.runtime.pipeline import Pipeline
+from tts_infer.runtime.pipeline import Pipeline, require_pieces
 from tts_infer.runtime.timing import StageRecord, StageTimer
 from tts_infer.streaming import StreamingDecoder
 from tts_infer.vocoders.conditions import of_items, require_batch
@@ -70,6 +70,8 @@ def decode(
     Shape: (B, C, L) -> (B, T)
     """
     batch, _, frames = features.shape
+    if pipeline.is_whole:
+        return _decode_whole(pipeline, features, refine, timer, conditions)
     if pipeline.is_on_cpu and workers.should_share():
         return parallel.decode(pipeline, features, pipeline.decoding(refine), timer, conditions)
     piece = max(1, pipeline.max_frames // batch)
@@ -87,6 +89,23 @@ def decode(
     if audio.numel() >= _LONG_S * pipeline.features.sample_rate:
         pipeline.release_memory()
     return audio
+
+
+def _decode_whole(
+    pipeline: Pipeline, features: Tensor, refine: int, timer: StageTimer, conditions: Mapping[str, Tensor]
+) -> Tensor:
+    """Decode signals that cannot be cut: as many items at once as are few frames. Shape: (B, C, L) -> (B, T)"""
+    batch, _, frames = features.shape
+    chain = pipeline.decoding(refine)
+    if frames > pipeline.max_frames:
+        require_pieces(chain)
+    require_batch(conditions, batch)
+    count = max(1, pipeline.max_frames // frames)
+    made = [
+        pipeline.decode(features[items], chain, timer, numbers=of_items(conditions, items))
+        for items in (slice(first, first + count) for first in range(0, batch, count))
+    ]
+    return made[0] if len(made) == 1 else torch.cat(made)
 
 
 def decode_ragged(

@@ -208,7 +208,7 @@ def _mel_pieces(source: Path, features: Tensor | NDArray[Any]) -> Iterator[Tenso
 def _copy(vocoder: Vocoder, source: Name | Held, writer: _Metered, conditions: Mapping[str, Any]) -> FileSynthesis:
     config = vocoder.mel_config
     if _is_short(source, vocoder):
-        samples = read_audio(source, config.sample_rate, writer.source).samples
+        samples = read_audio(source, vocoder.sample_rate, writer.source).samples
         result = vocoder.synthesize(audio=samples, **conditions)
         writer.write(result.audio[0])
         error = None
@@ -217,8 +217,8 @@ def _copy(vocoder: Vocoder, source: Name | Held, writer: _Metered, conditions: M
         return _report(vocoder, writer, result.features.shape[-1], result.stages, result.total_ms, error)
     mels, stream, check = vocoder.mel_stream(timed=True), vocoder.stream(timed=True, **conditions), vocoder.mel_stream()
     error_db = _MeanError(config)
-    seconds = READ_FRAMES * config.hop_length / config.sample_rate
-    blocks = read_blocks(source, config.sample_rate, seconds, writer.source)
+    seconds = READ_FRAMES * vocoder.hop_length / vocoder.sample_rate
+    blocks = read_blocks(source, vocoder.sample_rate, seconds, writer.source)
     for audio in stream.decode(error_db.seen(mels.compute(blocks))):
         writer.write(audio[0])
         error_db.add(1, check.push(audio))

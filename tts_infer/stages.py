@@ -81,6 +81,7 @@ class Stage(ABC):
     max_frames: int = field(default=PIECE_FRAMES, kw_only=True)
 
     methods: ClassVar[tuple[str, ...]] = ()  # the algorithms to choose from
+    whole: ClassVar[bool] = False  # every frame depends on the whole signal: there are no pieces and no streams
     engines: ClassVar[tuple[str, ...]] = ()  # the only engines that can run it; none: any
 
     @property

@@ -16,7 +16,7 @@ from tts_infer.dsp.mismatch import ConventionCheck, FirstSecond
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
 from tts_infer.runtime import parallel
-from tts_infer.runtime.pipeline import Pipeline, Placed
+from tts_infer.runtime.pipeline import Pipeline, Placed, require_pieces
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 from tts_infer.stages import total_frames
 from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
@@ -37,6 +37,9 @@ class StageStream:
         takes, gives: names of the tensors that are pushed and returned.
         timed: keep the stage report of all pushes.
         conditions: what else the stages take, by name.
+
+    Raises:
+        InputError: a stage computes over whole signals, see `require_pieces`.
     """
 
     _made_with: tuple[Any, ...]
@@ -49,6 +52,7 @@ class StageStream:
         timed: bool,
         conditions: Mapping[str, Tensor] = NO_NUMBERS,
     ) -> None:
+        require_pieces(chain)
         self._chain, self._takes, self._gives, self._timed = chain, takes, gives, timed
         self._conditions = conditions
         self.is_on_cpu = all(placed.place.device == CPU for placed in chain)

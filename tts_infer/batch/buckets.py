@@ -16,7 +16,6 @@ from pathlib import Path
 from torch import Tensor
 
 from tts_infer.batch.manifest import Item
-from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.errors import FileError, InputError, TTSInferError, first_sentence
 from tts_infer.io.audio import read_audio, seconds_of
@@ -25,6 +24,7 @@ from tts_infer.io.features import as_audio, as_features, prefix_errors
 from tts_infer.io.sources import holds_features
 from tts_infer.io.writer import SampleFormat, write_audio
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.features import FeatureSpec
 
 # Frames of a bucket on CPUs: few enough for the caches of a core, and for a few files to give work to many cores.
 CPU_FRAMES = 1024
@@ -49,10 +49,10 @@ Work = Generator[list[Outcome], None, None]  # it stops when it is closed
 Executor = Callable[[Vocoder, Sequence[Bucket], SampleFormat], Work]
 
 
-def frames_of(source: Path, config: MelConfig) -> int:
+def frames_of(source: Path, features: FeatureSpec) -> int:
     """About how many frames an input has, by its header; 0 if unknown. It only decides which files share a bucket."""
     if not holds_features(source):
-        return int((seconds_of(source) or 0) * config.sample_rate / config.hop_length)
+        return int((seconds_of(source) or 0) * features.sample_rate / features.hop_length)
     try:
         shape = open_features(source).shape
     except Exception:  # whatever it is, `read` makes it the reason of this file
@@ -81,13 +81,13 @@ def group(sizes: Mapping[str, int], first: int, limit: int) -> Iterator[tuple[st
         yield name, bucket
 
 
-def read(item: Item, config: MelConfig) -> Content:
+def read(item: Item, features: FeatureSpec) -> Content:
     """Read a source: samples (T,) at the vocoder's rate, or a mel (n_mels, L), checked; or why there is neither."""
     try:
         if holds_features(item.source):
-            return read_mel(item.source, config.n_mels)[0]
+            return read_mel(item.source, features.n_channels)[0]
         with prefix_errors(item.source):
-            return as_audio(read_audio(item.source, config.sample_rate).samples)[0]
+            return as_audio(read_audio(item.source, features.sample_rate).samples)[0]
     except Exception as error:
         return _reason(error)
 

@@ -208,7 +208,7 @@ class _Job:
         kept = {(entry.output, entry.fingerprint) for entry in known.values() if entry.error is None}
         seen = {item: _look(item) for item in items}
         new = {item: entry for item, entry in seen.items() if (entry.output, entry.fingerprint) not in kept}
-        sizes = {e.output: frames_of(i.source, self.vocoder.mel_config) for i, e in new.items() if e.error is None}
+        sizes = {e.output: frames_of(i.source, self.vocoder.features) for i, e in new.items() if e.error is None}
         first = 1 + max((entry.bucket for entry in known.values()), default=0)
         buckets = dict(group(sizes, first, bucket_frames(self.vocoder)))
         planned = [replace(entry, bucket=buckets.get(entry.output, 0)) for entry in new.values()]

@@ -33,7 +33,7 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
     def make(bucket: Bucket) -> list[Outcome]:
         if stopped.is_set():
             return []
-        mels = [to_mel(read(item, vocoder.mel_config), vocoder) for item in bucket]
+        mels = [to_mel(read(item, vocoder.features), vocoder) for item in bucket]
         made = zip(bucket, decode(mels, vocoder), strict=True)
         outcomes = [write(item, audio, vocoder.sample_rate, sample_format) for item, audio in made]
         if any(outcome.unwritten for outcome in outcomes):

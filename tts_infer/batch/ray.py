@@ -26,12 +26,13 @@ from torch import nn
 
 from tts_infer.batch.buckets import Bucket, Content, Outcome, Work, decode, read, to_mel, write
 from tts_infer.batch.manifest import Item
-from tts_infer.config import DTypeName, MelConfig
+from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError, first_sentence
 from tts_infer.io.writer import SampleFormat
 from tts_infer.runtime.placement import Placement
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.features import FeatureSpec
 
 try:
     import ray
@@ -91,7 +92,7 @@ def _pipeline(vocoder: Vocoder, rows: list[Row], sample_format: SampleFormat) ->
     beside = ray.data.ActorPoolStrategy(min_size=1, max_size=_BESIDE * decoders)
     decoding = ray.data.ActorPoolStrategy(min_size=1, initial_size=decoders)
     dataset: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset = _through(dataset, beside, _Read, [vocoder.mel_config])
+    dataset = _through(dataset, beside, _Read, [vocoder.features])
     dataset = _through(dataset, decoding, _Decode, [ray.put(_recipe(vocoder))], 1, gpus)
     return _through(dataset, beside, _Write, [vocoder.sample_rate, sample_format])
 
@@ -108,12 +109,12 @@ def _through(
 
 
 class _Read:
-    def __init__(self, config: MelConfig) -> None:
-        self._config = config
+    def __init__(self, features: FeatureSpec) -> None:
+        self._features = features
 
     def __call__(self, row: Row) -> Row:
         items: list[Item] = _content(row)
-        return _row((items, [read(item, self._config) for item in items]))
+        return _row((items, [read(item, self._features) for item in items]))
 
 
 class _Decode:

@@ -42,7 +42,7 @@ def _size(row: dict[str, Any]) -> str:
 
 
 def _row(row: dict[str, Any]) -> str:
-    head = f"{row['name']:<28}{row['sample_rate']:>6} Hz {row['n_mels']:>4} mels  {_size(row)}"
+    head = f"{row['name']:<36}{row['sample_rate']:>6} Hz  {row['takes']:<18}{_size(row)}"
     source = "" if row["status"] == "embedded" else f" From {row['where']}."
     return f"{head}\n    {row['description']} License: {row['license']}.{source}"
 
@@ -51,14 +51,18 @@ def _page(shown: dict[str, Any]) -> str:
     """One line for each thing that is known; what the files alone say is left out until they are here."""
     files = _size(shown) + ("" if shown["status"] == "embedded" else f": {shown['where']}")
     lines = {"files": files, "about": shown["description"], "license": shown["license"]}
+    lines |= {"takes": shown["takes"], "gives": f"audio at {shown['sample_rate']} Hz"}
     lines["convention"] = ", ".join(f"{key} {value}" for key, value in shown["convention"].items())
     if shown["architecture"] is not None:
         lines["architecture"] = shown["architecture"]
         lines["parameters"] = f"{shown['parameters']:,}"
         lines["stages"] = ", ".join(shown["stages"])
-        lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
-        stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
-        lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
+        if shown["receptive_field"] is None:
+            lines["receptive field"] = "the whole signal: no streams, no pieces"
+        else:
+            lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
+            stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
+            lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
     text = "\n".join(f"{name:<20} {value}" for name, value in lines.items() if value)
     more = "" if shown["architecture"] else f"\nto see the rest, fetch it: load_vocoder({shown['name']!r})"
     return f"{shown['name']}\n{text}{more}"

@@ -199,10 +199,11 @@ def our_paths(model: nn.Module) -> dict[str, DecodePath]:
         return [stage if stage.passes is None else replace(stage, passes=_PASSES) for stage in found]
 
     matmul, fft, name = stages("matmul"), stages("fft"), family_of(model).features(model.config).name
+    pieces = {} if any(stage.whole for stage in matmul) else {"matmul, in pieces": partial(_in_pieces, matmul, name)}
     return {
         "matmul": partial(_whole, matmul, name),
         "matmul, ragged batch": partial(_whole, matmul, name, ragged=True),
-        "matmul, in pieces": partial(_in_pieces, matmul, name),
+        **pieces,
         "fft": partial(_whole, fft, name),
     }
 
@@ -240,11 +241,12 @@ def _features(
     live = {"audio": audio}
     for stage in stages:
         live = dict(zip(stage.takes, stage.probe(), strict=True)) | live
-    if features not in stages[0].gives:  # no stage makes features
-        return live, stages
-    with around(stages[0].name):
-        outputs, _ = stages[0](tuple(live[name] for name in stages[0].takes))
-    return live | dict(zip(stages[0].gives, outputs, strict=True)), stages[1:]
+    front = next((i + 1 for i, stage in enumerate(stages) if features in stage.gives), 0)  # 0: no stage makes features
+    for stage in stages[:front]:
+        with around(stage.name):
+            outputs, _ = stage(tuple(live[name] for name in stage.takes))
+        live |= zip(stage.gives, outputs, strict=True)
+    return live, stages[front:]
 
 
 def official_path(model: Vocos) -> DecodePath:

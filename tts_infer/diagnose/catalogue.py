@@ -11,6 +11,7 @@ from tts_infer.errors import VocoderNotFoundError, few
 from tts_infer.loading import load_vocoder
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
+from tts_infer.vocoders.features import CodesSpec, FeatureSpec, MelSpec
 from tts_infer.vocoders.hub import where
 
 
@@ -29,7 +30,7 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
     Returns:
         As a row of `list_vocoders`, and its mel convention. If it needs no download, also its architecture, number of
         parameters, stages, receptive field (frames on each side of one) and the delay of its streams; else these are
-        None.
+        None. The last two are also None if it computes over whole signals only.
 
     Raises:
         VocoderNotFoundError: there is nothing of that name on this machine, and it is not a known one.
@@ -44,7 +45,8 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
         )  # fmt: skip
     if preset is not None and where(preset) == "not cached":
         nothing = ("architecture", "parameters", "stages", "receptive_field", "refine", "delay_frames", "delay_ms")
-        return _of_preset(preset) | {"convention": _stated(preset.mel)} | dict.fromkeys(nothing)
+        convention = _stated(preset.mel) if preset.mel else {}
+        return _of_preset(preset) | {"convention": convention} | dict.fromkeys(nothing)
     return _of_vocoder(load_vocoder(name, device="cpu", config=config, check=False), preset)
 
 
@@ -54,8 +56,9 @@ def _of_preset(preset: VocoderPreset) -> dict[str, Any]:
         "where": preset.repo_id or "embedded",
         "status": where(preset),
         "size_mb": preset.size_mb,
-        "sample_rate": preset.mel.sample_rate,
-        "n_mels": preset.mel.n_mels,
+        "sample_rate": preset.sample_rate,
+        "takes": preset.inputs,
+        "n_mels": preset.mel and preset.mel.n_mels,
         "license": preset.license,
         "description": preset.description,
     }
@@ -64,7 +67,9 @@ def _of_preset(preset: VocoderPreset) -> dict[str, Any]:
 def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any]:
     family = family_of(vocoder.model)
     stages = family.stages(vocoder.model)
-    delay = vocoder.stream().delay_frames
+    chosen: dict[str, Any] = {condition.name: 0 for condition in vocoder.features.conditions}
+    whole = any(stage.whole for stage in stages)
+    delay = None if whole else vocoder.stream(**chosen).delay_frames
     name = next(key for key, one in FAMILIES.items() if one is family)
     local = {
         "name": vocoder.name,
@@ -72,7 +77,8 @@ def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any
         "status": "local",
         "size_mb": None,
         "sample_rate": vocoder.sample_rate,
-        "n_mels": vocoder.n_mels,
+        "takes": _inputs(vocoder.features),
+        "n_mels": vocoder.n_mels if isinstance(vocoder.features, MelSpec) else None,
         "license": "",
         "description": "",
     }
@@ -81,11 +87,18 @@ def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any
         "architecture": f"{name}: {_sizes(vocoder.model.config)}",
         "parameters": sum(parameter.numel() for parameter in vocoder.model.parameters()),
         "stages": [stage.name for stage in stages],
-        "receptive_field": sum(stage.receptive_field for stage in stages),
+        "receptive_field": None if whole else sum(stage.receptive_field for stage in stages),
         "refine": vocoder.refine,
         "delay_frames": delay,
-        "delay_ms": 1000 * delay * vocoder.hop_length / vocoder.sample_rate,
+        "delay_ms": None if delay is None else 1000 * delay * vocoder.hop_length / vocoder.sample_rate,
     }
+
+
+def _inputs(features: FeatureSpec) -> str:
+    """What a vocoder decodes, in two or three words."""
+    if isinstance(features, CodesSpec):
+        return f"codes, at most {features.codebooks}"
+    return f"{features.n_channels} {'mels' if isinstance(features, MelSpec) else 'channels'}"
 
 
 def _stated(features: Any) -> dict[str, Any]:

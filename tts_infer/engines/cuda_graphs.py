@@ -269,6 +269,8 @@ class CUDAGraphsEngine:
     package = None
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
+        if stage.whole:
+            return f"graphs take padded signals, and {stage.name} computes over whole ones"
         return unsupported_reason(device)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:

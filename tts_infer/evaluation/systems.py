@@ -64,13 +64,19 @@ def systems_of(
         baseline needs no package.
 
     Raises:
-        InputError: a refinement is negative.
+        InputError: a refinement is negative, or a vocoder makes audio of another rate than its mels'.
     """
     found: list[System] = []
     for vocoder in vocoders:
         if isinstance(vocoder, System):
             found.append(vocoder)
             continue
+        if vocoder.sample_rate != vocoder.mel_config.sample_rate:
+            text = (
+                "{name} makes audio of {rate} Hz from mels of {mel_rate} Hz; copies of other rates cannot be compared"
+            )
+            rates = vocoder.sample_rate, vocoder.mel_config.sample_rate
+            raise InputError(text, code="evaluate-rates", name=vocoder.name, rate=rates[0], mel_rate=rates[1])
         for passes in refine:
             label = vocoder.name if passes is None else f"{vocoder.name} refine={passes}"
             found.append(System(label, vocoder.mel_config, vocoder.mel, _decoder(vocoder, passes)))

@@ -85,6 +85,11 @@ class Pipeline:
         return min(placed.stage.max_frames for placed in self._decoding)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether it computes over whole signals only."""
+        return any(placed.stage.whole for placed in self._decoding)
+
+    @property
     def is_on_cpu(self) -> bool:
         """Whether every stage runs on the CPU."""
         return self.placement.devices == {CPU}
@@ -254,6 +259,23 @@ class Pipeline:
             if marks is not None:
                 live["valid"] = stage.marks(marks)
         return live, after
+
+
+def require_pieces(chain: Sequence[Placed]) -> None:
+    """Refuse pieces and streams where a stage computes over whole signals.
+
+    Raises:
+        InputError: names the stage.
+    """
+    stage = next((placed.stage for placed in chain if placed.stage.whole), None)
+    if stage is not None:
+        raise InputError(
+            "this vocoder has no streams and no pieces: its stage {stage!r} computes over the whole signal. Decode "
+            "whole signals of at most {most} frames, such as sentences",
+            code="whole-signals-only",
+            stage=stage.name,
+            most=min(placed.stage.max_frames for placed in chain),
+        )
 
 
 def place_stages(stages: Sequence[Stage], placement: Placement, dtype: DTypeName) -> list[Placed]:

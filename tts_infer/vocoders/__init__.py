@@ -13,6 +13,7 @@ from tts_infer.vocoders.encodec import EncodecFamily
 from tts_infer.vocoders.family import Family
 from tts_infer.vocoders.graph import GraphFamily
 from tts_infer.vocoders.hifigan import HiFiGANFamily
+from tts_infer.vocoders.luxtts import LuxTTSFamily
 from tts_infer.vocoders.soprano import SopranoFamily
 from tts_infer.vocoders.vocos import BackboneConfig, VocoderConfig, Vocos, VocosFamily
 
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Family] = {
     "bigvgan": BigVGANFamily(),
     "encodec": EncodecFamily(),
     "soprano": SopranoFamily(),
+    "luxtts": LuxTTSFamily(),
     "graph": GraphFamily(),
 }
 

@@ -28,6 +28,7 @@ from tts_infer.vocoders.hub import (
     NEEDED,
     WEIGHT_FILES,
     from_hub,
+    layouts_of,
     may_be_on_hub,
 )
 from tts_infer.vocoders.layouts import fit, short_path
@@ -136,7 +137,7 @@ def resolve(
             known=few(known, 6),
         )
     revision = revision or (entry.revision if entry else None)
-    fetched, weights = from_hub(repo_id, revision, with_config=config is None)
+    fetched, weights = from_hub(repo_id, revision, layouts_of(entry, with_config=config is None))
     name = entry.name if entry else repo_id
     return CheckpointFiles(name, fetched or given, weights, preset or (None if given else entry))
 
@@ -232,7 +233,7 @@ def load_model(files: CheckpointFiles) -> Any:
     else:
         assert files.known is not None
         stored, name = read_weights(files.weights), files.known.name
-        document = document_of(stored, files.known, files.weights)
+        document = document_of(stored, FAMILIES[files.known.family], files.known, files.weights)
         family, config = read_document(document, families, files.known, files.known.name)
     check_sizes(config, stored.values(), files.config or name)
     model = _build(family, config, files.config or files.weights)

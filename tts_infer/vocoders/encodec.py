@@ -16,21 +16,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tts_infer.config import SpectralMethod
+from tts_infer.config import SpectralMethod, VocoderPreset
 from tts_infer.devices import CPU
 from tts_infer.errors import ConfigError
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, Tensors
 from tts_infer.vocoders.conditions import Condition
+from tts_infer.vocoders.family import Shapes
 from tts_infer.vocoders.features import CodesSpec
 from tts_infer.vocoders.heads import head_samples
 from tts_infer.vocoders.networks import Framewise
-from tts_infer.vocoders.vocos import CLASS_PATHS, CONDITION, BackboneAndHead, backbone_stage, require_equal
+from tts_infer.vocoders.vocos import (
+    CLASS_PATHS,
+    CONDITION,
+    EMBED,
+    FIRST_LAYER,
+    HEAD_OUT,
+    BackboneAndHead,
+    backbone_stage,
+    require_equal,
+    sized_sections,
+)
 
 BINS = 1024  # vectors of a codebook
 CHANNELS = 128  # of a vector
 HOP_LENGTH = 320  # samples a frame
 EncodecName = Literal["encodec_24khz", "encodec_48khz"]
 SAMPLE_RATES: dict[EncodecName, int] = {"encodec_24khz": 24000, "encodec_48khz": 48000}
+_CODEBOOKS, _NORMS = "feature_extractor.codebook_weights", "backbone.norm.scale.weight"
 
 
 @dataclass(frozen=True)
@@ -153,6 +165,19 @@ class EncodecFamily:
         **CLASS_PATHS,
     }
     model: ClassVar[type[nn.Module]] = EncodecVocos
+    told_by: ClassVar[tuple[str, ...]] = (
+        _CODEBOOKS, _NORMS, f"backbone.{EMBED}", f"backbone.{FIRST_LAYER.format(0)}", HEAD_OUT,
+    )  # fmt: skip
+
+    def document(self, shapes: Shapes, preset: VocoderPreset) -> dict[str, Any] | None:
+        """The bandwidths are those of EnCodec at 24 kHz; checkpoints hold as many codebooks as the last one has."""
+        codes, sections = EncodecConfig(), sized_sections(shapes, CHANNELS, HOP_LENGTH, "same")
+        stored, norms = shapes.get(_CODEBOOKS, ()), shapes.get(_NORMS, ())
+        fits = stored == (codes.codebooks * BINS, CHANNELS) and norms[:1] == (len(codes.bandwidths),)
+        if sections is None or not fits or preset.sample_rate != codes.sample_rate:
+            return None
+        sections["backbone"]["init_args"]["adanorm_num_embeddings"] = norms[0]
+        return {"feature_extractor": {"class_path": "vocos.feature_extractors.EncodecFeatures"}, **sections}
 
     def configure(self, sections: Mapping[str, Any]) -> EncodecVocosConfig:
         return EncodecVocosConfig(sections["feature_extractor"], sections["backbone"], sections["head"])

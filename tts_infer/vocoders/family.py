@@ -6,6 +6,7 @@ A family is one file in this folder. It says how its checkpoints are read, and w
 from __future__ import annotations
 
 import dataclasses
+import re
 import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from tts_infer.dsp.conventions import recognised
 from tts_infer.errors import ConfigError, few
 from tts_infer.stages import Stage
 from tts_infer.vocoders.features import FeatureSpec, MelSpec
+
+Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by name
 
 
 class Family(Protocol):
@@ -96,6 +99,33 @@ class FlatFamily(Family, Protocol):
         ...
 
 
+@runtime_checkable
+class SelfSizedFamily(Family, Protocol):
+    """A family whose weights say the sizes of a model, so that people keep them without a configuration.
+
+    Attributes:
+        told_by: names of tensors whose shapes say the sizes. Weights that have none of them are of another family.
+    """
+
+    @property
+    def told_by(self) -> tuple[str, ...]: ...
+
+    def document(self, shapes: Shapes, preset: VocoderPreset) -> dict[str, Any] | None:
+        """What the configuration of a model would hold; None if these are no weights of such a model.
+
+        Args:
+            shapes: of all tensors of the weights.
+            preset: says what shapes do not.
+        """
+        ...
+
+
+def count_of(shapes: Shapes, name: str) -> int:
+    """How many tensors have this name, in which {} stands for a number: the layers of a model."""
+    before, after = map(re.escape, name.split("{}"))
+    return sum(bool(re.fullmatch(rf"{before}\d+{after}", one)) for one in shapes)
+
+
 def read_config(path: Path, families: Iterable[Family], preset: VocoderPreset | None = None) -> tuple[Family, Any]:
     """Read a configuration: YAML, or JSON in a file with that suffix.
 
@@ -120,11 +150,26 @@ def read_document(
     sectioned: list[SectionFamily] = []
     for one in families:
         if isinstance(one, FlatFamily) and one.matches(document):
-            return one, _read_flat(one, document, preset, str(path))
+            return one, _agreed(one, _read_flat(one, document, preset, str(path)), preset, path)
         sectioned += [one] if isinstance(one, SectionFamily) else []
     possible = ((one, part) for one in sectioned for part in _possible_parts(one, document))
     family, part = max(possible, key=lambda pair: _known_parts(*pair))
-    return family, _read_sections(family, part, preset, path)
+    return family, _agreed(family, _read_sections(family, part, preset, path), preset, path)
+
+
+def _agreed(family: Family, config: Any, preset: VocoderPreset | None, path: Path | str) -> Any:
+    """The configuration, if it takes and gives what the preset says. `_agreed_mel` compares mel conventions."""
+    if preset is None:
+        return config
+    features = family.features(config)
+    if preset.mel is not None and not isinstance(features, MelSpec):
+        text = "it takes {features}, not mels, so it has no mel convention; leave out convention, or config"
+        raise ConfigError(text, code="convention-unused", where=str(path), features=features.name)
+    if preset.mel is None:
+        _require_known("n_mels", features.n_channels if isinstance(features, MelSpec) else None, None, preset, path)
+    if preset.audio_rate is not None:
+        _require_known("sample_rate", features.sample_rate, preset.audio_rate, preset, path)
+    return config
 
 
 def _read_flat(family: FlatFamily, document: Mapping[str, Any], preset: VocoderPreset | None, where: str) -> Any:
@@ -185,17 +230,23 @@ def _known_parts(family: SectionFamily, document: Mapping[str, Any]) -> int:
 
 
 def _agreed_mel(preset: VocoderPreset, stated: Mapping[str, Any], mel: MelConfig, where: str) -> MelConfig:
-    """The convention of the preset. Everything that the file states must agree with it."""
+    """The convention of the preset, if it has one. Everything that the file states must agree with it."""
+    if preset.mel is None:
+        return recognised(mel, stated)
     for key in stated:
-        if getattr(mel, key) != getattr(preset.mel, key):
-            raise ConfigError(
-                "{key} is {got!r}, but vocoder {name!r} is known with {known!r}; load another revision, or the files "
-                "from a local directory",
-                code="preset-contradicted",
-                where=where,
-                key=key,
-                got=getattr(mel, key),
-                name=preset.name,
-                known=getattr(preset.mel, key),
-            )
+        _require_known(key, getattr(mel, key), getattr(preset.mel, key), preset, where)
     return preset.mel
+
+
+def _require_known(key: str, got: Any, known: Any, preset: VocoderPreset, where: Path | str) -> None:
+    if got != known:
+        raise ConfigError(
+            "{key} is {got!r}, but vocoder {name!r} is known with {known!r}; load another revision, or the files "
+            "from a local directory",
+            code="preset-contradicted",
+            where=str(where),
+            key=key,
+            got=got,
+            name=preset.name,
+            known=known,
+        )

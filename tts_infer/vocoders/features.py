@@ -71,20 +71,25 @@ class FeatureSpec(Protocol):
 
 @dataclass(frozen=True)
 class MelSpec:
-    """Log-mels of one convention."""
+    """Log-mels of one convention.
+
+    Attributes:
+        rate: samples of audio for each sample of the convention: 2 where a mel of 24 kHz becomes audio of 48 kHz.
+    """
 
     config: MelConfig
     conditions: tuple[Condition, ...] = ()
+    rate: int = 1
 
     name = "mel"
 
     @property
     def sample_rate(self) -> int:
-        return self.config.sample_rate
+        return self.rate * self.config.sample_rate
 
     @property
     def hop_length(self) -> int:
-        return self.config.hop_length
+        return self.rate * self.config.hop_length
 
     @property
     def n_channels(self) -> int:

@@ -45,6 +45,18 @@ def may_be_on_hub(repo_id: str) -> bool:
     return repo_id.count("/") == 1
 
 
+def layouts_of(preset: VocoderPreset | None, with_config: bool = True) -> tuple[Layout, ...]:
+    """The names that the files of a repository may have.
+
+    Args:
+        preset: its entry in `configs/vocoders`; None: it has none.
+        with_config: whether its configuration is wanted.
+    """
+    if preset is not None and preset.weights_file is not None:
+        return ((preset.config_file if with_config else None, (preset.weights_file,)),)
+    return _LAYOUTS if with_config else (_ALL_WEIGHTS,)
+
+
 def where(preset: VocoderPreset) -> Where:
     """Where the files of a known vocoder are. It downloads nothing."""
     if preset.repo_id is None:
@@ -54,19 +66,23 @@ def where(preset: VocoderPreset) -> Where:
     def cached(filename: str) -> bool:
         return isinstance(try_to_load_from_cache(str(preset.repo_id), filename, revision=preset.revision), str)
 
-    found = any(config and cached(config) and any(map(cached, weights)) for config, weights in _LAYOUTS)
+    layouts = layouts_of(preset)
+    found = any((not config or cached(config)) and any(map(cached, weights)) for config, weights in layouts)
     return "cached" if found else "not cached"
 
 
-def from_hub(repo_id: str, revision: str | None, with_config: bool) -> tuple[Path | None, Path]:
+def from_hub(repo_id: str, revision: str | None, layouts: tuple[Layout, ...] = _LAYOUTS) -> tuple[Path | None, Path]:
     """The configuration (if asked for) and the weights: from the cache; if they are not all there, from the Hub.
+
+    Args:
+        repo_id, revision: of the repository.
+        layouts: see `layouts_of`.
 
     Raises:
         VocoderNotFoundError: they are not there, or this machine may not or cannot fetch them.
     """
     from huggingface_hub.errors import EntryNotFoundError
 
-    layouts = _LAYOUTS if with_config else (_ALL_WEIGHTS,)
     try:
         return _fetch(repo_id, revision, layouts, local_files_only=True)
     except CheckpointError:
@@ -97,7 +113,8 @@ def _fetch(
 
     configs = tuple(config for config, _ in layouts if config)
     config = first(configs) if configs else None
-    weights = first(next(names for name, names in layouts if config is None or name == config.name))
+    of_config = (names for name, names in layouts if config is None or (name and Path(name).name == config.name))
+    weights = first(next(of_config))
     for shard in shards(weights) if weights.name.endswith(INDEX_SUFFIX) else ():
         get(shard)
     return config, weights
@@ -109,7 +126,8 @@ def _inside(path: Path) -> Path:
     Raises:
         CheckpointError: it lies elsewhere.
     """
-    real, storage = os.path.realpath(path), os.path.realpath(path.parents[2])
+    snapshots = next((folder for folder in path.parents if folder.name == "snapshots"), path.parents[1])
+    real, storage = os.path.realpath(path), os.path.realpath(snapshots.parent)
     if os.path.commonpath([real, storage]) != storage:
         text = "{path} in the Hub cache links to {real}, outside of its repository; remove {storage}"
         raise CheckpointError(text, code="hub-link", path=path.name, real=real[-80:], storage=storage[-120:])
@@ -134,7 +152,7 @@ def _download(repo_id: str, revision: str | None, layouts: tuple[Layout, ...]) -
     try:
         # Ask for metadata first: without a network it fails at once, while a download retries for a long time.
         with suppress(RemoteEntryNotFoundError):  # it may have the other configuration
-            get_hf_file_metadata(hf_hub_url(repo_id, CONFIG_FILE, revision=revision))
+            get_hf_file_metadata(hf_hub_url(repo_id, layouts[0][0] or layouts[0][1][0], revision=revision))
         return _fetch(repo_id, revision, layouts, local_files_only=False)
     except RemoteEntryNotFoundError:
         raise VocoderNotFoundError(

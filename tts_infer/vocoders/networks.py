@@ -1,19 +1,22 @@
-"""The stages of networks: three ways in which a network computes a signal in pieces.
+"""The stages of networks: three ways in which a network computes a signal in pieces, and one that has none.
 
 Framewise       every frame by itself: no state, no delay
 Convolutional   convolutions at the frame rate; a stream keeps the last inputs of each convolution
 Contextual      any generator of audio; a stream computes the frames around a piece again
+Whole           every frame depends on all others: no pieces, no streams
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from tts_infer.devices import CPU
 from tts_infer.dsp.tiles import is_traced
@@ -215,3 +218,27 @@ class Contextual(WithContext):
 
     def probe(self) -> Tensors:
         return (wave(PROBE_BATCH, self.channels, PROBE_FRAMES),)
+
+
+@dataclass(frozen=True)
+class Whole(Stage):
+    """A stage of which every frame depends on the whole signal. Items of several lengths run one by one.
+
+    Shape: as the module; the results of shorter items are padded with zeros
+    """
+
+    whole: ClassVar[bool] = True
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        assert state is None, "streams are refused before they begin"
+        if valid is None:
+            return (self.module(*inputs),), {}
+        lengths = [int(marks.sum()) for marks in valid]
+        made = [self.module(*self.item(inputs, i, frames))[0] for i, frames in enumerate(lengths)]
+        return (pad_sequence(made, batch_first=True),), {}
+
+    @abstractmethod
+    def item(self, inputs: Tensors, index: int, frames: int) -> Tensors:
+        """The inputs of one item, of so many frames, with a batch axis."""

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tts_infer.config import VocoderPreset
 from tts_infer.errors import CheckpointError, ConfigError
-from tts_infer.vocoders.layouts import Parts, by_name, of_model
+from tts_infer.vocoders.family import Family, SelfSizedFamily
+from tts_infer.vocoders.layouts import Parts, by_name, of_model, short_path
 
 # Sizes that no tensor of a checkpoint bounds: windows, bases and filterbanks are computed from them. The largest in use
 # are 4096 samples in a window, and 256 mels.
@@ -100,37 +101,34 @@ def _sections(value: Any) -> Iterator[Any]:
             yield from _sections(getattr(value, field.name))
 
 
-_EMBED, _OUT, _BLOCK = "backbone.embed.weight", "head.out.weight", "backbone.convnext.{}.pwconv1.weight"
+def document_of(stored: Mapping[str, Tensor], family: Family, preset: VocoderPreset, path: Path) -> dict[str, Any]:
+    """What the config.yaml of a vocoder would hold, from the shapes of its weights and its entry in `configs/vocoders`.
 
-
-def document_of(stored: Mapping[str, Tensor], preset: VocoderPreset, path: Path) -> dict[str, Any]:
-    """What the config.yaml of a Vocos would hold, from the shapes of its weights and a known convention.
+    Args:
+        stored: all tensors of a file.
+        family: of the vocoder.
+        preset: its entry.
+        path: of the file, for messages.
 
     Raises:
-        CheckpointError: these are no weights of a Vocos with such mels.
+        CheckpointError: these are no weights of such a vocoder, or those of its family do not say all sizes.
     """
-    first = _BLOCK.format(0)
-    own = of_model(by_name(stored), {_EMBED, _OUT, first})
-    shapes = {name: _shape(parts) for name, parts in own.items()}
-    embed, out, block = shapes.get(_EMBED, ()), shapes.get(_OUT, ()), shapes.get(first, ())
-    mel = preset.mel
-    if len(embed) != 3 or mel.n_mels not in embed[1:] or len(block) != 2 or out[:1] != (mel.n_fft + 2,):
+    if not isinstance(family, SelfSizedFamily):
+        text = "weights of the family {family} do not say all sizes of {name!r}; give the path of its config"
+        raise CheckpointError(text, code="config-not-in-weights", family=preset.family, name=preset.name)
+    own = of_model(by_name(stored), family.told_by)
+    document = family.document({name: _shape(parts) for name, parts in own.items()}, preset)
+    if document is None:
         raise CheckpointError(
-            "{path} holds no Vocos with {n_mels} mels and n_fft {n_fft}, as {name!r} has; give the path of its config",
+            "{path} does not hold weights like those of {name!r}, which takes {inputs} and has {rate} Hz; give the "
+            "path of its config",
             code="config-unlike-weights",
-            path=path,
-            n_mels=mel.n_mels,
-            n_fft=mel.n_fft,
+            path=short_path(path),
             name=preset.name,
+            inputs=preset.inputs,
+            rate=preset.sample_rate,
         )
-    layers = sum(bool(re.fullmatch(_BLOCK.format(r"\d+"), name)) for name in own)
-    backbone = {"input_channels": mel.n_mels, "dim": embed[0], "intermediate_dim": block[0], "num_layers": layers}
-    head = {"dim": embed[0], "n_fft": mel.n_fft, "hop_length": mel.hop_length, "padding": mel.padding}
-    return {
-        "feature_extractor": {"class_path": "vocos.feature_extractors.MelSpectrogramFeatures"},
-        "backbone": {"class_path": "vocos.models.VocosBackbone", "init_args": backbone},
-        "head": {"class_path": "vocos.heads.ISTFTHead", "init_args": head},
-    }
+    return document
 
 
 def _shape(parts: Parts) -> tuple[int, ...]:

@@ -13,15 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tts_infer.config import SpectralMethod, require_positive
+from tts_infer.config import SpectralMethod, VocoderPreset, require_positive
 from tts_infer.devices import CPU
 from tts_infer.dsp import register_constant
 from tts_infer.stages import PIECE_FRAMES, PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
+from tts_infer.vocoders.family import Shapes, count_of
 from tts_infer.vocoders.features import LatentSpec
 from tts_infer.vocoders.heads import HeadConfig, ISTFTHead
-from tts_infer.vocoders.vocos import BackboneConfig, VocosBackbone, backbone_stage
+from tts_infer.vocoders.vocos import EMBED, FIRST_LAYER, HEAD_OUT, BackboneConfig, VocosBackbone, backbone_stage
 
 SAMPLE_RATE = 32000
+_CLASS = "soprano.vocos.decoder.SopranoDecoder"
+_EMBED, _LAYER, _DEPTHWISE = f"decoder.{EMBED}", f"decoder.{FIRST_LAYER}", "decoder.convnext.0.dwconv.weight"
 
 
 @dataclass(frozen=True)
@@ -155,10 +158,26 @@ class SopranoDecoder(nn.Module):
 class SopranoFamily:
     """The decoder of Soprano. Entry of `FAMILIES`."""
 
-    class_paths: ClassVar[Mapping[str, Mapping[str, type]]] = {
-        "decoder": {"soprano.vocos.decoder.SopranoDecoder": SopranoConfig}
-    }
+    class_paths: ClassVar[Mapping[str, Mapping[str, type]]] = {"decoder": {_CLASS: SopranoConfig}}
     model: ClassVar[type[nn.Module]] = SopranoDecoder
+    told_by: ClassVar[tuple[str, ...]] = (_EMBED, _LAYER.format(0), _DEPTHWISE, HEAD_OUT)
+
+    def document(self, shapes: Shapes, preset: VocoderPreset) -> dict[str, Any] | None:
+        """Windows overlap by three quarters, and frames are interpolated four times, as in the published decoders."""
+        embed, block, depthwise, out = (shapes.get(name, ()) for name in self.told_by)
+        if [len(embed), len(block), len(depthwise), len(out)] != [3, 2, 3, 2] or embed[2] != 1:
+            return None
+        n_fft = out[0] - 2
+        sizes = {
+            "num_input_channels": embed[1],
+            "decoder_num_layers": count_of(shapes, _LAYER),
+            "decoder_dim": embed[0],
+            "decoder_intermediate_dim": block[0],
+            "dw_kernel": depthwise[2],
+            "n_fft": n_fft,
+            "hop_length": n_fft // 4,
+        }
+        return {"decoder": {"class_path": _CLASS, "init_args": sizes}}
 
     def configure(self, sections: Mapping[str, Any]) -> SopranoConfig:
         config: SopranoConfig = sections["decoder"]

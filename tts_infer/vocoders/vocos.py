@@ -13,11 +13,12 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from tts_infer.config import MelConfig, SpectralMethod, require_positive
+from tts_infer.config import MelConfig, SpectralMethod, VocoderPreset, require_positive
 from tts_infer.dsp.mel import LogMel
 from tts_infer.errors import ConfigError
 from tts_infer.stages import Stage, Tensors
 from tts_infer.vocoders.conditions import Condition
+from tts_infer.vocoders.family import Shapes, count_of
 from tts_infer.vocoders.features import MelSpec
 from tts_infer.vocoders.heads import (
     HEADS,
@@ -200,6 +201,37 @@ CLASS_PATHS: Mapping[str, Mapping[str, type]] = {
 }
 
 
+# Tensors whose shapes say the sizes of a backbone and of a head.
+EMBED, FIRST_LAYER, HEAD_OUT = "embed.weight", "convnext.{}.pwconv1.weight", "head.out.weight"
+
+
+def sized_sections(
+    shapes: Shapes, channels: int, hop_length: int, padding: str, backbone: str = "backbone."
+) -> dict[str, Any] | None:
+    """The sections `backbone` and `head` of a config.yaml, from the shapes of weights; None if these are others.
+
+    Args:
+        shapes: of all tensors of the weights.
+        channels: of the input.
+        hop_length, padding: of the head.
+        backbone: what the names of the backbone's tensors begin with.
+    """
+    layer = backbone + FIRST_LAYER
+    embed, block = shapes.get(backbone + EMBED, ()), shapes.get(layer.format(0), ())
+    out = shapes.get(HEAD_OUT, ())
+    if len(embed) != 3 or channels not in embed[1:] or len(block) != 2 or len(out) != 2:
+        return None
+    sizes = {"input_channels": channels, "dim": embed[0], "intermediate_dim": block[0]}
+    head = {"dim": embed[0], "n_fft": out[0] - 2, "hop_length": hop_length, "padding": padding}
+    return {
+        "backbone": {
+            "class_path": "vocos.models.VocosBackbone",
+            "init_args": sizes | {"num_layers": count_of(shapes, layer)},
+        },
+        "head": {"class_path": "vocos.heads.ISTFTHead", "init_args": head},
+    }
+
+
 class BackboneAndHead(nn.Module):
     """The stages of a vocoder: `feature_extractor`, `backbone`, `head`, and the head's transform.
 
@@ -240,6 +272,15 @@ class VocosFamily:
         **CLASS_PATHS,
     }
     model: ClassVar[type[nn.Module]] = Vocos
+    told_by: ClassVar[tuple[str, ...]] = (f"backbone.{EMBED}", f"backbone.{FIRST_LAYER.format(0)}", HEAD_OUT)
+
+    def document(self, shapes: Shapes, preset: VocoderPreset) -> dict[str, Any] | None:
+        mel = preset.mel
+        if mel is None or shapes.get(HEAD_OUT, ())[:1] != (mel.n_fft + 2,):
+            return None
+        sections = sized_sections(shapes, mel.n_mels, mel.hop_length, mel.padding)
+        extractor = {"class_path": "vocos.feature_extractors.MelSpectrogramFeatures"}
+        return sections and {"feature_extractor": extractor, **sections}
 
     def configure(self, sections: Mapping[str, Any]) -> VocoderConfig:
         return VocoderConfig(sections["feature_extractor"], sections["backbone"], sections["head"])
