@@ -26,6 +26,7 @@ from tts_infer.stages import Stage, total_frames, wave
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
 from tts_infer.vocoders.features import FeatureSpec
+from tts_infer.vocoders.whole import WholeSignal
 
 ExportLayout = Literal["waveform", "sherpa-onnx"]
 ExportSource = Literal["features", "audio"]
@@ -123,6 +124,9 @@ def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "featu
     family = family_of(vocoder.model)
     if any(stage.engines for stage in family.stages(vocoder.model)):
         raise ExportError("{name} is a graph already; copy the file", code="export-again", name=vocoder.name)
+    if any(isinstance(stage, WholeSignal) for stage in family.stages(vocoder.model)):
+        text = "{name} is run by other software, which has no graph; load it without that engine"
+        raise ExportError(text, code="export-peer", name=vocoder.name)
     model = copy.deepcopy(vocoder.model).cpu().float().eval()
     stages, features = family.stages(model), family.features(model.config).name
     first = next((i + 1 for i, stage in enumerate(stages) if features in stage.gives), 0)
