@@ -23,7 +23,7 @@ import torch
 from benchmarks.common import environment, finish, table
 from benchmarks.vocoders import SIZES, make
 from tts_infer import Vocoder, read_audio, synthesize_batch
-from tts_infer.engines.reference import OfficialVocos
+from tts_infer.vocoders.reference import OfficialVocos
 
 EXACT_CLIPS = 300  # also decoded in float64, which is slow
 WORDS = ["the", "one", "two", "three", "green", "house", "river", "morning", "paper", "engine", "quickly", "light"]

@@ -27,9 +27,9 @@ from tts_infer import make_placement
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
 from tts_infer.engines.onednn import PackedLinear, unsupported_reason
-from tts_infer.engines.reference import OfficialVocos
 from tts_infer.stages import relative_error
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders.reference import OfficialVocos
 from tts_infer.vocoders.vocos import VocoderConfig, Vocos
 
 Decoder = Callable[[Tensor], Any]

@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.common import environment, finish, measure, table
 from tts_infer import LogMel, MelConfig, log_mel_error_db, read_audio
 from tts_infer.dsp.mel import mel_filterbank
-from tts_infer.evaluation.griffin_lim import GriffinLim
+from tts_infer.vocoders.griffin_lim import GriffinLim
 
 LIBROSA = "librosa, 32 iterations"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.common import environment, finish, measure, table
 from tts_infer import ISTFT
-from tts_infer.engines.reference import import_vocos
+from tts_infer.vocoders.reference import import_vocos
 
 N_FFT, HOP = 1024, 256
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.common import environment, finish, measure, table
 from tts_infer import LogMel, MelConfig
-from tts_infer.engines.reference import import_vocos
+from tts_infer.vocoders.reference import import_vocos
 
 CONVENTIONS = {
     "Vocos, 24 kHz": MelConfig(),

@@ -22,7 +22,7 @@ audio = vocoder.decode(mel)
 """
 OFFICIAL = """
 import torch
-from tts_infer.engines.reference import import_vocos; vocos = import_vocos()
+from tts_infer.vocoders.reference import import_vocos; vocos = import_vocos()
 vocoder = vocos.Vocos.from_hparams("tts_infer/assets/vocos-mini-24khz/config.yaml").eval()
 mel = torch.zeros(1, 100, 938)
 with torch.inference_mode(): audio = vocoder.decode(mel)

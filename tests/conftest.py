@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import tts_infer
-from tts_infer.engines.reference import import_vocos
 from tts_infer.engines.traced import TracedEngine
 from tts_infer.evaluation import MEASURES, Evaluation, Interval, Row, System
 from tts_infer.evaluation.intervals import mean_interval
+from tts_infer.vocoders.reference import import_vocos
 
 if TYPE_CHECKING:
     from gradio import Blocks

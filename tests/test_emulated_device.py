@@ -18,10 +18,10 @@ from tts_infer.devices import device_lock
 from tts_infer.diagnose.audit import shipped_tables
 from tts_infer.dsp.dft import dft_basis
 from tts_infer.dsp.istft import ISTFT
-from tts_infer.engines.reference import OfficialVocos
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.reference import OfficialVocos
 from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 RELEASES = list(shipped_tables())

@@ -12,8 +12,8 @@ from tts_infer import LogMel, MelConfig, log_mel_error_db
 from tts_infer.config import Padding
 from tts_infer.diagnose.audit import MPSRecorder, installed_table, shipped_tables
 from tts_infer.dsp.mel import mel_filterbank
-from tts_infer.evaluation.griffin_lim import GriffinLim
 from tts_infer.stages import relative_error
+from tts_infer.vocoders.griffin_lim import GriffinLim
 
 
 @pytest.mark.parametrize(("padding", "power"), [("center", 1), ("same", 1), ("center", 2)])

@@ -25,11 +25,11 @@ from tests.emulated_device import emulated
 from tests.test_encodec import CONFIG as CODES_CONFIG
 from tests.test_encodec import Official, codes_of
 from tests.test_integrations import CLOSE, CONFIG, MEL, mel_vocoder
-from tts_infer.engines.reference import import_vocos
 from tts_infer.integrations import f5_tts, whisperspeech
 from tts_infer.integrations.mel_vocoder import MelVocoder
 from tts_infer.integrations.vocos import Vocos
 from tts_infer.stages import relative_error
+from tts_infer.vocoders.reference import import_vocos
 
 pytestmark = pytest.mark.slow
 

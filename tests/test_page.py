@@ -17,7 +17,8 @@ import torch
 import tts_infer
 from tts_infer.evaluation import Evaluation, System
 from tts_infer.evaluation.systems import systems_of
-from tts_infer.report.page import check_report, choose_examples, draw, write_report
+from tts_infer.report.evaluation import choose_examples, draw, write_report
+from tts_infer.report.page import check_report
 
 MadeUp = Callable[..., Evaluation]
 VOID = {"meta", "img", "br", "link"}

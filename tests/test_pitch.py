@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from tts_infer import InputError, MissingPackageError, resample
-from tts_infer.engines.reference import without_native_torchaudio
 from tts_infer.evaluation import pitch
 from tts_infer.evaluation.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
 from tts_infer.io.audio import AudioClip
+from tts_infer.vocoders.reference import without_native_torchaudio
 
 Samples = NDArray[np.float32]
 

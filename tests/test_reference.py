@@ -11,8 +11,8 @@ import torch
 
 import tts_infer
 from tts_infer.config import MelConfig
-from tts_infer.engines.reference import OfficialVocos
 from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.reference import OfficialVocos
 from tts_infer.vocoders.vocos import VocoderConfig
 
 ROOT = Path(__file__).parent.parent
@@ -32,7 +32,7 @@ def __getattr__(name):
     raise AttributeError(name) if name.startswith("__") else OSError("libc10_cuda.so: cannot open shared object file")
 broken.__getattr__ = __getattr__
 sys.modules["torchaudio._extension"] = broken
-from tts_infer.engines.reference import import_vocos
+from tts_infer.vocoders.reference import import_vocos
 print(import_vocos().Vocos.__name__, sys.modules["torchaudio._extension"]._IS_ALIGN_AVAILABLE)
 """
     done = run(code)
@@ -43,7 +43,7 @@ def test_missing_package_is_named() -> None:
     code = """
 import sys
 sys.modules["vocos"] = None
-from tts_infer.engines.reference import import_vocos
+from tts_infer.vocoders.reference import import_vocos
 try:
     import_vocos()
 except ModuleNotFoundError as error:

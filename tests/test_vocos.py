@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 import tts_infer
 from tts_infer.config import MelConfig, Padding
-from tts_infer.engines.reference import OfficialVocos
 from tts_infer.stages import relative_error
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.checkpoint import load_model, resolve
+from tts_infer.vocoders.reference import OfficialVocos
 from tts_infer.vocoders.vocos import MAX_MAGNITUDE, BackboneConfig, HeadConfig, VocoderConfig, Vocos
 
 # What official checkpoints store beside the weights.

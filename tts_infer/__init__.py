@@ -35,7 +35,7 @@ from tts_infer.errors import (
     VocoderNotFoundError,
     VoiceNotFoundError,
 )
-from tts_infer.evaluation import Evaluation, System, evaluate, systems_of
+from tts_infer.evaluation import Comparison, Evaluation, System, compare, contestants, evaluate, systems_of
 from tts_infer.export.browser import WebExport, export_web
 from tts_infer.export.graphs import ExportLayout, ExportSource
 from tts_infer.export.onnx import Export, export_onnx
@@ -51,7 +51,9 @@ from tts_infer.io.text import read_text
 from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
 from tts_infer.live import LiveAudio, live_speech
 from tts_infer.loading import DTypeChoice, load_vocoder
-from tts_infer.report.page import check_report, write_report
+from tts_infer.report.comparison import write_comparison
+from tts_infer.report.evaluation import write_report
+from tts_infer.report.page import check_report
 from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
@@ -77,6 +79,7 @@ __all__ = [
     "AudioWarning",
     "BatchReport",
     "CheckpointError",
+    "Comparison",
     "ConfigError",
     "Container",
     "ConventionCheck",
@@ -128,6 +131,8 @@ __all__ = [
     "check_report",
     "check_writable",
     "clear_checks",
+    "compare",
+    "contestants",
     "convention_name",
     "convert_mel",
     "describe_vocoder",
@@ -171,6 +176,7 @@ __all__ = [
     "to_int16",
     "wav_header",
     "write_audio",
+    "write_comparison",
     "write_report",
 ]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import tts_infer
-from tts_infer.cli import batch, decode, doctor, evaluate, export, serve, speak, vocoders
+from tts_infer.cli import batch, compare, decode, doctor, evaluate, export, serve, speak, vocoders
 
 _COMMANDS = {
     "decode": (decode, "one file: decode features, or copy audio"),
@@ -22,6 +22,7 @@ _COMMANDS = {
     "doctor": (doctor, "what this machine has, what runs where and why; operator audit"),
     "batch": (batch, "many files, in batches, resumable"),
     "evaluate": (evaluate, "copy files, and measure how close the copies are"),
+    "compare": (compare, "one input by several engines, vocoders, placements: times, memory, errors"),
     "export": (export, "write a vocoder as one ONNX file, for other runtimes"),
     "serve": (serve, "speech and decoding over HTTP, in the form of OpenAI's API"),
     "vocoders": (vocoders, "list the known vocoders, or show one"),

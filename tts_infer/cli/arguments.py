@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import get_args
 
 import tts_infer
-from tts_infer import Vocoder
+from tts_infer import System, Vocoder
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -27,9 +28,25 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_vocoder_arguments(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """The options that select one or several vocoders and their placement: one per argument of `load_vocoder`."""
+    _add_settings(parser.add_argument_group("vocoder"), several, placements=False)
+
+
+def add_contestant_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that select several vocoders, engines, placements and passes, for `contestants_from`."""
     group = parser.add_argument_group("vocoder")
+    group.add_argument(
+        "--engine",
+        action="append",
+        metavar="E",
+        help="of every stage that it can run, such as onnxruntime; or vocos, the official package; or griffin-lim; "
+        "repeatable",
+    )
+    _add_settings(group, several=True, placements=True)
+
+
+def _add_settings(group: argparse._ArgumentGroup, several: bool, placements: bool) -> None:
     _add_weights(group, several)
-    _add_placement(group)
+    _add_placement(group, placements)
     group.add_argument(
         "--dtype",
         choices=get_args(tts_infer.DTypeChoice),
@@ -66,12 +83,14 @@ def _add_weights(group: argparse._ArgumentGroup, several: bool) -> None:
     )
 
 
-def _add_placement(group: argparse._ArgumentGroup) -> None:
+def _add_placement(group: argparse._ArgumentGroup, several: bool) -> None:
     group.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps, ... (default: auto)")
     group.add_argument(
         "--placement",
+        action="append" if several else "store",
         metavar="P",
-        help=f"stage=device[/engine][/method],... or a YAML file, or one of: {', '.join(tts_infer.named_placements())}",
+        help=f"stage=device[/engine][/method],... or a YAML file, or one of: {', '.join(tts_infer.named_placements())}"
+        + "; repeatable" * several,
     )
     for stage in ("mel", "istft"):
         group.add_argument(
@@ -82,17 +101,35 @@ def _add_placement(group: argparse._ArgumentGroup) -> None:
         )
 
 
+def contestants_from(args: argparse.Namespace) -> list[System]:
+    """Load every combination that the options of `add_contestant_arguments` select."""
+    names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
+    for option in ("revision", "config"):
+        if getattr(args, option) is not None and len(names) > 1:
+            text = "--{option} goes with one --vocoder; there are {count}"
+            raise tts_infer.InputError(text, code="cli-option-of-several", option=option, count=len(names))
+    settings = (args.engine or ["auto"], args.placement or [None], args.refine or [None])
+    return tts_infer.contestants(names, *settings, load=partial(_load, args))
+
+
 def load_from(args: argparse.Namespace, name: str | None = None, engine: str = "auto") -> Vocoder:
     """Load the vocoder that the options of `add_vocoder_arguments` select; of several, the one of that name."""
+    refine = None if name else args.refine
+    return _load(args, name or args.vocoder, engine=engine, placement=args.placement, refine=refine)
+
+
+def _load(
+    args: argparse.Namespace, name: str, *, engine: str, placement: str | None, refine: int | None = None
+) -> Vocoder:
     return tts_infer.load_vocoder(
-        name or args.vocoder,
+        name,
         device=args.device,
-        placement=args.placement,
+        placement=placement,
         engine=engine,
         mel=args.mel,
         istft=args.istft,
         dtype=args.dtype,
-        refine=None if name else args.refine,
+        refine=refine,
         revision=args.revision,
         config=args.config,
         cache=not args.no_cache,

@@ -37,7 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stream.add_argument("--lookahead", metavar="N", help="frames; fewer come earlier (default: %(default)s)")
     add_vocoder_arguments(parser)
     parser.add_argument(
-        "--engine", default="auto", metavar="E", help="of every stage that it can run, such as onnxruntime"
+        "--engine",
+        default="auto",
+        metavar="E",
+        help="of every stage that it can run, such as onnxruntime; or vocos: the official package; or griffin-lim",
     )
     parser.add_argument(
         "--bandwidth",

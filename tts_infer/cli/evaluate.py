@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 import tts_infer
 from tts_infer import Evaluation, evaluation
-from tts_infer.cli.arguments import add_json_argument, add_vocoder_arguments, load_from
+from tts_infer.cli.arguments import add_contestant_arguments, add_json_argument, contestants_from
+from tts_infer.cli.tables import aligned
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--report", metavar="FILE", help="write an HTML report with players and spectrograms")
     add_json_argument(parser)
-    add_vocoder_arguments(parser, several=True)
+    add_contestant_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,16 +40,10 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; 1 if a file could not be copied.
     """
-    names = args.vocoder or [tts_infer.DEFAULT_VOCODER]
-    for option in ("revision", "config"):
-        if getattr(args, option) is not None and len(names) > 1:
-            text = "--{option} goes with one --vocoder; there are {count}"
-            raise tts_infer.InputError(text, code="cli-option-of-several", option=option, count=len(names))
     paths = evaluation.find_audio(args.inputs, args.limit)
     if args.report is not None:
         tts_infer.check_report(args.report)
-    vocoders = [load_from(args, name) for name in names]
-    systems, missing = tts_infer.systems_of(vocoders, args.refine or (None,), not args.no_baseline)
+    systems, missing = tts_infer.systems_of(contestants_from(args), baseline=not args.no_baseline)
     with tqdm(total=len(paths), unit=" files", disable=args.json or None, leave=False) as bar:
 
         def progress(done: int, _: int) -> None:
@@ -84,7 +79,7 @@ def _per_file(found: Evaluation) -> list[str]:
         values = [(row.measures[one.key], one.digits) for one in evaluation.MEASURES]
         cells = ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
         rows.append([Path(row.file).name, row.system, *cells])
-    return _aligned(rows, texts=2, narrowest=6)
+    return aligned(rows, texts=2, narrowest=6)
 
 
 def _means(found: Evaluation) -> list[str]:
@@ -96,15 +91,4 @@ def _means(found: Evaluation) -> list[str]:
         rows.append([one.name, *cells])
     speeds = ["-" if (rtfx := found.rtfx(system)) is None else f"{rtfx:.3g}" for system in found.systems]
     rows.append(["x real time", *speeds, *("" for _ in others)])
-    return _aligned(rows, texts=1, narrowest=14)
-
-
-def _aligned(rows: list[list[str]], texts: int, narrowest: int) -> list[str]:
-    """Rows as lines: the first columns, of texts, start at the left, and the others end at the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row[:texts], widths, strict=False)]
-        cells += [cell.rjust(max(width, narrowest)) for cell, width in zip(row[texts:], widths[texts:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return aligned(rows, texts=1, narrowest=14)

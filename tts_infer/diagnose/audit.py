@@ -255,7 +255,7 @@ def official_path(model: Vocos) -> DecodePath:
     Raises:
         ModuleNotFoundError: the official package is not installed.
     """
-    from tts_infer.engines.reference import OfficialVocos
+    from tts_infer.vocoders.reference import OfficialVocos
 
     official = OfficialVocos(model.config).eval()
     official.load_state_dict(model.state_dict(), strict=False)  # the windows are missing, which are not weights

@@ -1,25 +1,33 @@
-"""How good a vocoder is: recordings are copied, and each copy is measured against its original.
+"""How good a vocoder is: recordings are copied, and each copy is measured against its original. And how fast.
 
 evaluation = tts_infer.evaluate(["recordings"], [vocoder])
 print(evaluation.means)
 """
 
+from tts_infer.evaluation.comparison import FIGURES, Comparison
+from tts_infer.evaluation.contestants import contestants
 from tts_infer.evaluation.intervals import Interval
 from tts_infer.evaluation.measures import MEASURES, Measure
 from tts_infer.evaluation.pitch import PitchTracker
 from tts_infer.evaluation.results import Evaluation, Row
 from tts_infer.evaluation.run import evaluate, find_audio
 from tts_infer.evaluation.systems import MAX_SECONDS, System, systems_of
+from tts_infer.evaluation.turns import RUNS, compare
 
 __all__ = [
+    "FIGURES",
     "MAX_SECONDS",
     "MEASURES",
+    "RUNS",
+    "Comparison",
     "Evaluation",
     "Interval",
     "Measure",
     "PitchTracker",
     "Row",
     "System",
+    "compare",
+    "contestants",
     "evaluate",
     "find_audio",
     "systems_of",

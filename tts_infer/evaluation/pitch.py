@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tts_infer.engines.reference import without_native_torchaudio
 from tts_infer.errors import InputError, missing_package, require_package
 from tts_infer.evaluation.metrics import PERCEPTUAL_RATE, Samples
+from tts_infer.vocoders.reference import without_native_torchaudio
 
 PitchTracker = Literal["crepe", "crepe-tiny", "pyin", "none"]
 TRACKER_NAMES: dict[PitchTracker, str] = {

@@ -1,4 +1,4 @@
-"""What is evaluated: systems that copy audio. A system is a vocoder with its settings, or the Griffin-Lim baseline."""
+"""What is evaluated and compared: systems that copy audio, such as a vocoder with its settings."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.devices import device_lock
-from tts_infer.dsp.mel import LogMel
+from tts_infer.decoding import Synthesis
+from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError
-from tts_infer.evaluation.griffin_lim import GriffinLim
 from tts_infer.evaluation.metrics import Samples
 from tts_infer.io.audio import read_blocks
+from tts_infer.runtime.placement import make_placement
+from tts_infer.runtime.timing import StageTimer
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import family_of
+from tts_infer.vocoders.griffin_lim import GriffinLim
 
 # Only the beginning of a longer file is measured: PESQ is made for at most 30 s, and memory stays bounded.
 MAX_SECONDS = 30.0
@@ -29,12 +32,38 @@ BASELINE = "griffin-lim"
 
 @dataclass(frozen=True)
 class System:
-    """A function that computes the mel of (1, T) samples, and one that decodes (1, n_mels, L) to (1, T)."""
+    """A function that computes the mel of (1, T) samples, and one that decodes (1, n_mels, L) to (1, T).
+
+    Attributes:
+        label: its name beside others.
+        config: the convention of the mel.
+        mel, decode: the functions.
+        timed: what does both and reports its stages, as `Vocoder.synthesize`; None: the two functions are the stages.
+    """
 
     label: str
     config: MelConfig
     mel: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
+    timed: Callable[..., Synthesis] | None = None
+
+    @torch.inference_mode()
+    def synthesize(self, features: Tensor | None = None, *, audio: Tensor | None = None) -> Synthesis:
+        """Decode a mel, or copy audio, and report where the time went.
+
+        Shape: features of (1, n_mels, L), or audio of (1, T)
+        """
+        if self.timed is not None:
+            return self.timed(features, audio=audio)
+        start, timer = time.perf_counter(), StageTimer(enabled=True)
+        if features is None:
+            assert audio is not None
+            with timer.stage("mel", CPU, self.label):
+                features = self.mel(audio)
+        with timer.stage("decode", CPU, self.label):
+            made = self.decode(features)
+        total_ms = (time.perf_counter() - start) * 1e3
+        return Synthesis(made, features, self.config.sample_rate, timer.records, total_ms)
 
 
 @dataclass(frozen=True)
@@ -79,26 +108,42 @@ def systems_of(
             raise InputError(text, code="evaluate-rates", name=vocoder.name, rate=rates[0], mel_rate=rates[1])
         for passes in refine:
             label = vocoder.name if passes is None else f"{vocoder.name} refine={passes}"
-            found.append(System(label, vocoder.mel_config, vocoder.mel, _decoder(vocoder, passes)))
+            found.append(system_of(vocoder, label, passes))
     conventions: dict[MelConfig, str] = {}
     for system in found if baseline else ():
         conventions.setdefault(system.config, system.label)
     for config, label in conventions.items():
         name = BASELINE if len(conventions) == 1 else f"{BASELINE} for {label}"
-        found.append(System(name, config, LogMel(config, "fft"), GriffinLim(config)))
-    return _number_equal_labels(found), {}
+        found.append(system_of(_griffin_lim(config), name))
+    return number_equal_labels(found), {}
 
 
-def _decoder(vocoder: Vocoder, refine: int | None) -> Callable[[Tensor], Tensor]:
-    """Decode with so many passes of refinement; None: the default of the vocoder."""
-    if refine is None:
-        return vocoder.decode
-    if refine < 0:  # refuse before any work is done
+def system_of(vocoder: Vocoder, label: str, refine: int | None = None) -> System:
+    """A vocoder as a system.
+
+    Args:
+        vocoder: any that takes mels.
+        label: its name beside others.
+        refine: passes of refinement; None: the default of the vocoder.
+
+    Raises:
+        InputError: the refinement is negative, or the vocoder takes no mels.
+    """
+    if refine is not None and refine < 0:  # refuse before any work is done
         raise InputError("refine is {refine}; allowed: 0 or more passes", code="refine-negative", refine=refine)
-    return partial(vocoder.decode, refine=refine)
+    passes = vocoder.refine if refine is None else refine
+    decode, timed = partial(vocoder.decode, refine=passes), partial(vocoder.synthesize, refine=passes)
+    return System(label, vocoder.mel_config, vocoder.mel, decode, timed)
 
 
-def _number_equal_labels(systems: Sequence[System]) -> list[System]:
+def _griffin_lim(config: MelConfig) -> Vocoder:
+    model = GriffinLim(config)
+    placement = make_placement(device=CPU, mel="fft", stages=family_of(model).stages(model))
+    return Vocoder(model, placement, BASELINE)
+
+
+def number_equal_labels(systems: Sequence[System]) -> list[System]:
+    """The systems, with numbers behind labels that another one has."""
     seen: Counter[str] = Counter()
     result = []
     for one in systems:
@@ -117,7 +162,7 @@ def copy_file(path: Path, systems: Sequence[System]) -> Iterator[Copy]:
     for system in systems:
         rate = system.config.sample_rate
         if rate not in originals:
-            originals[rate] = _beginning(path, rate)
+            originals[rate] = read_beginning(path, rate)
         yield _copy(system, *originals[rate])
 
 
@@ -125,20 +170,21 @@ def copy_file(path: Path, systems: Sequence[System]) -> Iterator[Copy]:
 def _copy(system: System, original: Samples, shortened: bool) -> Copy:
     mel = system.mel(torch.from_numpy(original)[None])
     start = time.perf_counter()
-    samples = _on_cpu(system.decode(mel)[0].float()).numpy()
+    samples = on_cpu(system.decode(mel)[0].float()).numpy()
     decode_s = time.perf_counter() - start
     mels = None
     if len(samples) >= system.config.hop_length:
-        mels = _on_cpu(mel), _on_cpu(system.mel(torch.from_numpy(samples)[None]))
+        mels = on_cpu(mel), on_cpu(system.mel(torch.from_numpy(samples)[None]))
     return Copy(system, original, samples, mels, decode_s, shortened)
 
 
-def _on_cpu(tensor: Tensor) -> Tensor:
+def on_cpu(tensor: Tensor) -> Tensor:
+    """The tensor in memory that numpy can read."""
     with device_lock(tensor.device):
         return tensor.cpu()
 
 
-def _beginning(path: Path, sample_rate: int) -> tuple[Samples, bool]:
+def read_beginning(path: Path, sample_rate: int) -> tuple[Samples, bool]:
     """The first 30 s of a file, and whether the file is longer."""
     wanted, samples = round(MAX_SECONDS * sample_rate), 0
     blocks = []

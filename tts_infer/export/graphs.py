@@ -123,9 +123,10 @@ def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "featu
     family = family_of(vocoder.model)
     if any(stage.engines for stage in family.stages(vocoder.model)):
         raise ExportError("{name} is a graph already; copy the file", code="export-again", name=vocoder.name)
-    if any(stage.whole for stage in family.stages(vocoder.model)):
-        text = "{name} has a Fourier transform of the whole signal, whose length no graph leaves open; decode it here"
-        raise ExportError(text, code="export-whole", name=vocoder.name)
+    whole = next((stage.name for stage in family.stages(vocoder.model) if stage.whole), None)
+    if whole is not None:
+        text = "{name} has no graph: its stage {stage!r} computes over the whole signal, or is other software"
+        raise ExportError(text, code="export-whole", name=vocoder.name, stage=whole)
     model = copy.deepcopy(vocoder.model).cpu().float().eval()
     stages, features = family.stages(model), family.features(model.config).name
     first = next((i + 1 for i, stage in enumerate(stages) if features in stage.gives), 0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -27,7 +27,7 @@ from tts_infer.errors import PlacementError
 from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
 from tts_infer.runtime.spec import parse, parse_place
 from tts_infer.stages import Stage
-from tts_infer.vocoders import usual_stages
+from tts_infer.vocoders import PEERS, usual_stages
 from tts_infer.vocoders.spectral import METHODS
 
 MethodChoice = Literal["auto", "matmul", "fft"]
@@ -150,11 +150,7 @@ def _with_engine(
     Raises:
         PlacementError: no such engine, or it can run none of the stages.
     """
-    if engine not in ENGINES:
-        allowed = ", ".join(("auto", *ENGINES))
-        raise PlacementError(
-            "engine is {got!r}; allowed: {allowed}", code="engine-unknown", got=engine, allowed=allowed
-        )
+    require_engine(engine, ENGINES)
     places, reasons = dict(wanted), []
     for stage in stages:
         where, stated, method = parse_place(stage, wanted.get(stage.name, ""))
@@ -166,6 +162,22 @@ def _with_engine(
         text = "engine {engine!r} can run no stage: {reason}"
         raise PlacementError(text, code="engine-idle", engine=engine, reason=reasons[-1])
     return places
+
+
+def require_engine(engine: str, allowed: Iterable[str] | None = None) -> None:
+    """Refuse the name of an engine that there is not.
+
+    Args:
+        engine: the name.
+        allowed: besides "auto"; None: every engine and peer.
+
+    Raises:
+        PlacementError: names those that there are.
+    """
+    names = ("auto", *((*ENGINES, *PEERS) if allowed is None else allowed))
+    if engine not in names:
+        text = "engine is {got!r}; allowed: {allowed}"
+        raise PlacementError(text, code="engine-unknown", got=engine, allowed=", ".join(names))
 
 
 def require_devices(spec: PlacementSpec, device: str | torch.device, dtype: DTypeName) -> None:

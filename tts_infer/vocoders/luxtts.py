@@ -24,7 +24,7 @@ from tts_infer.errors import ConfigError
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, Tensors, wave
 from tts_infer.vocoders.features import MelSpec
 from tts_infer.vocoders.heads import HeadConfig, ISTFTHead, head_samples
-from tts_infer.vocoders.networks import Whole
+from tts_infer.vocoders.networks import WHOLE_FRAMES, Whole
 from tts_infer.vocoders.spectral import METHODS, MelStage
 from tts_infer.vocoders.vocos import (
     BackboneConfig,
@@ -38,7 +38,6 @@ from tts_infer.vocoders.vocos import (
 RATE = 2  # of the audio, and of the second head's frames, over those of the mel
 CROSSOVER = 0.5  # 12 kHz, as a share of the Nyquist frequency of the audio
 GROUPS = 32
-MOST_FRAMES = 16384  # of a signal: three minutes
 MOST_FRAMES_BY_PRODUCTS = 4096  # the tables of the crossover grow with the square of it
 
 
@@ -212,7 +211,7 @@ class CrossoverStage(Whole):
     methods: ClassVar[tuple[str, ...]] = METHODS
 
     def by(self, method: str) -> CrossoverStage:
-        most = MOST_FRAMES_BY_PRODUCTS if method == "matmul" else MOST_FRAMES
+        most = MOST_FRAMES_BY_PRODUCTS if method == "matmul" else WHOLE_FRAMES
         module = self.module if method == self.method else Crossover(cast(SpectralMethod, method))
         return replace(self, module=module, method=method, max_frames=most)
 
@@ -292,7 +291,7 @@ class LuxTTSFamily:
         ]
         halve = HalveStage("halve", model.halved, ("audio",), ("halved",))
         mel = replace(MelStage.of(model.feature_extractor), takes=("halved",))
-        return [halve, mel, *(replace(stage, max_frames=MOST_FRAMES) for stage in chain)]
+        return [halve, mel, *(replace(stage, max_frames=WHOLE_FRAMES) for stage in chain)]
 
     def n_samples(self, config: LuxTTSConfig, frames: int) -> int:
         return RATE * head_samples(config.vocos.head, frames)

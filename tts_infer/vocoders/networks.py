@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, TypeVar
 
 import torch
@@ -23,6 +23,7 @@ from tts_infer.dsp.tiles import is_traced
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
 W = TypeVar("W", bound="WithContext")
+WHOLE_FRAMES = 16384  # of a signal that is not cut: three minutes
 
 
 @dataclass(frozen=True)
@@ -227,6 +228,8 @@ class Whole(Stage):
     Shape: as the module; the results of shorter items are padded with zeros
     """
 
+    max_frames: int = field(default=WHOLE_FRAMES, kw_only=True)
+
     whole: ClassVar[bool] = True
 
     def __call__(
@@ -242,3 +245,24 @@ class Whole(Stage):
     @abstractmethod
     def item(self, inputs: Tensors, index: int, frames: int) -> Tensors:
         """The inputs of one item, of so many frames, with a batch axis."""
+
+
+@dataclass(frozen=True)
+class WholeSignal(Whole):
+    """A function of whole signals: other software, and what iterates over a signal.
+
+    Args:
+        channels: sizes of the input between its batch and its time.
+        step: values of the input along time for each frame.
+
+    Shape: (B, *channels, L * step) -> as the module
+    """
+
+    channels: tuple[int, ...] = ()
+    step: int = 1
+
+    def item(self, inputs: Tensors, index: int, frames: int) -> Tensors:
+        return (inputs[0][index, None, ..., : frames * self.step],)
+
+    def probe(self) -> Tensors:
+        return (wave(PROBE_BATCH, *self.channels, PROBE_FRAMES * self.step),)
