@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OTHERS := $(VENV)/integrations
 SITE := -c "import site; print(site.getsitepackages()[0])"
 
-.PHONY: app test check pytest slow fuzz integrations screenshots clean
+.PHONY: app test check pytest slow fuzz matrix constraints integrations screenshots clean
 
 app: $(VENV)/app.installed
 	$(BIN)/python app.py --open
@@ -31,7 +31,15 @@ integrations: $(OTHERS)/installed
 
 # Thousands of made-up arguments for the public functions; `make pytest` has some dozens of each.
 fuzz: $(VENV)/test.installed
-	FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/test_fuzz.py --timeout 3600
+	FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_calls.py --timeout 3600
+
+# The core's tests with the oldest and the newest releases that pyproject.toml allows: docs/dependencies.md.
+matrix: $(VENV)/test.installed
+	.ci/matrix
+
+# The versions that are installed here; the tests should have passed with them.
+constraints: $(VENV)/test.installed
+	$(BIN)/python -m tests.distributions > constraints.txt
 
 screenshots: $(VENV)/test.installed
 	$(BIN)/python -m tests.screenshots docs

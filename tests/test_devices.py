@@ -7,8 +7,10 @@ import threading
 import pytest
 import torch
 
+import tts_infer
 from tests.emulated_device import emulated
 from tts_infer.devices import (
+    ACCELERATORS,
     CPU,
     available_devices,
     device_lock,
@@ -36,11 +38,41 @@ def test_names() -> None:
         ("", "device '' is unknown"),
         ("emu:1", "device 'emu:1' is not available; here: cpu"),
         ("meta", "device 'meta' is not available"),
+        ("xpu:9", "device 'xpu:9' is not available; here: cpu"),
     ],
 )
 def test_unknown_devices_are_refused(name: str, message: str) -> None:
     with pytest.raises(PlacementError, match=message):
         resolve_device(name)
+
+
+@pytest.mark.skipif(torch.xpu.is_available(), reason="this machine has an Intel GPU")
+def test_xpu_is_a_device_that_this_machine_lacks() -> None:
+    with pytest.raises(PlacementError, match=r"^device 'xpu' is not available; here: cpu") as caught:
+        tts_infer.load_vocoder(device="xpu")
+    assert "\n" not in str(caught.value)
+    assert "xpu" in ACCELERATORS and not [name for name in available_devices() if name.startswith("xpu")]
+
+
+@pytest.mark.parametrize("has", [True, False])
+@pytest.mark.parametrize("names", [["including_emulation"], []], ids=["of today", "of torch 2.6"])
+def test_modules_are_asked_for_bfloat16_as_they_take_it(
+    has: bool, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torch.xpu.is_bf16_supported` has had its argument only since a later release."""
+    asked: list[bool] = []
+
+    def today(including_emulation: bool = True) -> bool:
+        asked.append(including_emulation)
+        return has
+
+    dtype_refusal.cache_clear()
+    with emulated():
+        said = today if names else lambda: has
+        monkeypatch.setattr(torch.emu, "is_bf16_supported", said, raising=False)  # type: ignore[attr-defined]
+        refusal = dtype_refusal(torch.device("emu", 0), "bfloat16")
+    dtype_refusal.cache_clear()
+    assert ("no instructions" in str(refusal)) == (not has) and asked == [False] * len(names)
 
 
 def _blocked(*devices: torch.device) -> bool:

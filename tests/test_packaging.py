@@ -18,6 +18,8 @@ from packaging.utils import canonicalize_name
 from setuptools.config.pyprojecttoml import read_configuration
 
 from tests.conftest import ROOT
+from tests.distributions import HEAD, every_requirement, link, needed_by, of_file
+from tests.matrix import bounds, lower
 
 PROJECT: dict[str, Any] = read_configuration(ROOT / "pyproject.toml")["project"]
 CORE, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
@@ -54,6 +56,34 @@ def test_a_bound_stands_once() -> None:
 def test_all_is_every_extra() -> None:
     (everything,) = EXTRAS["all"]
     assert Requirement(everything).extras == set(EXTRAS) - {"all"}
+
+
+def test_constraints_fit_the_requirements() -> None:
+    """`make constraints` writes what is installed; here it need not be that, but must be within every bound."""
+    pinned = {one.name: one.specifier for one in map(Requirement, of_file("constraints.txt"))}
+    files = ("requirements-test.txt", "training/requirements.txt")
+    lines = [*every_requirement(), *(line for file in files for line in of_file(file))]
+    for wanted in map(Requirement, lines):
+        (pin,) = pinned[canonicalize_name(wanted.name)]
+        assert pin.operator == "==" and wanted.specifier.contains(pin.version), wanted
+    assert (ROOT / "constraints.txt").read_text() == HEAD + "".join(
+        f"{name}{pinned[name]}\n" for name in sorted(pinned)
+    )
+
+
+def test_every_dependency_has_its_sentence() -> None:
+    page = (ROOT / "docs" / "dependencies.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([\w-]+)` \| .*? \| (.+) \|$", page, flags=re.MULTILINE))
+    assert set(told) == {Requirement(line).name for line in every_requirement()}
+    assert all(re.fullmatch(r"[A-Z].{20,}\.", sentence) for sentence in told.values())
+
+
+def test_the_ends_of_the_matrix_are_the_bounds() -> None:
+    assert lower("numpy>=1.26,<3") == "numpy==1.26" and lower("vocos==0.1.0") == "vocos==0.1.0"
+    assert len(bounds("lowest")) == len(CORE) and bounds("newest", ("app",)) == [*CORE, *EXTRAS["app"]]
+    for one, line in zip(map(Requirement, bounds("lowest")), CORE, strict=True):
+        (pin,) = one.specifier
+        assert pin.operator == "==" and Requirement(line).specifier.contains(pin.version)
 
 
 @pytest.mark.parametrize(("folder", "extras"), [("tts_infer", set(EXTRAS) - {"app"}), ("ui", {"app"})])
@@ -108,22 +138,9 @@ def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder, with_pip=True)
     (site,) = folder.glob("lib/python*/site-packages")
     for name in needed_by("torch"):
-        for entry in {Path(file).parts[0] for file in importlib.metadata.files(name) or ()} - {"..", "__pycache__"}:
-            if not (site / entry).exists():
-                (site / entry).symlink_to(Path(str(importlib.metadata.distribution(name).locate_file(entry))))
+        link(name, site)
     subprocess.run([folder / "bin" / "pip", "install", "-q", str(wheel)], check=True, capture_output=True, timeout=250)
     return folder / "bin"
-
-
-def needed_by(name: str) -> set[str]:
-    """An installed distribution, and everything that it requires here."""
-    found, open_ = set[str](), [name]
-    while open_:
-        found.add(name := canonicalize_name(open_.pop()))
-        requirements = map(Requirement, importlib.metadata.requires(name) or ())
-        here = [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
-        open_ += {canonicalize_name(required) for required in here} - found
-    return found
 
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ so no code here or above has a branch for a particular accelerator.
 
 from __future__ import annotations
 
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -142,8 +143,7 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
             return "slow and incomplete on the CPU"
         native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
         return None if native else "slow on this CPU, which has no instructions for it"
-    has_bfloat16 = getattr(device_module(device), "is_bf16_supported", None)  # only CUDA and XPU have this function
-    if dtype == "bfloat16" and has_bfloat16 is not None and not has_bfloat16(including_emulation=False):
+    if dtype == "bfloat16" and not _may_have_bfloat16(device):
         return f"slow on {device}, which has no instructions for it"
     try:
         with device_lock(device), precision(device, dtype), torch.inference_mode():
@@ -153,6 +153,16 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
     except (RuntimeError, NotImplementedError, TypeError) as error:  # backends raise any of these
         return f"not supported on {device} ({first_sentence(error)})"
     return None
+
+
+def _may_have_bfloat16(device: torch.device) -> bool:
+    """False if the device's module says that it has no instructions for bfloat16. Only CUDA and XPU say it."""
+    supported = getattr(device_module(device), "is_bf16_supported", None)
+    if supported is None:
+        return True
+    # XPU's takes no arguments in torch 2.6
+    with_emulation = "including_emulation" in inspect.signature(supported).parameters
+    return bool(supported(including_emulation=False) if with_emulation else supported())
 
 
 def dtype_name(dtype: torch.dtype | str) -> DTypeName:

@@ -24,6 +24,7 @@ Source = Name | bytes | bytearray | memoryview | BinaryIO
 
 MOST_PIPED_BYTES = 2**32  # as much as a WAV file holds
 _IN_MEMORY_BYTES = 2**26
+_PIPE_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # POSIX has the first, Windows the second
 _WRITER_S = 10.0  # a FIFO that nobody opens for writing is refused after this time
 _FEATURES = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz or .pt"}
 
@@ -130,7 +131,7 @@ def _mode(path: Name) -> int:
 
 def _open_pipe(path: Name) -> BinaryIO:
     """Open a FIFO for reading once somebody writes into it; plain `open` might wait without end."""
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    number = os.open(path, os.O_RDONLY | _PIPE_FLAGS)
     pipe, start = io.FileIO(number, "rb"), time.monotonic()
     try:
         # Without a writer, a read says that it is the end; with one who is not ready, that it would block.
@@ -143,7 +144,8 @@ def _open_pipe(path: Name) -> BinaryIO:
         pipe.close()
         text = "nobody writes into the pipe {path}; start the writer first, or give a file"
         raise FileError(text, code="pipe-unwritten", path=name_of(path))
-    os.set_blocking(number, True)
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(number, True)
     return _After(first or b"", pipe)  # type: ignore[return-value]
 
 
