@@ -257,12 +257,32 @@ def make(out: Path, minutes: float, jobs: int) -> None:
             print(line, flush=True)
 
 
+def listing(minutes: float) -> str:
+    """The table of all voices, a line each. Their licences are in /usr/share/doc/PACKAGE/copyright."""
+    voices = table()
+    scale = minutes / sum(v.minutes for v in voices if v.role == "train")
+    rows = [("voice", "role", "texts", "minutes", "packages")]
+    for voice in voices:
+        made = voice.minutes * (scale if voice.role == "train" else 1)
+        rows.append((voice.key, voice.role, voice.language, f"{made:.2f}", PACKAGES[voice.engine]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for train/ and unseen/")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--out", type=Path, help="folder for train/ and unseen/")
+    wanted.add_argument(
+        "--list", action="store_true", help="only list the voices, with their minutes and Debian packages"
+    )
     parser.add_argument("--minutes", type=float, default=120, help="of training speech (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="synthesizers at once (default: %(default)s)")
     args = parser.parse_args()
+    if args.list:
+        print(listing(args.minutes))
+        return
     make(args.out, args.minutes, args.jobs)
     if not any(args.out.rglob("*.wav")):
         raise SystemExit("no voice was made; the packages that are missing are named above")
