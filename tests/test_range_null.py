@@ -116,7 +116,7 @@ def test_batches_and_pieces_equal_singles(small: Vocoder, mel: Tensor, monkeypat
 def test_a_stage_of_its_own_that_every_mps_release_runs(small: Vocoder, speech: Tensor) -> None:
     found = [record["stage"] for record in small.synthesize(audio=speech, refine=1).stages]
     assert found == ["mel", "backbone", "head", "range_null", "refine", "istft"]
-    rows = audit(our_paths(small.model), speech[:, :8000], shipped_tables().values())
+    rows = audit(our_paths(small.model), speech[:, 8000:10000], shipped_tables().values())
     ours = [row for row in rows if row.stage == "range_null"]
     assert ours and all(row.clean and row.operators for row in ours)
 
