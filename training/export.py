@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors.torch import save
@@ -38,7 +39,7 @@ def export_discriminators(discriminators: Discriminators, file: Path) -> None:
         part.write_bytes(save({name: value.half().contiguous() for name, value in discriminators.state_dict().items()}))
 
 
-def official_config(config: VocoderConfig) -> dict[str, object]:
+def official_config(config: VocoderConfig) -> dict[str, Any]:
     """The document that `tts_infer.config.read_vocoder_config` and `vocos.Vocos.from_hparams` read."""
     mel, backbone, head = config.mel, config.backbone, config.head
     extension = {EXTENSION: asdict(Extension(config.range_null))} if config.range_null else {}
