@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
 from safetensors.torch import save
@@ -11,7 +13,7 @@ from training.discriminators import Discriminators
 from training.generator import Generator
 from tts_infer.io.writer import whole_file
 from tts_infer.vocoders.checkpoint import CONFIG_FILE, WEIGHT_FILES
-from tts_infer.vocoders.vocos import VocoderConfig, Vocos, VocosFamily
+from tts_infer.vocoders.vocos import EXTENSION, Extension, VocoderConfig, Vocos, VocosFamily
 
 
 def export(generator: Generator, config: VocoderConfig, directory: Path) -> None:
@@ -37,9 +39,10 @@ def export_discriminators(discriminators: Discriminators, file: Path) -> None:
         part.write_bytes(save({name: value.half().contiguous() for name, value in discriminators.state_dict().items()}))
 
 
-def official_config(config: VocoderConfig) -> dict[str, object]:
+def official_config(config: VocoderConfig) -> dict[str, Any]:
     """The document that `tts_infer.config.read_vocoder_config` and `vocos.Vocos.from_hparams` read."""
     mel, backbone, head = config.mel, config.backbone, config.head
+    extension = {EXTENSION: asdict(Extension(config.range_null))} if config.range_null else {}
     return {
         "feature_extractor": {
             "class_path": "vocos.feature_extractors.MelSpectrogramFeatures",
@@ -53,4 +56,5 @@ def official_config(config: VocoderConfig) -> dict[str, object]:
             "class_path": "vocos.heads.ISTFTHead",
             "init_args": {k: getattr(head, k) for k in ("dim", "n_fft", "hop_length", "padding")},
         },
+        **extension,
     }

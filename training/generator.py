@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tts_infer.dsp.range_null import RangeNull
 from tts_infer.vocoders.vocos import (
     HALF_KERNEL,
     KERNEL_SIZE,
@@ -32,6 +33,7 @@ class Generator(nn.Module):
         super().__init__()
         self.backbone = VocosBackbone(config.backbone)
         self.head = ISTFTHead(config.head, "fft")
+        self.range_null = RangeNull(config.mel, "fft") if config.range_null else None
         for module in self.modules():
             if isinstance(module, nn.Conv1d | nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -47,6 +49,8 @@ class Generator(nn.Module):
             out = self.head.out(backbone.final_layer_norm(x))
         log_magnitude, phase = out.float().chunk(2, dim=-1)
         magnitude = log_magnitude.exp().clamp_max(MAX_MAGNITUDE)
+        if self.range_null is not None:
+            magnitude = self.range_null.magnitudes(magnitude, log_mel.exp())
         real, imag = magnitude * phase.cos(), magnitude * phase.sin()
         audio: Tensor = self.head.istft(real.transpose(1, 2), imag.transpose(1, 2))
         return audio, phase

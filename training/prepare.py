@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import zlib
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -77,10 +78,19 @@ def _finish(clip: Signal, shortest: int) -> NDArray[np.int16]:
     return scaled
 
 
-def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes: int = 2) -> int:
+def prepare(
+    folder: Path, out: Path, sample_rate: int, shortest: int, processes: int = 2, files: Sequence[str] | None = None
+) -> int:
     """Write the pool of a folder: `out`.i16 with the samples, and `out`.npy with (start, length) of each clip.
 
     Each file is written whole or not at all, and the index last. So a pool that has an index is complete.
+
+    Args:
+        folder: searched for audio, with everything below it.
+        out: the pool's path without a suffix.
+        sample_rate, shortest: see `variants`.
+        processes: at once.
+        files: only these, relative to the folder; None: all audio in it.
 
     Returns:
         The number of clips.
@@ -88,13 +98,13 @@ def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes:
     Raises:
         FileError: no such folder, or no audio in it.
     """
-    files = find_audio([folder])
+    found = find_audio([folder] if files is None else [folder / file for file in files])
     out.parent.mkdir(parents=True, exist_ok=True)
     index: list[tuple[int, int]] = []
     end = 0
     partial = out.with_suffix(".i16.partial")
     with partial.open("wb") as pool, ProcessPoolExecutor(processes) as workers:
-        jobs = workers.map(variants, files, *([v] * len(files) for v in (sample_rate, shortest)), chunksize=8)
+        jobs = workers.map(variants, found, *([v] * len(found) for v in (sample_rate, shortest)), chunksize=8)
         for clips in jobs:
             for clip in clips:
                 pool.write(clip.tobytes())
@@ -105,7 +115,7 @@ def prepare(folder: Path, out: Path, sample_rate: int, shortest: int, processes:
     np.save(partial, np.array(index, dtype=np.int64))
     os.replace(partial, out.with_suffix(".npy"))
     print(
-        f"{folder}: {len(files)} files, {len(index)} clips, {end / sample_rate / 3600:.2f} h -> {out}.i16", flush=True
+        f"{folder}: {len(found)} files, {len(index)} clips, {end / sample_rate / 3600:.2f} h -> {out}.i16", flush=True
     )
     return len(index)
 

@@ -21,11 +21,13 @@ class Source:
         folder: searched with everything below it.
         share: how often segments come from it, relative to the other sources.
         made_by: the command that makes it, for the message that it is missing.
+        table: made by `training.speakers`; only the files that it lists for training are taken. None: all files.
     """
 
     folder: str
     share: float
     made_by: str | None = None
+    table: str | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss
 from training.plot import plot
 from training.prepare import prepare
 from training.recipe import Recipe, read_recipe
+from training.speakers import read_table
 from tts_infer.errors import InputError, TTSInferError
 from tts_infer.vocoders.checkpoint import load_model, resolve
 from tts_infer.vocoders.weights import read_weights
@@ -206,7 +207,8 @@ class Run:
                     hint = f"; `{source.made_by}` makes it" if source.made_by else ""
                     print(f"source {name!r} is left out: no folder {source.folder}{hint}", file=sys.stderr)
                     continue
-                prepare(Path(source.folder), path, sample_rate, recipe.segment)
+                files = None if source.table is None else read_table(Path(source.table), "train")
+                prepare(Path(source.folder), path, sample_rate, recipe.segment, files=files)
             pools[name], shares[name] = Pool.open(path), source.share
         if not pools:
             raise InputError("none of the recipe's sources is there; make or change one", code="no-source")

@@ -1,4 +1,4 @@
-"""Make training speech with the free synthesizers of Debian: many voices, languages, pitches and speaking rates.
+"""Make training speech with free synthesizers, of Debian and Kokoro: many voices, languages, pitches, speaking rates.
 
     python -m training.voices --out data/voices --minutes 120
 
@@ -19,6 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+
+from training.kokoro import SAMPLE_RATE, say
 
 # Engine, role, language, minutes of each (of 120), voices; the most natural first. `_a<x>_f<y>` after a voice of an
 # HTS engine makes another speaker of it: all-pass constant (higher: longer vocal tract) and semitones.
@@ -45,14 +47,18 @@ festival train mr 2 marathi_NSK_diphone
 festival train en 3 ked_diphone kal_diphone
 flite train en 2 kal16
 espeak unseen ga 2 ga+Diogo
+kokoro train en 1 af_heart af_bella af_nicole af_aoede af_kore af_sarah am_fenrir am_michael am_puck am_onyx
+kokoro train en 1 bf_emma bm_george af_heart+am_puck af_bella+am_michael af_nicole+bf_emma am_fenrir+bm_george
+kokoro unseen en 1 af_nova am_adam bf_isabella bm_fable
 """
-PACKAGES = {  # for apt-get in bash; in Debian's main, but for hts-voice-*: contrib
+PACKAGES = {  # of Debian, in bash; in main, but for hts-voice-*: contrib
     "festival": "festival festival-{czech,hi,mr,te} festvox-{czech-{dita,krb,machac,ph},italp16k,itapc16k} "
     "festvox-{kallpc16k,kdlpc16k,hi-nsk,mr-nsk,te-nsk,ru,suopuhe-lj,suopuhe-mv}",
     "hts": "festival festival-ca festvox-ca-ona-hts festvox-us-slt-hts htsengine",
     "jtalk": "open-jtalk open-jtalk-mecab-naist-jdic hts-voice-nitech-jp-atr503-m001",
     "flite": "flite",
     "espeak": "espeak-ng",
+    "kokoro": "(training/kokoro.py says what)",
     "texts": "fortunes{,-min,-bg,-br,-cs,-de,-eo,-es,-ga,-it,-pl,-ru}",
 }
 ESPEAK_MINUTES = 30  # in all, for each variant with one of these languages, and the first 13 with two more
@@ -201,8 +207,12 @@ def espeak(voice: Voice, text: str, path: Path, rng: random.Random) -> None:
     run("espeak-ng", "-v", voice.name, "-p", str(pitch), "-s", str(speed), "-w", str(path), "--", text)
 
 
+def kokoro(voice: Voice, text: str, path: Path, rng: random.Random) -> None:
+    sf.write(path, say(voice.name, text, rng.uniform(0.85, 1.15)), SAMPLE_RATE)
+
+
 Engine = Callable[[Voice, str, Path, random.Random], None]
-ENGINES: dict[str, Engine] = {"festival": festival, "hts": hts, "jtalk": jtalk, "flite": flite, "espeak": espeak}
+ENGINES: dict[str, Engine] = {one.__name__: one for one in (festival, hts, jtalk, flite, espeak, kokoro)}
 
 
 def usable(path: Path) -> bool:
@@ -231,10 +241,10 @@ def speak(voice: Voice, folder: Path, seconds: float) -> str:
                     if not usable(part):
                         continue
                     part.rename(path)
-            except (OSError, ValueError, subprocess.SubprocessError, sf.LibsndfileError) as e:
+            except (OSError, ImportError, ValueError, subprocess.SubprocessError, sf.LibsndfileError) as e:
                 failed += 1
                 if failed == 5 and not files:
-                    return f"{voice.key}: skipped, apt-get install {PACKAGES[voice.engine]} ({str(e)[-120:]})"
+                    return f"{voice.key}: skipped, install {PACKAGES[voice.engine]} ({str(e)[-120:]})"
                 continue
         info = sf.info(path)
         made, files, rate = made + info.duration, files + 1, info.samplerate
@@ -257,12 +267,30 @@ def make(out: Path, minutes: float, jobs: int) -> None:
             print(line, flush=True)
 
 
+def listing(minutes: float) -> str:
+    """The table of all voices, a line each. Their licences are in /usr/share/doc/PACKAGE/copyright."""
+    voices = table()
+    scale = minutes / sum(v.minutes for v in voices if v.role == "train")
+    rows = [("voice", "role", "texts", "minutes", "packages")]
+    for voice in voices:
+        made = voice.minutes * (scale if voice.role == "train" else 1)
+        rows.append((voice.key, voice.role, voice.language, f"{made:.2f}", PACKAGES[voice.engine]))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder for train/ and unseen/")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--out", type=Path, help="folder for train/ and unseen/")
+    wanted.add_argument("--list", action="store_true", help="only list the voices")
     parser.add_argument("--minutes", type=float, default=120, help="of training speech (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="synthesizers at once (default: %(default)s)")
     args = parser.parse_args()
+    if args.list:
+        print(listing(args.minutes))
+        return
     make(args.out, args.minutes, args.jobs)
     if not any(args.out.rglob("*.wav")):
         raise SystemExit("no voice was made; the packages that are missing are named above")

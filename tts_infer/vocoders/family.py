@@ -79,6 +79,18 @@ class SectionFamily(Family, Protocol):
 
 
 @runtime_checkable
+class ExtendedFamily(SectionFamily, Protocol):
+    """A family whose config.yaml may say what the official layout has no words for, under keys of its own.
+
+    Attributes:
+        extensions: for each such top-level key, the dataclass that reads it. `configure` gets it if it is there.
+    """
+
+    @property
+    def extensions(self) -> Mapping[str, type]: ...
+
+
+@runtime_checkable
 class FlatFamily(Family, Protocol):
     """A family whose config.json is one mapping of names to values, as those of HiFi-GAN and BigVGAN."""
 
@@ -184,8 +196,10 @@ def _read_sections(
     family: SectionFamily, document: Mapping[str, Any], preset: VocoderPreset | None, path: Path | str
 ) -> Any:
     """Source: layout of charactr/vocos-mel-24khz config.yaml, read by `Vocos.from_hparams` of gemelo-ai/vocos."""
-    check_keys(document, set(family.class_paths), set(family.class_paths), str(path))
-    parts: dict[str, Any] = {}
+    extensions = family.extensions if isinstance(family, ExtendedFamily) else {}
+    check_keys(document, {*family.class_paths, *extensions}, set(family.class_paths), str(path))
+    stated = {key: kind for key, kind in extensions.items() if key in document}
+    parts: dict[str, Any] = {key: build(kind, document[key], f"{path}: {key}") for key, kind in stated.items()}
     for section, classes in family.class_paths.items():
         where = f"{path}: {section}"
         body = as_mapping(document[section], where)

@@ -1,4 +1,4 @@
-"""The spectral stages that families share: mel, refine, istft and imdct. They have no weights."""
+"""The spectral stages that families share: mel, range_null, refine, istft and imdct. They have no weights."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tts_infer.devices import CPU
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mdct import IMDCT
 from tts_infer.dsp.mel import LogMel
+from tts_infer.dsp.range_null import RangeNull
 from tts_infer.dsp.refine import Refinement
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
@@ -67,6 +68,39 @@ class MelStage(Stage):
 
 
 @dataclass(frozen=True)
+class RangeNullStage(Stage):
+    """Magnitudes from the mel and the null space of its filterbank, see `RangeNull`. Every frame by itself.
+
+    Shape: 2 x (B, N, L), (B, n_mels, L) -> 2 x (B, N, L)
+    """
+
+    methods: ClassVar[tuple[str, ...]] = METHODS
+
+    @classmethod
+    def of(cls, range_null: RangeNull, method: SpectralMethod) -> RangeNullStage:
+        names = ("real", "imag")
+        return cls("range_null", range_null, (*names, "mel"), names, method=method, follows="istft")
+
+    def by(self, method: str) -> RangeNullStage:
+        if method == self.method:
+            return self
+        return replace(self, module=RangeNull(self.module.config, cast(SpectralMethod, method)), method=method)
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        real, imag, log_mel = inputs
+        if state is None:
+            return self.module(real, imag, log_mel), {}
+        log_mel, waiting = _caught_up(state, log_mel, real.shape[2])
+        return self.module(real, imag, log_mel), {"mel": waiting}
+
+    def probe(self) -> Tensors:
+        config = self.module.config
+        return (*ISTFTStage.spectrum(config.n_fft // 2 + 1), wave(PROBE_BATCH, config.n_mels, PROBE_FRAMES))
+
+
+@dataclass(frozen=True)
 class RefinementStage(Stage):
     """Passes that correct a spectrum to its mel, see `Refinement`. Each pass makes a stream some frames later.
 
@@ -97,17 +131,21 @@ class RefinementStage(Stage):
         passes = self.passes or 0
         if state is None:
             return self.module((real, imag), log_mel, passes, valid), {}
-        # the network delays the spectrum, so the mel arrives first and waits here
-        waiting = torch.cat([state["mel"], log_mel], dim=2) if "mel" in state else log_mel
-        frames = real.shape[2]
+        log_mel, waiting = _caught_up(state, log_mel, real.shape[2])
         states = [_part(state, f"{i}.") for i in range(passes)]
-        spectrum, after = self.module.advance((real, imag), waiting[..., :frames], states, final=final)
+        spectrum, after = self.module.advance((real, imag), log_mel, states, final=final)
         kept = {f"{i}.{name}": value for i, one in enumerate(after) for name, value in one.items()}
-        return spectrum, {"mel": waiting[..., frames:].clone(), **kept}
+        return spectrum, {"mel": waiting, **kept}
 
     def probe(self) -> Tensors:
         bins, mels = self.module.istft.n_fft // 2 + 1, self.module.config.n_mels
         return (*ISTFTStage.spectrum(bins), wave(PROBE_BATCH, mels, PROBE_FRAMES))
+
+
+def _caught_up(state: State, log_mel: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+    """The mel of the next frames of a spectrum, and the rest, which waits: the network delays the spectrum."""
+    known = torch.cat([state["mel"], log_mel], dim=2) if "mel" in state else log_mel
+    return known[..., :frames], known[..., frames:].clone()
 
 
 def _part(state: State, prefix: str) -> State:

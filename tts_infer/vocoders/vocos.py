@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from tts_infer.config import MelConfig, SpectralMethod, VocoderPreset, require_positive
+from tts_infer.config import MelConfig, SpectralMethod, VocoderPreset
 from tts_infer.dsp.mel import LogMel
+from tts_infer.dsp.range_null import RangeNull
 from tts_infer.errors import ConfigError
-from tts_infer.stages import Stage, Tensors
+from tts_infer.stages import Stage
 from tts_infer.vocoders.conditions import Condition
+from tts_infer.vocoders.convnext import BackboneConfig, ConvNeXtBlock, VocosBackbone
 from tts_infer.vocoders.family import Shapes, count_of
 from tts_infer.vocoders.features import MelSpec
 from tts_infer.vocoders.heads import (
@@ -31,37 +32,26 @@ from tts_infer.vocoders.heads import (
     make_istft,
 )
 from tts_infer.vocoders.networks import Convolutional
-from tts_infer.vocoders.norms import make_norm, normed
-from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE, CachedPadding, conv_padding, convolve, crop
+from tts_infer.vocoders.padding import HALF_KERNEL, KERNEL_SIZE
 from tts_infer.vocoders.resnet import ResNetConfig, VocosResNetBackbone
-from tts_infer.vocoders.spectral import MelStage
+from tts_infer.vocoders.spectral import MelStage, RangeNullStage
 
-__all__ = ["HALF_KERNEL", "MAX_MAGNITUDE", "HeadConfig", "ISTFTHead", "Vocos", "VocosFamily", "make_istft"]
+__all__ = [
+    "HALF_KERNEL",
+    "KERNEL_SIZE",
+    "MAX_MAGNITUDE",
+    "BackboneConfig",
+    "ConvNeXtBlock",
+    "HeadConfig",
+    "ISTFTHead",
+    "Vocos",
+    "VocosBackbone",
+    "VocosFamily",
+    "make_istft",
+]
 
 CONDITION = "bandwidth_id"  # chooses the norms of a backbone with several
-
-
-@dataclass(frozen=True)
-class BackboneConfig:
-    """`VocosBackbone`: ConvNeXt blocks at the frame rate. Source: arXiv 2306.00814, section 3."""
-
-    input_channels: int = 100
-    dim: int = 512
-    intermediate_dim: int = 1536
-    num_layers: int = 8
-    layer_scale_init_value: float | None = None  # used by training only
-    adanorm_num_embeddings: int | None = None  # norms to choose from by `bandwidth_id`; None: one, without a choice
-    input_kernel_size: int = KERNEL_SIZE
-    dw_kernel_size: int = KERNEL_SIZE
-
-    def __post_init__(self) -> None:
-        require_positive(self, "input_channels", "dim", "intermediate_dim", "num_layers")
-        if self.adanorm_num_embeddings is not None:
-            require_positive(self, "adanorm_num_embeddings")
-        for name in ("input_kernel_size", "dw_kernel_size"):
-            if getattr(self, name) < 1 or getattr(self, name) % 2 == 0:
-                text = "{key} is {got}; it must be odd and at least 1"
-                raise ConfigError(text, code="kernel-size", key=name, got=getattr(self, name))
+EXTENSION = "tts_infer"  # the key of config.yaml for `Extension`
 
 
 @dataclass(frozen=True)
@@ -72,11 +62,27 @@ class VocoderConfig:
     # a checkpoint's config.yaml may name others, see `BACKBONES` and `HEADS`
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head: HeadConfig = field(default_factory=lambda: HeadConfig(padding="center"))
+    range_null: bool = False  # see `Extension`
 
     def __post_init__(self) -> None:
         require_equal("feature_extractor.n_mels", self.mel.n_mels, "backbone.input_channels", self.backbone)
         require_equal("backbone.dim", self.backbone.dim, "head.dim", self.head)
         require_equal("feature_extractor.hop_length", self.mel.hop_length, "head.hop_length", self.head)
+        if self.range_null:
+            for name in ("n_fft", "win_length"):  # the window of the inverse STFT has n_fft samples
+                value = getattr(self.mel, name) or self.mel.n_fft
+                require_equal(f"feature_extractor.{name}", value, "head.n_fft", self.head)
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What config.yaml says beyond the official layout, under the key `tts_infer`. The official package ignores it.
+
+    Args:
+        range_null: the magnitudes are the mel's wherever it determines them, see `RangeNull`. Networks are trained so.
+    """
+
+    range_null: bool = False
 
 
 def require_equal(name: str, value: int, other: str, section: object) -> None:
@@ -100,89 +106,6 @@ def require_equal(name: str, value: int, other: str, section: object) -> None:
             right=other,
             b=found,
         )
-
-
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then a two-layer network for each frame. The result is scaled and added to x.
-
-    Shape: (B, L + 2 (reach - zeros), H), zeros -> (B, L, H)
-    Source: vocos/modules.py ConvNeXtBlock; `ConvPadding` does the padding.
-    """
-
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        dim = config.dim
-        self.dwconv = nn.Conv1d(dim, dim, config.dw_kernel_size, groups=dim)
-        self.norm = make_norm(config.dim, config.adanorm_num_embeddings)
-        self.pwconv1 = nn.Linear(dim, config.intermediate_dim)
-        self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(config.intermediate_dim, dim)
-        self.gamma = nn.Parameter(torch.full((dim,), config.layer_scale_init_value or 1 / config.num_layers))
-
-    @property
-    def reach(self) -> int:
-        """Frames on each side that one frame depends on."""
-        return self.dwconv.kernel_size[0] // 2
-
-    def forward(self, x: Tensor, zeros: int, number: Tensor | None = None) -> Tensor:
-        frames = normed(self.norm, convolve(self.dwconv, x, zeros), number)
-        frames = self.pwconv2(self.act(self.pwconv1(frames)))
-        return crop(x, self.reach - zeros) + self.gamma * frames
-
-
-class VocosBackbone(nn.Module):
-    """Embedding convolution and a stack of ConvNeXt blocks, all at the frame rate.
-
-    Shape: (B, C, L) -> (B, L, H)
-    Source: vocos/models.py VocosBackbone.
-    """
-
-    def __init__(self, config: BackboneConfig) -> None:
-        super().__init__()
-        self.embed = nn.Conv1d(config.input_channels, config.dim, config.input_kernel_size)
-        self.norm = make_norm(config.dim, config.adanorm_num_embeddings)
-        self.convnext = nn.ModuleList(ConvNeXtBlock(config) for _ in range(config.num_layers))
-        self.final_layer_norm = nn.LayerNorm(config.dim, eps=1e-6)
-
-    @property
-    def hidden_size(self) -> int:
-        """H, the channels between the blocks."""
-        return self.embed.out_channels
-
-    @property
-    def reaches(self) -> tuple[int, ...]:
-        """For each convolution the frames on each side that it needs, in the order in which they run."""
-        return (self.embed.kernel_size[0] // 2, *(cast(ConvNeXtBlock, block).reach for block in self.convnext))
-
-    @property
-    def receptive_field(self) -> int:
-        """Frames on each side that one frame of the output depends on."""
-        return sum(self.reaches)
-
-    def forward(
-        self,
-        features: Tensor,
-        valid: Tensor | None = None,
-        history: Tensors | None = None,
-        bandwidth_id: Tensor | None = None,
-    ) -> Any:
-        """Compute whole signals, or a piece of longer ones.
-
-        Args:
-            features: whole signals, or the next frames of a stream.
-            valid: see `MaskedPadding`, and for pieces `CachedPadding`.
-            history: for pieces only: the history that the last call returned.
-            bandwidth_id: which of several norms, of (1,) or (B,); None where there is one.
-
-        Returns:
-            The hidden frames; for pieces also the new history.
-        """
-        padding = conv_padding(self.reaches, valid, history)
-        x = normed(self.norm, convolve(self.embed, *padding(0, features.transpose(1, 2))), bandwidth_id)
-        for layer, block in enumerate(self.convnext, start=1):
-            x = block(*padding(layer, x), bandwidth_id)
-        hidden: Tensor = self.final_layer_norm(x)
-        return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 
 
 # The kinds of backbones, by their configuration.
@@ -250,9 +173,14 @@ class BackboneAndHead(nn.Module):
         self.head = HEADS[type(config.head)](config.head, method)
 
     def forward(self, features: Tensor, bandwidth_id: Tensor | None = None) -> Tensor:
-        conditions = [] if bandwidth_id is None else [None, None, bandwidth_id]
-        audio: Tensor = self.head.audio(self.backbone(features, *conditions))
+        audio: Tensor = self.head.audio(self.hidden(features, bandwidth_id))
         return audio
+
+    def hidden(self, features: Tensor, bandwidth_id: Tensor | None = None) -> Tensor:
+        """The hidden frames, as the head takes them. Shape: (B, C, L) -> (B, L, H)"""
+        conditions = [] if bandwidth_id is None else [None, None, bandwidth_id]
+        hidden: Tensor = self.backbone(features, *conditions)
+        return hidden
 
 
 class Vocos(BackboneAndHead):
@@ -262,6 +190,14 @@ class Vocos(BackboneAndHead):
 
     def __init__(self, config: VocoderConfig, method: SpectralMethod = "matmul") -> None:
         super().__init__(config, LogMel(config.mel, method), method)
+        self.range_null = RangeNull(config.mel, method) if config.range_null else None
+
+    def forward(self, features: Tensor, bandwidth_id: Tensor | None = None) -> Tensor:
+        if self.range_null is None:
+            return super().forward(features, bandwidth_id)
+        spectrum = self.head(self.hidden(features, bandwidth_id))
+        audio: Tensor = self.head.istft(*self.range_null(*spectrum, features))
+        return audio
 
 
 class VocosFamily:
@@ -271,6 +207,7 @@ class VocosFamily:
         "feature_extractor": {"vocos.feature_extractors.MelSpectrogramFeatures": MelConfig},
         **CLASS_PATHS,
     }
+    extensions: ClassVar[Mapping[str, type]] = {EXTENSION: Extension}
     model: ClassVar[type[nn.Module]] = Vocos
     told_by: ClassVar[tuple[str, ...]] = (f"backbone.{EMBED}", f"backbone.{FIRST_LAYER.format(0)}", HEAD_OUT)
 
@@ -283,7 +220,9 @@ class VocosFamily:
         return sections and {"feature_extractor": extractor, **sections}
 
     def configure(self, sections: Mapping[str, Any]) -> VocoderConfig:
-        return VocoderConfig(sections["feature_extractor"], sections["backbone"], sections["head"])
+        extension = sections.get(EXTENSION, Extension())
+        mel, backbone, head = (sections[name] for name in ("feature_extractor", "backbone", "head"))
+        return VocoderConfig(mel, backbone, head, extension.range_null)
 
     def features(self, config: VocoderConfig) -> MelSpec:
         count = config.backbone.adanorm_num_embeddings
@@ -295,7 +234,9 @@ class VocosFamily:
     def stages(self, model: Vocos) -> list[Stage]:
         config = model.config
         backbone = backbone_stage(model.backbone, "mel", config.backbone.adanorm_num_embeddings)
-        return [MelStage.of(model.feature_extractor), backbone, *model.head.stages(config.mel)]
+        head, *spectral = model.head.stages(config.mel)
+        range_null = [] if model.range_null is None else [RangeNullStage.of(model.range_null, model.head.istft.method)]
+        return [MelStage.of(model.feature_extractor), backbone, head, *range_null, *spectral]
 
     def n_samples(self, config: VocoderConfig, frames: int) -> int:
         return head_samples(config.head, frames)
