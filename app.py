@@ -8,9 +8,14 @@ API do not receive pictures.
 from __future__ import annotations
 
 import argparse
+import asyncio
+import dataclasses
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -22,25 +27,32 @@ from ui.batch import batch_tab
 from ui.compare import compare_tab
 from ui.decode import decode_tab
 from ui.device import device_tab
+from ui.folder import keep_young, own_folder
+from ui.gate import Gate
 from ui.session import AUTO, KEEP_S, load
 from ui.speak import speak_tab
 from ui.status import left, status_line
 from ui.texts import label, translations
 
-MAX_UPLOAD = "200mb"
+MAX_UPLOAD_BYTES = 200_000_000  # of all files that are given at once
+MOST_QUEUED = 64  # calls that wait, of all pages and programs
+MOST_SESSIONS = 200  # whose state is kept in memory: those that called last
 # All tabs fit on a phone; Gradio would put the last ones into a menu.
 CSS = "@media (max-width: 480px) { .tab-container button { padding: 0 4px; font-size: 13px; } }"
 
 
-def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> gr.Blocks:
+def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO, keep_s: float | None = None) -> gr.Blocks:
     """The page, ready to launch or to mount inside another Gradio app.
 
     Args:
         vocoder: the vocoder selected at first: a known name, a local directory or a Hub id.
         device: the device selected at first.
+        keep_s: for how long uploads and results are kept.
     """
     vocoders = list(dict.fromkeys([vocoder, *tts_infer.known_vocoders()]))
-    with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)) as demo:
+    keep_s = KEEP_S if keep_s is None else keep_s
+    delete_cache: Any = (every_s(keep_s), keep_s)  # typed as whole numbers
+    with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=delete_cache) as demo:
         gr.Markdown("# tts-infer")
         gr.Markdown(label("tagline"))
         status_line()
@@ -58,11 +70,52 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
                 device_tab(tab, device)
             with gr.Tab(label("api")) as tab:
                 api_tab(tab)
-    return demo
+    # calls that pass by the queue would know no limit
+    return demo.queue(max_size=MOST_QUEUED, api_open=False)
 
 
-def launch_options() -> dict[str, Any]:
-    """What Gradio takes when the page is launched: system fonts, two languages, the upload limit, no record of runs."""
+def every_s(keep_s: float) -> float:
+    """How often to look for files that are too old."""
+    return min(60.0, keep_s / 4)
+
+
+def guarded(
+    settings: tts_infer.ServerSettings, login: bool, paths: Sequence[str], folder: Path | None, keep_s: float
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """What Gradio runs while its application is up: it is put behind guard and gate, and its folder is kept young."""
+
+    @asynccontextmanager
+    async def lifespan(gradio: Any) -> AsyncIterator[None]:
+        # outside of all of Gradio's own layers, one of which answers pages of other origins
+        gradio.middleware_stack = tts_infer.GuardedApp(Gate(gradio.middleware_stack, login, paths), settings)
+        # Gradio removes what it knows of after `keep_s`; this is for the rest
+        sweep = keep_young(folder, keep_s + 2 * every_s(keep_s), every_s(keep_s)) if folder else asyncio.sleep(0)
+        sweeping = asyncio.create_task(sweep)
+        try:
+            yield
+        finally:
+            sweeping.cancel()
+
+    return lifespan
+
+
+def launch_options(
+    settings: tts_infer.ServerSettings | None = None,
+    login: bool = False,
+    routes: Sequence[Route] = (),
+    folder: Path | None = None,
+    keep_s: float = KEEP_S,
+) -> dict[str, Any]:
+    """What Gradio takes when the page is launched: fonts, languages, limits, who may come in, no record of runs.
+
+    Args:
+        settings: whom to let in.
+        login: whether everything needs a login; Gradio is told the name and the password.
+        routes: endpoints beside the page.
+        folder: of uploads and results, if it is the page's own.
+        keep_s: for how long they are kept, see `build_demo`.
+    """
+    settings = settings or tts_infer.ServerSettings(max_bytes=MAX_UPLOAD_BYTES)
     theme = gr.themes.Default(
         primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
     ).set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")  # Gradio's are too pale
@@ -70,18 +123,34 @@ def launch_options() -> dict[str, Any]:
         "theme": theme,
         "css": CSS,
         "i18n": translations(),
-        "max_file_size": MAX_UPLOAD,
+        "max_file_size": MAX_UPLOAD_BYTES,
         "run_history": False,
         "footer_links": ["api", "settings"],
+        "state_session_capacity": MOST_SESSIONS,
+        "app_kwargs": {
+            "routes": list(routes),
+            "lifespan": guarded(settings, login, [route.path for route in routes], folder, keep_s),
+        },
     }
+
+
+def server_settings(args: argparse.Namespace) -> tts_infer.ServerSettings:
+    """Whom to let in. A page that is public by its nature has names that nobody knows before."""
+    is_space = "SPACE_ID" in os.environ  # Hugging Face; pages of others may use its API, as in any Space
+    return tts_infer.ServerSettings(
+        api_key=args.api_key,
+        cors=("*",) if is_space else tuple(args.cors or ()),
+        hosts=("*",) if is_space or args.share else tuple(args.allow_host or ()),
+        max_bytes=MAX_UPLOAD_BYTES,
+    )
 
 
 def server_routes(args: argparse.Namespace) -> list[Route]:
     """The endpoints of `tts-infer serve`, beside the page. Where the page asks for a password, they ask for a key."""
     if args.auth and not args.api_key:
         return []
-    settings = tts_infer.ServerSettings(api_key=args.api_key, hosts=tuple(args.allow_host or ()))
     vocoders = [load(args.vocoder, args.device)]
+    settings = dataclasses.replace(server_settings(args), max_bytes=tts_infer.ServerSettings.max_bytes)
     server = tts_infer.ServerApp(vocoders, settings, tts_infer.load_speakers(vocoders, device=args.device))
     return [Route(path, server) for path in server.paths]
 
@@ -91,6 +160,13 @@ def port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 65535")
     return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time as the command line takes it."""
+    if not text.isdecimal() or not 1 <= int(text) <= 10**7:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 1 to 10000000")
+    return float(text)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -107,7 +183,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a name and a password")
     parser.add_argument("--api-key", metavar="KEY", help="that programs must send to /v1 (with --auth: no key, no /v1)")
     parser.add_argument(
-        "--allow-host", action="append", metavar="NAME", help="further name by which programs call /v1; repeatable"
+        "--allow-host", action="append", metavar="NAME", help="name by which the page is called, too; repeatable"
+    )
+    parser.add_argument("--cors", action="append", metavar="ORIGIN", help="web pages that may use it; repeatable")
+    parser.add_argument(
+        "--keep", type=seconds, default=KEEP_S, metavar="SECONDS", help="for files and results (default: %(default)s)"
     )
     parser.add_argument("--root-path", metavar="PATH", help="path of the page behind a reverse proxy, such as /tts")
     parser.add_argument("--vocoder", default=tts_infer.DEFAULT_VOCODER, help="name, directory or Hub id (%(default)s)")
@@ -126,7 +206,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def serve(args: argparse.Namespace) -> int:
     """Serve the page until interrupted; returns the exit code."""
-    demo = build_demo(args.vocoder, args.device)
+    with own_folder() as folder:
+        return serve_in(folder, args)
+
+
+def serve_in(folder: Path, args: argparse.Namespace) -> int:
+    """Serve the page with its files in a folder of its own."""
+    demo = build_demo(args.vocoder, args.device, args.keep)
     try:
         demo.launch(
             server_name=args.host,
@@ -135,8 +221,7 @@ def serve(args: argparse.Namespace) -> int:
             inbrowser=args.open,
             auth=tuple(args.auth.split(":", 1)) if args.auth else None,
             root_path=args.root_path,
-            app_kwargs={"routes": server_routes(args)},
-            **launch_options(),
+            **launch_options(server_settings(args), bool(args.auth), server_routes(args), folder, args.keep),
         )
     except OSError as error:  # also if the host is not this machine: Gradio then finds no port
         where = f"{args.host or 'this machine'}, port {args.port or 'from 7860'}"

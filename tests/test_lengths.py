@@ -135,3 +135,26 @@ def test_a_small_file_that_would_become_long(tmp_path: Path, vocoder: tts_infer.
     with pytest.raises(tts_infer.InputError, match=r"a.wav: audio of 1 Hz cannot be resampled to 24000 Hz"):
         tts_infer.synthesize_file(vocoder, tmp_path / "a.wav", tmp_path / "b.wav")
     assert not (tmp_path / "b.wav").exists()
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_ogg_files_one_behind_the_other(subtype: str) -> None:
+    sounds = [SOUND[: i * RATE] for i in (1, 2, 3)]
+    parts = [encoded("OGG", sound, subtype=subtype) for sound in sounds]
+    expected = np.concatenate([whole(part) for part in parts])
+    content = b"".join(parts)
+    assert len(whole(content)) < len(expected)  # what libsndfile alone makes of it
+    assert np.array_equal(read_audio(content).samples, expected)
+    assert np.array_equal(np.concatenate(list(read_blocks(content, RATE, 0.1))), expected)
+    assert np.array_equal(read_audio(parts[0] + b"OggS and more").samples, whole(parts[0]))
+
+
+def test_what_follows_in_an_ogg_file_and_cannot_be_joined() -> None:
+    first, other = encoded("OGG"), io.BytesIO()
+    soundfile.write(other, np.stack([SOUND, SOUND], 1), 44100, format="OGG")
+    with pytest.warns(AudioWarning, match="what follows has 44100 Hz and 2 channels"):
+        assert np.array_equal(read_audio(first + other.getvalue()).samples, whole(first))
+    second = bytearray(encoded("OGG"))
+    second[29:35] = b"\xff" * 6  # no codec of this name
+    with pytest.warns(AudioWarning, match="the input is damaged after 3.00 s"):
+        assert np.array_equal(read_audio(first + bytes(second)).samples, whole(first))

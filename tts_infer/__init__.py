@@ -42,7 +42,7 @@ from tts_infer.export.onnx import Export, export_onnx
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.frontends import find_voice, list_voices
 from tts_infer.frontends.frontend import Voice
-from tts_infer.io.audio import AudioClip, AudioWarning, read_audio, resample, to_int16
+from tts_infer.io.audio import AudioClip, AudioWarning, read_audio, read_blocks, resample, to_int16
 from tts_infer.io.feature_files import read_features, read_mel
 from tts_infer.io.inputs import require_input, standard_input
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
@@ -61,6 +61,7 @@ from tts_infer.runtime.spec import named_placements
 from tts_infer.server import serve
 from tts_infer.server.application import ServerApp
 from tts_infer.server.catalogue import load_speakers
+from tts_infer.server.guard import GuardedApp
 from tts_infer.server.settings import ServerSettings
 from tts_infer.speaker import Speaker, load_speaker, speak, speak_stream
 from tts_infer.speech import Speech, SpeechReport, SpeechStream, TextLeftOutWarning
@@ -93,6 +94,7 @@ __all__ = [
     "ExportSource",
     "FileError",
     "FileSynthesis",
+    "GuardedApp",
     "InputError",
     "InputTypeError",
     "LiveAudio",
@@ -160,6 +162,7 @@ __all__ = [
     "notes_of_output",
     "pictures",
     "read_audio",
+    "read_blocks",
     "read_features",
     "read_mel",
     "read_text",

@@ -9,8 +9,7 @@ import itertools
 import tempfile
 import time
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,10 +25,9 @@ from ui.status import PRESSED
 from ui.synthesis import run
 from ui.texts import Translator, label, translator
 from ui.work import Job, Stopped, desk
+from ui.zips import unpacked
 
-MOST_FILES = 1000
-MOST_BYTES = 1_000_000_000  # unpacked: a small zip can hold a lot of nothing
-_LONGEST_SUFFIX = 20  # longer than those of all inputs, and short enough for a name
+MOST_TOTAL_S = 3600.0  # of audio in all: the zip of outputs is one file
 COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "notes", "error")
 
 
@@ -70,6 +68,7 @@ def batch(
         for index, ((name, path), output) in enumerate(zip(inputs, free_names(inputs), strict=True)):
             job.done = index
             try:
+                require_room(done.seconds)
                 result = run_file(model, path, job)
             except Stopped:
                 done.rows.append({"file": name, "error": say("cancelled")})
@@ -92,7 +91,18 @@ def run_file(model: tts_infer.Vocoder, path: Path, job: Job) -> Result:
     """
     if job.stopped:
         raise Stopped
-    return run(model, read_input(model, kind_of(path), path), desk.turns(job))
+    return run(model, read_input(model, kind_of(path), path, desk.turns(job)), desk.turns(job))
+
+
+def require_room(seconds: float) -> None:
+    """Refuse a further file when there is enough.
+
+    Raises:
+        InputError: there are `MOST_TOTAL_S` of audio.
+    """
+    if seconds >= MOST_TOTAL_S:
+        text = "the files before it have {minutes:.0f} minutes of audio, which is the limit; give fewer files at once"
+        raise tts_infer.InputError(text, code="page-batch-long", minutes=seconds / 60)
 
 
 class Outputs:
@@ -128,50 +138,6 @@ class Outputs:
         with self._archive:
             self._archive.writestr("results.csv", as_csv(self.rows))
         return self._bytes.getvalue()
-
-
-def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path of every input, those inside zips included.
-
-    Members are written under numbers, so that no name in a zip can reach outside the folder.
-    """
-    count = size = 0
-    for file in files:
-        if Path(file).suffix.lower() != ".zip":
-            yield Path(file).name, Path(file)
-            continue
-        try:
-            archive = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError):
-            raise tts_infer.FileError(
-                "cannot read {file} as a zip file; pack it again", code="page-zip", file=file
-            ) from None
-        with archive:
-            for member in archive.infolist():
-                path = PurePosixPath(member.filename)
-                if member.is_dir() or path.name.startswith(".") or "__MACOSX" in path.parts:
-                    continue
-                count, size = count + 1, size + member.file_size
-                if count > MOST_FILES or size > MOST_BYTES:
-                    raise tts_infer.InputError(
-                        "{file} holds more than {count} files or {megabytes} MB; split it",
-                        code="page-zip-size",
-                        file=file,
-                        count=MOST_FILES,
-                        megabytes=MOST_BYTES // 10**6,
-                    )
-                target = folder / f"{count}{path.suffix[:_LONGEST_SUFFIX]}"
-                try:
-                    target.write_bytes(archive.read(member))
-                except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # RuntimeError: of a password
-                    raise tts_infer.FileError(
-                        "cannot unpack {member} from {file}: {reason}; pack it again, without a password",
-                        code="page-zip-member",
-                        member=str(path),
-                        file=file,
-                        reason=str(error) or "it is damaged",
-                    ) from None
-                yield str(path), target
 
 
 def free_names(inputs: Sequence[tuple[str, Path]]) -> list[str]:

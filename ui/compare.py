@@ -103,7 +103,7 @@ def compare(
         for vocoder, place, method, dtype, passes in settings:
             with desk.turn(job):
                 model = load(vocoder, **where(place), istft=method, dtype=dtype, refine=passes)
-            clip = read_input(model, "audio", audio)
+            clip = read_input(model, "audio", audio, desk.turns(job))
             job.what, job.total = "comparing", len(settings) * clip.seconds(model)
             run(model, beginning(clip, model), desk.turns(job))
             results.append(run(model, clip, desk.turns(job), job.advance))

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 
 import tts_infer
+from ui.folder import shared
 from ui.listen import Piece, stream, stream_mel
 from ui.scope import hint, kept, opened, output_of, scope
 from ui.session import COMPUTE, KEEP_S, Kind, Report, failure, given, read_input, shown_errors
@@ -101,7 +102,7 @@ def whole(kind: Kind, path: str | None, settings: Settings, request: gr.Request 
         path = given(kind, path)
         with desk.turn(job):
             model = settings.load()
-        value = read_input(model, kind, path)
+        value = read_input(model, kind, path, desk.turns(job))
         once = runs == 1
         job.what, job.total = "decoding" if once else "measuring", runs * value.seconds(model)
         result = run(model, value, desk.turns(job), job.advance) if once else repeated(model, value, runs, job)
@@ -195,9 +196,10 @@ def run_buttons(whole: str, pieces: str, several: str) -> tuple[gr.Button, gr.Bu
 def examples(audio: gr.Audio, elem_id: str, api_name: str) -> None:
     """Clips that are one click away."""
     # Gradio would serve copies from its cache, which are removed with the uploads.
-    gr.set_static_paths(list(EXAMPLES))
+    clips = shared(EXAMPLES)
+    gr.set_static_paths(list(clips))
     gr.Examples(
-        [[str(path)] for path in EXAMPLES],
+        [[str(path)] for path in clips],
         audio,
         example_labels=[path.stem.capitalize() for path in EXAMPLES],
         label=label("examples"),

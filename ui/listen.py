@@ -73,7 +73,7 @@ def streamed(kind: Kind, path: str | None, settings: Settings, request: gr.Reque
         path = given(kind, path)
         with desk.turn(job):
             model = settings.load()
-        value = read_input(model, kind, path)
+        value = read_input(model, kind, path, desk.turns(job))
         rate, about_s = model.sample_rate, value.seconds(model)
         job.what, job.total, done = "decoding", about_s, 0
         for index, (audio, whole) in enumerate(in_pieces(model, value, desk.turns(job))):

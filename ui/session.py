@@ -6,7 +6,7 @@ import copy
 import functools
 import html
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -16,7 +16,7 @@ import torch
 
 import tts_infer
 from ui.texts import Translator, translator
-from ui.work import Stopped
+from ui.work import Stopped, Turn, no_turn
 
 AUTO: Final = "auto"
 # Numbers of refinement passes that the page offers; "auto" uses the number that suits the vocoder.
@@ -26,6 +26,8 @@ Report = dict[str, Any]
 
 # Uploads and results are removed an hour after they were made, and when the server stops.
 KEEP_S = 3600
+# The longest input, whatever the size of its file: hours of silence are a small one.
+MOST_S = 600
 # One group for everything that computes. Calls may all begin, and take turns; see `ui.work`.
 COMPUTE: dict[str, Any] = {"concurrency_limit": 32, "concurrency_id": "compute"}
 
@@ -132,19 +134,41 @@ class Input:
         return self.value.shape[-1] * (1 if self.kind == "audio" else model.hop_length) / model.sample_rate
 
 
-def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path) -> Input:
-    """Read an input.
+def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path, turn: Turn = no_turn) -> Input:
+    """Read an input of at most `MOST_S`.
+
+    Args:
+        model: gives the rate and the mel convention.
+        kind, path: what is read.
+        turn: taken for each block.
 
     Raises:
-        FileError, InputError, InputTypeError: see `read_audio` and `read_mel`.
+        FileError, InputError, InputTypeError: see `read_blocks` and `read_mel`; or it is longer.
+        Stopped: the job was told to stop.
     """
     if kind == "mel":
-        mel = tts_infer.read_mel(path, model.n_mels)
-        doubt = tts_infer.ConventionCheck(model.mel_config)(mel)
+        most = MOST_S * model.sample_rate // model.hop_length
+        with turn():
+            mel = tts_infer.read_mel(path, model.n_mels, most)
+            doubt = tts_infer.ConventionCheck(model.mel_config)(mel)
         return Input(kind, mel, [tts_infer.Note(doubt.code, str(doubt))] if doubt else [])
-    meter = tts_infer.SignalMeter()
-    samples = tts_infer.read_audio(path, model.sample_rate, meter).samples
-    return Input(kind, torch.from_numpy(samples)[None], meter.notes())
+    meter, samples = tts_infer.SignalMeter(), [torch.zeros(0)]
+    left = MOST_S * model.sample_rate
+    blocks = tts_infer.read_blocks(path, model.sample_rate, meter=meter)
+    with closing(blocks):
+        while left >= 0:
+            with turn():
+                block = next(blocks, None)
+            if block is None:
+                return Input(kind, torch.cat(samples)[None], meter.notes())
+            left -= len(block)
+            samples.append(torch.from_numpy(block))
+    raise tts_infer.InputError(
+        "{path} is longer than {minutes} minutes, which is the limit here; cut it, or decode it on the command line.",
+        code="page-long",
+        path=str(path),
+        minutes=MOST_S // 60,
+    )
 
 
 # The last error of each page, until the page shows it where the input is.

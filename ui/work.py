@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager as Context
 from contextlib import contextmanager, nullcontext
@@ -22,6 +23,8 @@ What = Literal["preparing", "decoding", "speaking", "files", "comparing", "measu
 Turn = Callable[[], Context[None]]  # one piece of work is done inside of it
 # Work is cut into pieces of about this length: a person who cancels does not notice, and overhead is a few percent.
 PIECE_S = 0.12
+# So long may one job compute. The longest inputs that the page takes need less with any vocoder.
+MOST_SPENT_S = 900.0
 
 
 def no_turn() -> Context[None]:
@@ -70,6 +73,26 @@ class Desk:
         self._jobs: list[Job] = []
         self._waiting: list[Job] = []
         self._busy: Job | None = None
+        self._readers: Counter[str] = Counter()  # by session
+
+    @contextmanager
+    def reading(self, session: str) -> Iterator[None]:
+        """While the answers of a page or program are read. When nobody reads them any more, its jobs are stopped."""
+        with self._free:
+            self._readers[session] += 1
+        try:
+            yield
+        finally:
+            with self._free:
+                self._readers[session] -= 1
+                if not self._readers[session]:
+                    del self._readers[session]
+            if not self.is_read(session):
+                self.stop(session)
+
+    def is_read(self, session: str | None) -> bool:
+        """Whether somebody reads the answers of a page or program."""
+        return session in self._readers
 
     @contextmanager
     def job(self, request: gr.Request | None) -> Iterator[Job]:
@@ -89,7 +112,11 @@ class Desk:
 
         Raises:
             Stopped: the job was told to stop.
+            InputError: it has computed for too long.
         """
+        if job.spent_s > MOST_SPENT_S:
+            text = "This has computed for more than {seconds:g} s, which is the limit; give a shorter input."
+            raise tts_infer.InputError(text, code="page-time", seconds=MOST_SPENT_S)
         with self._free:
             self._waiting.append(job)
             self._free.wait_for(lambda: job.stopped or (self._busy is None and job is self._next()))
@@ -112,7 +139,8 @@ class Desk:
         return lambda: self.turn(job)
 
     def _next(self) -> Job:
-        return min(self._waiting, key=lambda job: job.spent_s)
+        """Those whose answers nobody reads come last; a program without a session waits for its answer."""
+        return min(self._waiting, key=lambda job: (bool(job.session) and not self.is_read(job.session), job.spent_s))
 
     def stop(self, session: str | None) -> None:
         """Tell all jobs of a page to stop."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ def read_audio(source: Source | Held, sample_rate: int | None = None, meter: Sig
 
 def read_blocks(
     source: Source | Held, sample_rate: int, seconds: float = BLOCK_S, meter: SignalMeter | None = None
-) -> Iterator[NDArray[np.float32]]:
+) -> Generator[NDArray[np.float32], None, None]:
     """Read audio block by block; joined, the blocks equal what `read_audio` gives.
 
     Args:

@@ -17,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from tts_infer.errors import FileError, MissingPackageError, TTSInferError, require_package
+from tts_infer.io.chains import links
 from tts_infer.io.inputs import Held, Source, name_of, opened
 from tts_infer.io.lengths import WithHead, look
 from tts_infer.io.sources import AV_SUFFIXES, suffix_of
@@ -93,7 +94,7 @@ def _check(sound: Decoder, name: str) -> None:
 @contextmanager
 def _by_whoever_knows(file: BinaryIO, name: str) -> Iterator[Decoder]:
     try:
-        sound = _Sndfile(file, suffix_of(name))
+        sound = _sndfile(file, suffix_of(name))
     except soundfile.LibsndfileError as error:
         file.seek(0)
         sound = _by_av(file, name, reason_of(error))
@@ -127,12 +128,18 @@ class _Forward(soundfile.SoundFile):
         return False
 
 
+def _sndfile(file: BinaryIO, suffix: str) -> Any:
+    """What libsndfile knows."""
+    if suffix == ".raw":
+        raise TypeError("raw samples state no rate")
+    starts = links(file)
+    return _Sndfile(file) if len(starts) == 1 else _Chain(file, starts)
+
+
 class _Sndfile:
     """A decoder, see `Decoder`."""
 
-    def __init__(self, file: BinaryIO, suffix: str) -> None:
-        if suffix == ".raw":
-            raise TypeError("raw samples state no rate")
+    def __init__(self, file: BinaryIO) -> None:
         length, self._file = look(file), WithHead(file, b"", 0)
         self._sound = _Forward(self._file)
         if length.head and self._sound.frames < max(1, length.at_least):
@@ -158,6 +165,39 @@ class _Sndfile:
         if self._file.error is not None:
             raise self._file.error
         self._begun = True
+        return block
+
+    def close(self) -> None:
+        self._sound.close()
+
+
+class _Chain:
+    """A decoder of files one behind the other, see `Decoder`."""
+
+    def __init__(self, file: BinaryIO, starts: list[int]) -> None:
+        self._file, self._next = file, list(zip(starts, [*starts[1:], None], strict=True))
+        self._sound = self._opened()
+        self.sample_rate, self.channels = self._sound.sample_rate, self._sound.channels
+        self.frames, self.damage = None, ""
+
+    def _opened(self) -> _Sndfile:
+        start, stop = self._next.pop(0)
+        return _Sndfile(io.BufferedReader(WithHead(self._file, b"", start, stop)))
+
+    def read(self, frames: int) -> NDArray[np.float32]:
+        block = self._sound.read(frames)
+        while not len(block) and self._next and not self.damage:
+            self._sound.close()
+            try:
+                self._sound = self._opened()
+            except soundfile.LibsndfileError as error:
+                self.damage = reason_of(error)
+                return block
+            if (self._sound.sample_rate, self._sound.channels) != (self.sample_rate, self.channels):
+                rate, channels = self._sound.sample_rate, self._sound.channels
+                self.damage = f"what follows has {rate} Hz and {channels} channels"
+                return block
+            block = self._sound.read(frames)
         return block
 
     def close(self) -> None:

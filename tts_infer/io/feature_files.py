@@ -24,15 +24,26 @@ FEATURE_KEY = "mel"
 _MOST_UNPACKED_BYTES = 2**31
 
 
-def read_mel(path: str | os.PathLike[str], n_mels: int) -> Tensor:
+def read_mel(path: str | os.PathLike[str], n_mels: int, most_frames: int | None = None) -> Tensor:
     """Read the mel of a file, and check it like `as_features`.
+
+    Args:
+        path: see `read_array`.
+        n_mels: bins that the vocoder expects.
+        most_frames: of a mel; archives that unpack to more are refused before they are unpacked. None: no limit.
 
     Shape: (1, n_mels, L), float32
     Raises:
         FileError: see `read_features`.
-        InputError: see `as_features`, with the name of the file; or it holds several mels.
+        InputError: see `as_features`, with the name of the file; or it holds several mels, or too many frames.
     """
-    features = read_features(path)
+    # of 8 bytes at most, and of a head
+    most = _MOST_UNPACKED_BYTES if most_frames is None else 8 * n_mels * most_frames + 2**16
+    features = _as_floats(_read(path, most), path)
+    if most_frames is not None and features.ndim > 1 and features.shape[-1] > most_frames:
+        text = "{path} holds {frames} frames; at most {most} are allowed here; cut it"
+        frames = features.shape[-1]
+        raise InputError(text, code="mel-long", path=os.fspath(path), frames=frames, most=most_frames)
     with prefix_errors(path):
         mel = as_features(features, n_mels)
     if mel.shape[0] != 1:
@@ -52,7 +63,10 @@ def read_features(path: str | os.PathLike[str]) -> Tensor:
         FileError: missing; unreadable; not a feature file; several arrays and none named "mel"; or an array that is
             not dense and floating-point.
     """
-    array = read_array(path)
+    return _as_floats(read_array(path), path)
+
+
+def _as_floats(array: Any, path: str | os.PathLike[str]) -> Tensor:
     try:
         return as_float_tensor(array, "mel")
     except InputTypeError as error:
@@ -69,13 +83,17 @@ def read_array(path: str | os.PathLike[str]) -> Any:
     Raises:
         FileError: missing; unreadable; not a feature file; or several arrays and none named "mel".
     """
+    return _read(path, _MOST_UNPACKED_BYTES)
+
+
+def _read(path: str | os.PathLike[str], most_bytes: int) -> Any:
     path = Path(as_name(path))
     if not holds_features(path):
         text = "{path} is no feature file; allowed: {allowed}"
         raise FileError(text, code="not-features", path=str(path), allowed=", ".join(FEATURE_SUFFIXES))
     require_file(path)
     try:
-        content = _load(path)
+        content = _load(path, most_bytes)
     except FileError:
         raise
     except UNREADABLE as error:
@@ -108,12 +126,12 @@ def _is_float(content: Tensor | NDArray[Any]) -> bool:
     return content.is_floating_point() if isinstance(content, Tensor) else content.dtype.kind == "f"
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path, most_bytes: int) -> Any:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
         return load_file(path)
     with open(path, "rb") as file:  # numpy would leave a broken archive open
-        _refuse_packed(file)
+        _refuse_packed(file, most_bytes)
         if suffix == ".pt":
             return torch.load(file, map_location="cpu", weights_only=True)
         loaded = np.load(file, allow_pickle=False)
@@ -122,12 +140,12 @@ def _load(path: Path) -> Any:
         return loaded[_key(loaded.files, path)]  # the others stay packed
 
 
-def _refuse_packed(file: BinaryIO) -> None:
+def _refuse_packed(file: BinaryIO, most_bytes: int) -> None:
     """Refuse archives that would unpack to much."""
     if file.read(4) == b"PK\x03\x04":
         size = max((entry.file_size for entry in zipfile.ZipFile(file).infolist()), default=0)
-        if size > _MOST_UNPACKED_BYTES:
-            raise ValueError(f"it unpacks to {size} bytes, {_MOST_UNPACKED_BYTES} are allowed")
+        if size > most_bytes:
+            raise ValueError(f"it unpacks to {size} bytes, {most_bytes} are allowed")
     file.seek(0)
 
 

@@ -199,12 +199,16 @@ def _xing(like: _Frame, frames: int) -> bytes:
 
 
 class WithHead(io.RawIOBase):
-    """A file whose first `skip` bytes are replaced. It keeps an error of the system, which libsndfile would swallow."""
+    """A file whose first `skip` bytes are replaced, and that ends at `stop`.
 
-    def __init__(self, file: BinaryIO, head: bytes, skip: int) -> None:
+    It keeps an error of the system, which libsndfile would swallow.
+    """
+
+    def __init__(self, file: BinaryIO, head: bytes, skip: int, stop: int | None = None) -> None:
         self.error: OSError | None = None
         self._file, self._head, self._skip, self._place = file, head, skip, 0
-        self._size = len(head) + max(0, file.seek(0, os.SEEK_END) - skip)
+        end = file.seek(0, os.SEEK_END)
+        self._size = len(head) + max(0, min(end, end if stop is None else stop) - skip)
 
     def readable(self) -> bool:
         return True
@@ -225,7 +229,7 @@ class WithHead(io.RawIOBase):
         else:
             try:
                 self._file.seek(self._place - len(self._head) + self._skip)
-                part = self._file.read(len(buffer))
+                part = self._file.read(max(0, min(len(buffer), self._size - self._place)))
             except OSError as error:
                 self.error, part = error, b""
         buffer[: len(part)] = part

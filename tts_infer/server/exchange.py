@@ -61,15 +61,28 @@ class Exchange:
             InputError: it is too large, or it does not arrive.
             ReaderGoneError: the client goes away meanwhile.
         """
-        stated = self.headers.get("content-length", "0")
-        if stated.isdecimal() and int(stated) > most:  # before a byte of it is read
-            raise _too_large(most)
+        self._require_bytes(most)
         try:
             return await asyncio.wait_for(self._whole(most), self._settings.receive_s)
         except asyncio.TimeoutError:
             self._is_read = True  # as far as anybody waits for it
             text = "the request did not arrive within {seconds:g} s"
             raise InputError(text, code="server-slow", seconds=self._settings.receive_s) from None
+
+    def require_length(self, most: int) -> None:
+        """Refuse a request by what it says of its length, before a byte of it is read.
+
+        Raises:
+            InputError: it is too large, or it does not say.
+        """
+        if "transfer-encoding" in self.headers:
+            raise InputError("the request does not state its length; send content-length", code="server-length")
+        self._require_bytes(most)
+
+    def _require_bytes(self, most: int) -> None:
+        stated = self.headers.get("content-length", "0")
+        if stated.isdecimal() and int(stated) > most:
+            raise _too_large(most)
 
     async def _whole(self, most: int) -> bytes:
         content = bytearray()

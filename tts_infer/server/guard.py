@@ -1,16 +1,48 @@
-"""Who may use the server: by the name that it is called by, the web page that calls, and the key."""
+"""Who may use a server: by the name that it is called by, the web page that calls, and the key."""
 
 from __future__ import annotations
 
 import hmac
 import ipaddress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
-from tts_infer.errors import InputError
-from tts_infer.server.exchange import Exchange
+from tts_infer.errors import InputError, TTSInferError
+from tts_infer.server.exchange import Exchange, ReaderGoneError, Receive, Scope, Send
+from tts_infer.server.problems import problem, status_of
 from tts_infer.server.settings import LOCAL_NAMES, ServerSettings
 
 OPEN_PATHS = ("/health",)  # for who has no key
+
+
+class GuardedApp:
+    """An ASGI application behind a guard: other web pages and names of others do not reach it, nor do large requests.
+
+    What it raises of this package before it answers is told as JSON.
+
+    Args:
+        app: the application.
+        settings: whom to let in, and how many bytes; the key is the application's affair.
+    """
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], settings: ServerSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI has it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, self._settings)
+        try:
+            require_own(exchange, self._settings)
+            exchange.require_length(self._settings.max_bytes)
+            await self._app(scope, receive, send)
+        except TTSInferError as error:
+            with suppress(ReaderGoneError):
+                await exchange.discard()
+                await exchange.answer_json(status_of(error), problem(error))
 
 
 def require_allowed(exchange: Exchange, settings: ServerSettings) -> None:
@@ -19,18 +51,38 @@ def require_allowed(exchange: Exchange, settings: ServerSettings) -> None:
     Raises:
         InputError: it is refused.
     """
-    _require_host(exchange.headers.get("host", ""), settings)
-    origin = exchange.headers.get("origin")
-    if origin is not None and not is_allowed_origin(origin, exchange.headers.get("host", ""), settings):
-        text = "web pages of {origin} may not use this server; it allows them if it is started with --cors {origin}"
-        raise InputError(text, code="server-origin", origin=origin[:100])
+    require_own(exchange, settings)
     if settings.api_key is not None and not exchange.is_preflight and exchange.path not in OPEN_PATHS:
         _require_key(exchange.headers.get("authorization", ""), settings.api_key)
 
 
+def require_own(exchange: Exchange, settings: ServerSettings) -> None:
+    """Refuse a request that is not for this server, or comes from another web page.
+
+    Raises:
+        InputError: it is refused.
+    """
+    headers = exchange.headers
+    _require_host(headers.get("host", ""), settings)
+    origin = headers.get("origin")
+    if origin is None and not settings.cors and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        # a page may lead to this one, but not load parts of it
+        origin = None if exchange.method == "GET" and headers.get("sec-fetch-mode") == "navigate" else "other servers"
+    if origin is not None and not is_allowed_origin(origin, headers.get("host", ""), settings):
+        text = "web pages of {origin} may not use this server; it allows them if it is started with --cors {origin}"
+        raise InputError(text, code="server-origin", origin=origin[:100])
+
+
 def is_allowed_origin(origin: str, host: str, settings: ServerSettings) -> bool:
     """Whether pages of an origin may use a server that they call by `host`: their own server, or by permission."""
-    return "*" in settings.cors or origin in settings.cors or urlsplit(origin).netloc.lower() == host.lower()
+    if "*" in settings.cors or origin in settings.cors:
+        return True
+    try:
+        page = urlsplit(origin)
+        # a proxy in front may have changed the name, but not to one of others
+        return page.netloc.lower() == host.lower() or (page.hostname or "") in map(str.lower, settings.hosts)
+    except ValueError:  # brackets that hold no address
+        return False
 
 
 def cross_origin_headers(exchange: Exchange) -> dict[str, str]:
@@ -54,6 +106,8 @@ def _require_host(host: str, settings: ServerSettings) -> None:
     the page's own. An address written in numbers is no such name.
     """
     name = _hostname(host)
+    if "*" in settings.hosts:
+        return
     if name is not None and (name in (*LOCAL_NAMES, *map(str.lower, settings.hosts)) or _is_address(name)):
         return
     text = "this server is not called {host!r}; call it by its address, or start it with --allow-host NAME"

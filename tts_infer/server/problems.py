@@ -10,6 +10,7 @@ from tts_infer.errors import MissingPackageError, TTSInferError
 # By code. Every other mistake of the caller is 400.
 _STATUS = {
     "server-key": 401,
+    "server-login": 401,
     "server-host": 403,
     "server-origin": 403,
     "server-path": 404,
@@ -18,9 +19,11 @@ _STATUS = {
     "server-no-voice": 404,
     "server-method": 405,
     "server-slow": 408,
+    "server-length": 411,
     "server-large": 413,
     "server-content-type": 415,
     "server-busy": 429,
+    "server-calls": 429,
 }
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 UNFORESEEN = "the server failed; its log says why"

@@ -16,7 +16,7 @@ class ServerSettings:
     Attributes:
         api_key: what `Authorization: Bearer` must state; None: nothing.
         cors: origins of web pages that may use it, such as "https://example.org"; "*" is every page.
-        hosts: names, besides "localhost", by which it may be called.
+        hosts: names, besides "localhost", by which it may be called; "*" is every name. Their web pages may use it.
         streams: answers that are computed at once.
         queue: further requests that wait; more are refused with 429.
         max_bytes: of a request.
