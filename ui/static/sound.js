@@ -191,7 +191,8 @@ function makeSound(changed) {
 // Gradio's own players say, too, when they start, and stop when a result starts.
 function joinOtherPlayers() {
   if (window.ttsInferPlayers) return;
-  const players = (window.ttsInferPlayers = new Set());
+  const players = new Set();
+  window.ttsInferPlayers = players;
   const play = HTMLMediaElement.prototype.play;
   HTMLMediaElement.prototype.play = function () {
     players.add(this);
@@ -199,6 +200,8 @@ function joinOtherPlayers() {
     return play.call(this);
   };
   document.addEventListener("tts-sound", (event) => {
-    for (const player of [...players, ...document.querySelectorAll("audio, video")]) if (player !== event.detail) player.pause();
+    for (const player of [...players, ...document.querySelectorAll("audio, video")]) {
+      if (player !== event.detail) player.pause();
+    }
   });
 }
