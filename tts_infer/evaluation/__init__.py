@@ -5,6 +5,21 @@ print(evaluation.means)
 """
 
 from tts_infer.evaluation.intervals import Interval
+from tts_infer.evaluation.listening import (
+    ANCHOR,
+    REFERENCE,
+    AbxResult,
+    AbxTrial,
+    MushraResult,
+    MushraScore,
+    abx_result,
+    level_matched,
+    listening_csv,
+    listening_row,
+    low_passed,
+    mushra_result,
+    read_listening_csv,
+)
 from tts_infer.evaluation.measures import MEASURES, Measure
 from tts_infer.evaluation.pitch import PitchTracker
 from tts_infer.evaluation.results import Evaluation, Row
@@ -12,15 +27,28 @@ from tts_infer.evaluation.run import evaluate, find_audio
 from tts_infer.evaluation.systems import MAX_SECONDS, System, systems_of
 
 __all__ = [
+    "ANCHOR",
     "MAX_SECONDS",
     "MEASURES",
+    "REFERENCE",
+    "AbxResult",
+    "AbxTrial",
     "Evaluation",
     "Interval",
     "Measure",
+    "MushraResult",
+    "MushraScore",
     "PitchTracker",
     "Row",
     "System",
+    "abx_result",
     "evaluate",
     "find_audio",
+    "level_matched",
+    "listening_csv",
+    "listening_row",
+    "low_passed",
+    "mushra_result",
+    "read_listening_csv",
     "systems_of",
 ]

@@ -111,7 +111,7 @@ find("panels").addEventListener("pointermove", (event) => {
     refresh();
     head();
   }
-  const found = read(data, scene, at.time, at.height);
+  const found = read(windows.get(at.panel.dataset.output) ?? data, scene, at.time, at.height);
   const parts = [`${at.time.toFixed(2)} s`];
   if (found && at.panel.dataset.panel !== "wave") {
     const db = (value, plus) => `${plus && value > 0 ? "+" : ""}${Math.round(value)} dB`.replace("-", "−");

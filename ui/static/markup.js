@@ -21,7 +21,7 @@ root.innerHTML = `
     <figure data-panel="wave"><figcaption></figcaption><canvas role="img"></canvas></figure>
     <figure data-panel="input"><figcaption></figcaption><canvas role="img"></canvas></figure>
     <figure data-panel="output"><figcaption></figcaption><canvas role="img"></canvas></figure>
-    <figure data-panel="difference"><figcaption></figcaption><canvas role="img"></canvas></figure>
+    <div data-differences></div>
     <div class="axis" aria-hidden="true"></div>
     <div class="overlay" aria-hidden="true"><div data-chosen hidden></div><div data-head></div></div>
   </div>
@@ -41,6 +41,18 @@ function mount() {
   if (root.isConnected) return;
   const place = element.querySelector("[data-scope]");
   place?.append(root);
+}
+
+// One picture of the difference for each output.
+function layDifferences(outputs) {
+  find("differences").replaceChildren(...outputs.map(({ id }) => {
+    const figure = document.createElement("figure");
+    Object.assign(figure.dataset, { panel: "difference", output: id });
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("role", "img");
+    figure.append(document.createElement("figcaption"), canvas);
+    return figure;
+  }));
 }
 
 // Buttons and texts as the state is.

@@ -36,19 +36,23 @@ function paint() {
   }
   const visible = seconds();
   if (lanes.length) paintWave(canvas("wave"), lanes, visible, rate, look);
-  for (const kind of ["input", "output", "difference"]) {
-    if (!scene.scene || (kind !== "output" && !scene.compared)) continue;
-    const part = { ...visible, low: view.low, high: view.high };
+  const part = { ...visible, low: view.low, high: view.high };
+  for (const kind of ["input", "output"]) {
+    if (!scene.scene || (kind === "input" && !scene.compared)) continue;
     paintMel(canvas(kind), data, kind, part, scene, look);
-    if (pitches && kind !== "difference") {
+    if (pitches) {
       const colours = ["#7fdbff", "#ffffff"];
       pitches.forEach((pitch, i) => {
         if (kind === "output" || i === 0) paintPitch(canvas(kind), pitch, colours[i], part, scene);
       });
     }
   }
+  for (const figure of scene.scene && scene.compared ? find("differences").children : []) {
+    const here = windows.get(figure.dataset.output);
+    paintMel(figure.querySelector("canvas"), here, "difference", part, scene, look);
+  }
   marks(visible);
-  caption();
+  captions();
   head();
 }
 
@@ -72,21 +76,27 @@ function marks({ from, to }) {
   axis.innerHTML = `${texts.join("")}<span class="unit">${say("time-s")}</span>`;
 }
 
-function caption() {
+function captions() {
   const frames = data?.frames > 1 && data.frames.toFixed(data.frames < 10 ? 1 : 0); // in a column
-  const mean = frames ? say("mean-of").replace("{frames}", frames) : "";
-  const output = scene.sounds?.find((one) => one.id === shown)?.name ?? "";
-  const names = { wave: "waveform", input: "input-mel", output: "output-mel", difference: "difference" };
-  const many = (scene.sounds?.length ?? 0) > 2;
-  for (const [panel, key] of Object.entries(names)) {
-    const name = say(key);
-    const title = many && (panel === "output" || panel === "difference") ? `${name}: ${output}` : name;
-    const figure = root.querySelector(`[data-panel="${panel}"]`);
-    figure.hidden = panel !== "wave" && (streaming() || (panel !== "output" && !scene.compared));
-    figure.querySelector("figcaption").textContent = panel === "wave" || !mean ? title : `${title} · ${mean}`;
-    const { from, to } = seconds();
-    figure.querySelector("canvas").setAttribute("aria-label", `${title}: ${from.toFixed(2)}–${to.toFixed(2)} s`);
+  const mean = frames ? ` · ${say("mean-of").replace("{frames}", frames)}` : "";
+  const name = (id) => ((scene.sounds?.length ?? 0) > 2 ? `: ${scene.sounds.find((one) => one.id === id)?.name}` : "");
+  const panel = (kind) => root.querySelector(`[data-panel="${kind}"]`);
+  caption(panel("wave"), say("waveform"), "");
+  caption(panel("input"), say("input-mel"), mean);
+  caption(panel("output"), `${say("output-mel")}${name(shown)}`, mean);
+  panel("input").hidden = streaming() || !scene.compared;
+  panel("output").hidden = streaming();
+  find("differences").hidden = streaming() || !scene.compared;
+  for (const figure of find("differences").children) {
+    const id = figure.dataset.output;
+    caption(figure, `${say("difference")}${name(id)}`, id === shown ? mean : "");
   }
+}
+
+function caption(figure, title, how) {
+  const { from, to } = seconds();
+  figure.querySelector("figcaption").textContent = `${title}${how}`;
+  figure.querySelector("canvas").setAttribute("aria-label", `${title}: ${from.toFixed(2)}–${to.toFixed(2)} s`);
 }
 
 function head() {

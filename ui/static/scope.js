@@ -1,7 +1,7 @@
 // The result: one player, and under it waveforms and mels on one time axis. Gradio calls this once per component, with
 // `element`, `props`, `server` and `watch`. A value is null, { waiting }, a piece of sound (ui/listen.py) or a scene
-// (ui/scope.py). Here are the state and what comes from the server. Needs sound.js, wave.js, mels.js, markup.js,
-// panels.js and hands.js before it; Gradio runs them as one.
+// (ui/scope.py). Here are the state and what comes from the server. Needs players.js, sound.js, wave.js,
+// mels.js, markup.js, panels.js and hands.js before it; Gradio runs them as one.
 const ALL = { from: 0, to: 1, low: 0, high: 1 };
 const sound = makeSound(() => {
   refresh();
@@ -15,22 +15,17 @@ let streamed = false; // the output came in pieces
 let view = ALL;
 let selection = null; // { from, to, low, high }
 let waves = new Map();
-let data = null; // of the visible window, see mels.js
+let data = null; // of the visible window and the shown output, see mels.js
+let windows = new Map(); // the same of every output
 let pitches = null; // F0 of the original and of the output in the visible window
 let shown = "1"; // the output whose mel is shown
 let asked = 0;
-
-async function samplesOf(url) {
-  const bytes = await (await fetch(url)).arrayBuffer();
-  const rate = scene.rate;
-  const buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
-  return buffer.getChannelData(0);
-}
 
 function reset() {
   run++;
   sound.clear();
   waves = new Map();
+  windows = new Map();
   data = pitches = selection = null;
   view = ALL;
   expected = 0;
@@ -50,7 +45,7 @@ function take(piece) {
   scene = { seconds: piece.of_s, end_s: piece.end_s, rate: piece.sample_rate, sounds: [] };
   if (empty) return;
   const mine = run;
-  const samples = samplesOf(piece.file.url);
+  const samples = samplesAt(piece.file.url, piece.sample_rate);
   arriving = arriving.then(async () => {
     const part = await samples;
     if (mine !== run) return;
@@ -61,6 +56,8 @@ function take(piece) {
   }).catch((error) => mine === run && console.error(error));
 }
 
+const outputs = () => scene.sounds.filter((one) => one.id !== "0");
+
 async function open(next) {
   const keeps = streamed && scene && next.streamed; // the sound that is playing is the result's
   if (!keeps) reset();
@@ -69,7 +66,8 @@ async function open(next) {
   scene = next;
   view = ALL;
   find("scales").innerHTML = next.scales;
-  shown = next.sounds.at(next.sounds[0].id === "0" ? 1 : 0).id;
+  shown = outputs()[0].id;
+  layDifferences(outputs());
   find("sounds").replaceChildren(...next.sounds.map((one) => {
     const button = Object.assign(document.createElement("button"), { type: "button" });
     button.dataset.sound = one.id;
@@ -79,7 +77,7 @@ async function open(next) {
   look();
   await Promise.all(next.sounds.map(async (one) => {
     if (keeps && one.id === "1") return;
-    const samples = await samplesOf(one.file.url);
+    const samples = await samplesAt(one.file.url, next.rate);
     if (mine === run) sound.add(one.id, samples, next.rate);
   }));
   if (mine !== run) return;
@@ -122,13 +120,17 @@ async function look() {
   if (mine !== asked) return;
   const { from, to } = seconds();
   const columns = Math.max(50, Math.round(canvas("output").getBoundingClientRect().width - GUTTER) || 1000);
-  const reply = await server.show_window(scene.scene, Number(shown), from, to, columns);
+  // of an output that is not shown, only the difference is drawn, and small
+  const replies = await Promise.all(outputs().map(({ id }) =>
+    server.show_window(scene.scene, Number(id), from, to, id === shown ? columns : Math.ceil(columns / 2))));
   if (mine !== asked) return;
-  if (reply.error) {
-    find("reading").textContent = reply.error;
+  const error = replies.find((reply) => reply.error)?.error;
+  if (error) {
+    find("reading").textContent = error;
     return;
   }
-  data = unpacked(reply, scene.hz.length);
+  windows = new Map(outputs().map(({ id }, i) => [id, unpacked(replies[i], scene.hz.length)]));
+  data = windows.get(shown);
   root.dataset.window = `${from.toFixed(3)}-${to.toFixed(3)}`;
   if (pitches) await pitch();
   draw();
