@@ -22,7 +22,7 @@ from tts_infer.stages import relative_error
 
 pytest.importorskip("onnx", reason="onnx is not installed: pip install 'tts-infer[onnx]'")
 pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed: pip install 'tts-infer[onnx]'")
-RUNTIME = ROOT / "node_modules" / "onnxruntime-web"  # `npm install --no-save onnxruntime-web`; .ci/run does it
+RUNTIME = ROOT / "node_modules" / "onnxruntime-web"  # see package.json; .ci/run installs it
 needs_runtime = pytest.mark.skipif(not (RUNTIME / "dist").is_dir(), reason="onnxruntime-web is not in node_modules")
 
 

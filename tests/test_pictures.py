@@ -12,7 +12,15 @@ from PIL import Image
 
 from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import LogMel
-from tts_infer.report.pictures import DIVERGING, MAGMA, MAX_COLUMNS, mel_pictures, stage_table, stage_waterfall
+from tts_infer.report.pictures import (
+    DIVERGING,
+    MAGMA,
+    MAX_COLUMNS,
+    mel_pictures,
+    stage_bars,
+    stage_table,
+    stage_waterfall,
+)
 from tts_infer.runtime.timing import StageRecord
 
 CONFIG = MelConfig()
@@ -158,3 +166,15 @@ def test_text_is_escaped_and_nothing_is_fetched() -> None:
     )
     assert "<script" not in markup
     assert not re.search(r"https?:|url\(|src=\"(?!data:)", markup)
+
+
+def test_bars_of_several_runs_share_one_axis() -> None:
+    markup = stage_bars([("one <a>", STAGES, 10.0), ("other", STAGES[:1], 20.0)])
+    assert "one &lt;a&gt; <small>10.0 ms</small>" in markup
+    widths = [float(width) for width in re.findall(r"width:([\d.]+)%", markup)]
+    assert widths == [10.0, 5.0, 25.0, 10.0]  # of 20 ms
+    starts = [float(start) for start in re.findall(r"<i title[^>]*left:([\d.]+)%", markup)]
+    assert starts == [0.0, 10.0, 15.0, 0.0]
+    colours = re.findall(r"<i title[^>]*background:([^\"]+)", markup)
+    assert colours[0] == colours[3] and len(set(colours)) == 3  # by stage, transfers striped
+    assert 'aria-label="Time (ms): one &lt;a&gt; 10.0 ms; other 20.0 ms"' in markup

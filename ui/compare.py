@@ -14,10 +14,11 @@ from typing import Any, get_args
 import gradio as gr
 
 import tts_infer
-from tts_infer import pictures
-from ui.common_scene import mel_as, scene_of
+from ui.common_scene import scene_of
+from ui.comparison import figures, with_errors
 from ui.decode import error_html, examples, inline_error
-from ui.results import notes, result_view, table
+from ui.listening import Kind, closed, listening_test, offered, prepared
+from ui.results import notes, result_view
 from ui.scenes import facts_of
 from ui.scope import scope, value_of
 from ui.session import (
@@ -40,8 +41,6 @@ from ui.synthesis import run
 from ui.texts import Translator, label
 from ui.work import desk
 
-SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
-REFINE = SETTINGS.index("refine")  # named with its value, since a number alone would not say what it counts
 PREFIX = "compare-"  # of element ids
 MOST = 6  # players that fit on a page, and that a listener can tell apart
 
@@ -131,97 +130,75 @@ def where(placement: str) -> dict[str, str]:
     return {"placement": placement} if named else {"device": placement}
 
 
-def with_errors(
-    first: tts_infer.Vocoder, settings: Sequence[tuple[str, ...]], results: Sequence[Result]
-) -> list[Report]:
-    """The reports, each with its settings, and its log-mel errors in the first vocoder's convention.
-
-    A result is named after those settings that are not the same for all.
-    """
-    differing = [i for i, values in enumerate(zip(*settings, strict=True)) if len(set(values)) > 1]
-    reference = results[0].input_mel
-    mels = [mel_as(first, result) for result in results]
-    return [
-        {
-            "name": " · ".join(f"refine {setting[i]}" if i == REFINE else setting[i] for i in differing),
-            **dict(zip(SETTINGS, setting, strict=True)),
-            "error_to_input_db": tts_infer.log_mel_error_db(reference, mel, first.mel_config),
-            "error_to_first_db": tts_infer.log_mel_error_db(mels[0], mel, first.mel_config),
-            **result.report,  # of refine, the number of passes that ran
-        }
-        for setting, result, mel in zip(settings, results, mels, strict=True)
-    ]
-
-
 def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:
     """Say which sample was which."""
     with shown_errors(request, inline=True):
-        if comparison is None:  # it was removed together with the files of its samples
-            raise tts_infer.InputError(
-                "This comparison has expired: press Compare to make it again.", code="page-expired"
-            )
+        comparison = there(comparison)
     return comparison.reports, dataclasses.replace(comparison, hidden=False)
 
 
+def start_listening(
+    comparison: Comparison | None, kind: Kind, one: int | None, other: int | None, trials: float, request: gr.Request
+) -> dict[str, Any]:
+    """Begin a listening test with the sounds of a comparison; see `ui.listening.prepared`."""
+    with shown_errors(request, inline=True) as say, desk.job(request) as job:
+        comparison = there(comparison)
+        with desk.turn(job):
+            return prepared(comparison.scene, names_of(comparison, say), kind, one, other, trials)
+
+
+def there(comparison: Comparison | None) -> Comparison:
+    """The comparison that is shown.
+
+    Raises:
+        InputError: it was removed together with the files of its samples.
+    """
+    if comparison is None:
+        raise tts_infer.InputError("This comparison has expired: press Compare to make it again.", code="page-expired")
+    return comparison
+
+
+def names_of(comparison: Comparison, say: Translator) -> list[str]:
+    """What the sounds are called, the original first."""
+    samples = [f"{say('sample')} {i + 1}" for i in range(len(comparison.names))]
+    return [say("original"), *(samples if comparison.hidden else comparison.names)]
+
+
 def failed(request: gr.Request) -> tuple[Any, ...]:
-    """What is shown after an error: report, comparison, choice, Reveal, figures, player, and the error."""
+    """What is shown after an error: nothing of the comparison and of its listening test, and the error."""
     message = failure(request)
     if message is None:
-        return (gr.skip(),) * 7
-    closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-    return (None, None, *closed, "", None, error_html(message))
+        return (gr.skip(),) * 11
+    choice = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
+    return (None, None, *choice, "", None, *closed(), error_html(message))
 
 
 def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.Request) -> tuple[Any, ...]:
     """Name the sounds and show the figures. In a blind test, ask for a choice instead.
 
     Returns:
-        choice, Reveal, figures, player
+        choice, Reveal, figures, player, and what a listening test needs, see `ui.listening.offered`
     """
     if comparison is None:
-        return (gr.skip(),) * 4
+        return (gr.skip(),) * 8
     with shown_errors(request) as say:
-        samples = [f"{say('sample')} {i + 1}" for i in range(len(comparison.names))]
-        shown = samples if comparison.hidden else comparison.names
-        names = {"original": say("original")} | {str(i + 1): name for i, name in enumerate(shown)}
+        shown = names_of(comparison, say)
+        names = {"original": shown[0]} | {str(i): name for i, name in enumerate(shown) if i}
         odd = [note for report in comparison.reports[:1] for note in report["notes"]]
         above = f"<p>{html.escape(say('blind-hint'))}</p>" if comparison.hidden else notes(odd, say)
         value = value_of(comparison.scene, facts_of(comparison.scene), names, above, "", say)
         if comparison.hidden:
-            return gr.Radio(samples, value=None, visible=True), gr.Button(visible=True), "", value
+            choice = (gr.Radio(shown[1:], value=None, visible=True), gr.Button(visible=True))
+            return (*choice, "", value, *offered(shown))
         chosen = f"<p>{say('preferred')}: {html.escape(preferred)}.</p>" if preferred else ""
-        closed = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
-        return (*closed, chosen + figures(comparison, say), value)
+        choice = (gr.Radio(value=None, visible=False), gr.Button(visible=False))
+        return (*choice, chosen + figures(comparison.reports, say), value, *offered(shown))
 
 
-def figures(comparison: Comparison, say: Translator) -> str:
-    """The table of times and errors, and for who asks the waterfalls, on one time axis."""
-    span_ms = max(report["total_ms"] for report in comparison.reports)
-    waterfalls = "".join(
-        f"<h3>{html.escape(report['name'])}</h3>"
-        + pictures.stage_waterfall(report["stages"], report["total_ms"], span_ms=span_ms, words=say.phrase)
-        for report in comparison.reports
-    )
-    table = comparison_table(comparison.reports, say)
-    return f"{table}<details><summary>{say('where-time-went')}</summary>{waterfalls}</details>"
-
-
-def comparison_table(reports: Sequence[Report], say: Translator) -> str:
-    """One row per setting."""
-    heads = ("sample", "settings", "ms", "times-real-time", "error-to-input-db", "error-to-first-db", "clipped-samples")
-    rows = [
-        [
-            str(i + 1),
-            html.escape(report["name"]),
-            f"{report['total_ms']:.2f}",
-            f"{report['rtfx']:.1f}",
-            f"{report['error_to_input_db']:.2f}",
-            f"{report['error_to_first_db']:.4f}",
-            str(report["clipped_samples"]),
-        ]
-        for i, report in enumerate(reports)
-    ]
-    return f'<div class="tts-wrap">{table(say("compare"), [say(head) for head in heads], rows, texts=2)}</div>'
+def failed_test(request: gr.Request) -> Any:
+    """The error of a listening test that could not begin. The comparison stays."""
+    message = failure(request)
+    return gr.skip() if message is None else error_html(message)
 
 
 def compare_tab(vocoders: Sequence[str]) -> None:
@@ -245,16 +222,18 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     preferred = gr.Radio(label=label("prefer"), visible=False, elem_id="compare-preferred")
     show = gr.Button(label("reveal"), visible=False, elem_id="compare-reveal")
     player = scope(label("compare-hint"), "samples")
+    test = listening_test()
     view = result_view("", "comparison")
     outputs = [gr.Audio(visible=False, elem_id=f"sample-{i + 1}") for i in range(MOST)]
     with gr.Accordion(label("report-json"), open=False):
         report = gr.JSON(label=label("report-json"), show_label=False, elem_id="compare-report")
     state = gr.State(time_to_live=KEEP_S)
+    tests = [test.panel, test.one, test.other, test.player]
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     drawing: dict[str, Any] = {
         "fn": draw_comparison,
         "inputs": [state, preferred],
-        "outputs": [preferred, show, view, player],
+        "outputs": [preferred, show, view, player, *tests],
         **private,
     }
     done = button.click(
@@ -269,12 +248,22 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     )
     done.success(**drawing, api_name="draw_comparison")
     # an old result beside a new error would mislead
-    shown = [report, state, preferred, show, view, player, error]
+    shown = [report, state, preferred, show, view, player, *tests, error]
     done.failure(failed, None, shown, api_name="clear_comparison", **private)
     audio.change(js="() => ''", outputs=error, api_name="forget_compare_error", **private)
     told = show.click(reveal, state, [report, state], api_name="reveal", **private)
     told.success(**drawing, api_name="draw_revealed")
     told.failure(failed, None, shown, api_name="clear_expired", **private)
+    begun = test.button.click(
+        start_listening,
+        [state, test.kind, test.one, test.other, test.trials],
+        test.player,
+        js=PRESSED,
+        api_name="start_listening",
+        **private,
+    )
+    begun.failure(failed_test, None, test.error, api_name="clear_listening", **private)
+    begun.success(lambda: "", None, test.error, js="() => ''", api_name="well_listening", **private)
 
 
 def usable_dtypes() -> list[str]:

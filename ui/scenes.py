@@ -65,18 +65,14 @@ def keep(
         config: the convention of all mels.
         facts: what else is to be known, as JSON.
     """
-    name = secrets.token_hex(16)
-    folder = _root() / name
-    folder.mkdir(parents=True)
-    files = {sound.name: folder / sound.file for sound in sounds}
-    for sound in sounds:
-        tts_infer.write_audio(files[sound.name], sound.samples, sample_rate, comments=sound.comments)
+    files = write_sounds(sounds, sample_rate)
+    folder = files[0].parent
     frames = min(mel.shape[-1] for mel in mels)
     levels = np.stack([mel[:, :frames].float().numpy() * config.db_per_unit for mel in mels])
     np.save(folder / _MELS, levels.astype(np.float16))  # to 0.03 dB
     silence_db = float(np.log(config.log_floor) * config.db_per_unit)
     scene = {
-        "sounds": [{"name": sound.name, "file": str(files[sound.name])} for sound in sounds],
+        "sounds": [{"name": sound.name, "file": str(file)} for sound, file in zip(sounds, files, strict=True)],
         "rate": sample_rate,
         "seconds": max(sound.samples.shape[-1] for sound in sounds) / sample_rate,
         "hop_s": config.hop_length / config.sample_rate,
@@ -87,8 +83,19 @@ def keep(
         **facts,
     }
     (folder / _FACTS).write_text(json.dumps(scene), encoding="utf-8")
-    _registered([*files.values(), folder / _MELS, folder / _FACTS])
-    return name
+    _registered([folder / _MELS, folder / _FACTS])
+    return folder.name
+
+
+def write_sounds(sounds: Sequence[Sound], sample_rate: int) -> list[Path]:
+    """Write sounds into a new folder, from which the page is served."""
+    folder = _root() / secrets.token_hex(16)
+    folder.mkdir(parents=True)
+    files = [folder / sound.file for sound in sounds]
+    for sound, file in zip(sounds, files, strict=True):
+        tts_infer.write_audio(file, sound.samples, sample_rate, comments=sound.comments)
+    _registered(files)
+    return files
 
 
 def _root() -> Path:

@@ -19,7 +19,9 @@ from ui.session import Result, shown_errors
 from ui.texts import Language, Translator, label, table, translator
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("sound.js", "wave.js", "mels.js", "scope.js")  # each uses those before it
+SCRIPTS = (  # run as one
+    *("players.js", "sound.js", "wave.js", "mels.js", "markup.js", "panels.js", "hands.js", "scope.js"),
+)
 DIFFERENCE_DB = 30.0
 # for dark pages: no difference is dark, and the ends are pale
 DIFFERENCE_DARK = "c9bdf5 9d8fe0 6c5fb4 40386f 222026 5f3a10 9c5d12 db8a1f fec26b"

@@ -24,7 +24,7 @@ from tts_infer.report import html
 from tts_infer.report.html import COLOURS, Axis, escape, table
 from tts_infer.runtime.timing import TRANSFER, StageRecord
 
-__all__ = ["STYLE", "mel_pictures", "stage_table", "stage_waterfall", "table"]
+__all__ = ["STYLE", "mel_pictures", "stage_bars", "stage_table", "stage_waterfall", "table"]
 
 # Colour maps, interpolated linearly between these colours. Source: matplotlib's "magma" (CC0) and ColorBrewer's "PuOr".
 # Both can be read without colour vision, the first by its lightness alone.
@@ -139,6 +139,34 @@ def stage_waterfall(
         f'<div class="tts-waterfall" role="img" aria-label="{words("Share")}: {label}">'
         f"{''.join(rows)}{axis.ticks(words('Time (ms)'))}</div>"
         + html.legend({TRANSFER if s["stage"] == TRANSFER else s["device"]: _paint(s) for s in stages})
+    )
+
+
+def stage_bars(runs: Sequence[tuple[str, Sequence[StageRecord], float]], *, words: Words = str) -> str:
+    """Draw several runs as bars under each other on one time axis, each made of its stages, coloured by stage.
+
+    Args:
+        runs: name, stage report and total milliseconds of each.
+        words: translates labels.
+    """
+    names = list(dict.fromkeys(stage["stage"] for _, stages, _ in runs for stage in stages))
+    paint = {name: _STRIPES if name == TRANSFER else COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
+    axis = Axis(0.0, max(total_ms for _, _, total_ms in runs))
+    rows = []
+    for title, stages, total_ms in runs:
+        start, parts = 0.0, []
+        for stage in stages:
+            style = f"left:{axis.at(start)};width:{axis.length(stage['ms'])};background:{paint[stage['stage']]}"
+            hint = escape(f"{stage['stage']}, {stage['device']}: {stage['ms']:.2f} ms")
+            parts.append(f'<i title="{hint}" style="{style}"></i>')
+            start += stage["ms"]
+        rows.append(
+            f'<span>{escape(title)} <small>{total_ms:.1f} ms</small></span><div class="track">{"".join(parts)}</div>'
+        )
+    label = escape("; ".join(f"{title} {total_ms:.1f} ms" for title, _, total_ms in runs))
+    return (
+        f'<div class="tts-waterfall" role="img" aria-label="{words("Time (ms)")}: {label}">'
+        f"{''.join(rows)}{axis.ticks(words('Time (ms)'))}</div>" + html.legend(paint)
     )
 
 

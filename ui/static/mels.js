@@ -41,7 +41,8 @@ function imageOf(data, kind, scene, style) {
     }
   }
   context.putImageData(image, 0, 0);
-  return (data.images[key] = canvas);
+  data.images[key] = canvas;
+  return canvas;
 }
 
 const rangeOf = (kind, scene) =>
@@ -49,7 +50,7 @@ const rangeOf = (kind, scene) =>
 
 // where a frequency is, in shares of all bands from the bottom, and back
 function heightOf(hz, centres) {
-  let k = centres.findIndex((centre) => centre >= hz);
+  const k = centres.findIndex((centre) => centre >= hz);
   if (k < 0) return 1;
   if (k === 0) return 0.5 / centres.length;
   return (k - 1 + (hz - centres[k - 1]) / (centres[k] - centres[k - 1]) + 0.5) / centres.length;

@@ -8,6 +8,13 @@
 const CROSS_S = 0.008; // long enough that no click is heard, short enough to be at once
 const SOON_S = 0.03; // what is scheduled starts together
 
+// The samples of a file of one channel.
+async function samplesAt(url, rate) {
+  const bytes = await (await fetch(url)).arrayBuffer();
+  const buffer = await new OfflineAudioContext(1, 1, rate).decodeAudioData(bytes);
+  return buffer.getChannelData(0);
+}
+
 function makeSound(changed) {
   let context = null;
   let tracks = new Map(); // name -> { parts: [{ samples, start }], length, gain, sources }
@@ -186,19 +193,4 @@ function makeSound(changed) {
     get range() { return range; },
     get rate() { return rate; },
   };
-}
-
-// Gradio's own players say, too, when they start, and stop when a result starts.
-function joinOtherPlayers() {
-  if (window.ttsInferPlayers) return;
-  const players = (window.ttsInferPlayers = new Set());
-  const play = HTMLMediaElement.prototype.play;
-  HTMLMediaElement.prototype.play = function () {
-    players.add(this);
-    document.dispatchEvent(new CustomEvent("tts-sound", { detail: this }));
-    return play.call(this);
-  };
-  document.addEventListener("tts-sound", (event) => {
-    for (const player of [...players, ...document.querySelectorAll("audio, video")]) if (player !== event.detail) player.pause();
-  });
 }

@@ -1,5 +1,5 @@
-// Says what runs for this page, and stops it. It asks the server after each click or key press, and as long as something
-// runs. Gradio calls this once, with `element`, `props` and `server`. window.ttsInferStop() ends what runs.
+// Says what runs for this page, and stops it. It asks the server after each click or key press, and as long as
+// something runs. Gradio calls this once, with `element`, `props` and `server`. window.ttsInferStop() ends what runs.
 const QUICK_MS = 200;
 const QUIET_MS = 2500; // after an action, a job may come so late
 const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];

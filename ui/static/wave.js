@@ -29,7 +29,8 @@ function makeWave(samples, other = null) {
       if (b > most) most = b;
     };
     if (last - first > 4 * BLOCK) {
-      for (let block = Math.floor(first / BLOCK); block < Math.ceil(last / BLOCK); block++) take(low[block], high[block]);
+      const end = Math.ceil(last / BLOCK);
+      for (let block = Math.floor(first / BLOCK); block < end; block++) take(low[block], high[block]);
     } else for (let i = first; i < last; i++) take(at(i), at(i));
     return [least, most];
   }

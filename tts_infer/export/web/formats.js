@@ -39,7 +39,9 @@ export async function readWav(buffer, rate) {
 export function writeWav(samples, rate) {
   const size = 4 * samples.length;
   const view = new DataView(new ArrayBuffer(56));
-  const text = (at, word) => [...word].forEach((letter, i) => view.setUint8(at + i, letter.charCodeAt(0)));
+  const text = (at, word) => {
+    for (let i = 0; i < word.length; i++) view.setUint8(at + i, word.charCodeAt(i));
+  };
   text(0, "RIFF"); view.setUint32(4, 48 + size, true); text(8, "WAVEfmt "); view.setUint32(16, 16, true);
   view.setUint16(20, 3, true); view.setUint16(22, 1, true); view.setUint32(24, rate, true);
   view.setUint32(28, 4 * rate, true); view.setUint16(32, 4, true); view.setUint16(34, 32, true);
