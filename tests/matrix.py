@@ -72,7 +72,7 @@ def made(end: str, python: str, torch: str, folder: Path) -> Path:
     else:
         for name in needed_by("torch"):
             link(name, site)
-    pip = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     tools = [line for line in of_file("requirements-test.txt") if Requirement(line).name in TOOLS]
     subprocess.run([*pip, *wanted, *tools, "packaging", "setuptools>=77"], check=True)
     return folder / "bin" / "python"
