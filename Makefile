@@ -31,7 +31,7 @@ integrations: $(OTHERS)/installed
 
 # Thousands of made-up arguments for the public functions; `make pytest` has some dozens of each.
 fuzz: $(VENV)/test.installed
-	FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_calls.py --timeout 3600
+	FUZZ_EXAMPLES=2000 $(BIN)/python -m pytest tests/test_fuzz.py tests/test_fuzz_calls.py tests/test_fuzz_files.py --timeout 3600
 
 # The core's tests with the oldest and the newest releases that pyproject.toml allows: docs/dependencies.md.
 matrix: $(VENV)/test.installed

@@ -68,7 +68,8 @@ def load_vocoder(
         MissingPackageError: the package of a peer is not installed.
         InputError: `refine` is not 0 or more, or a revision is stated for a vocoder that is not on the Hub.
     """
-    named = "float32" if dtype == "auto" else dtype_name(dtype)
+    best = isinstance(dtype, str) and dtype == "auto"
+    named = "float32" if best else dtype_name(dtype)
     require_devices(placement, device, named)  # before anything is downloaded
     peer = _peer(engine, named)
     if not cache:
@@ -78,7 +79,7 @@ def load_vocoder(
     if peer is not None:
         model, engine = peer_of(peer, model), "auto"
     stages = family_of(model).stages(model)
-    if dtype == "auto":
+    if best:
         named, _ = best_dtype(stages, resolve_device(device))
     placed = make_placement(placement, device, mel, istft, named, check, engine=engine, stages=stages)
     if refine is None:

@@ -11,8 +11,10 @@ from tts_infer.errors import VocoderNotFoundError, few
 from tts_infer.loading import load_vocoder
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
+from tts_infer.vocoders.checkpoint import text_of
 from tts_infer.vocoders.features import CodesSpec, FeatureSpec, MelSpec
 from tts_infer.vocoders.hub import where
+from tts_infer.vocoders.layouts import short_path
 
 
 def list_vocoders() -> list[dict[str, Any]]:
@@ -36,12 +38,12 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
         VocoderNotFoundError: there is nothing of that name on this machine, and it is not a known one.
         ConfigError, CheckpointError: see `load_vocoder`.
     """
-    text, known = os.fspath(name), known_vocoders()
+    text, known = text_of("vocoder", name, VocoderNotFoundError), known_vocoders()
     preset = known.get(text) or next((one for one in known.values() if one.repo_id == text), None)
     if preset is None and not os.path.exists(text):
         raise VocoderNotFoundError(
-            "{name!r} is no local directory or file, and none of: {known}", code="vocoder-unshown", name=text,
-            known=few(known, 10),
+            "{name!r} is no local directory or file, and none of: {known}", code="vocoder-unshown",
+            name=short_path(text), known=few(known, 5),
         )  # fmt: skip
     if preset is not None and where(preset) == "not cached":
         nothing = ("architecture", "parameters", "stages", "receptive_field", "refine", "delay_frames", "delay_ms")

@@ -7,6 +7,7 @@ vocoder turns the wrong one into noise.
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tts_infer.config import MelConfig
+from tts_infer.config import MelConfig, require_finite
 from tts_infer.errors import ConfigError, InputError, InputTypeError
 
 _HIFIGAN = MelConfig(
@@ -60,6 +61,10 @@ class MelUnit:
     scale: float = 1.0
     offset: float = 0.0
 
+    def __post_init__(self) -> None:
+        require_finite("scale", self.scale)
+        require_finite("offset", self.offset)
+
 
 # "linear" is not a logarithm, so it has no entry. Decibels are 20 log10 of a magnitude, or 10 log10 of a power.
 MEL_UNITS: dict[str, MelUnit] = {
@@ -79,14 +84,19 @@ def convention(name: str | MelConfig) -> MelConfig:
     """
     if isinstance(name, MelConfig):
         return name
-    if name not in CONVENTIONS:
-        text = "mel convention is {name!r}; allowed: {allowed}, or a MelConfig"
-        raise ConfigError(text, code="convention-unknown", name=name, allowed=", ".join(CONVENTIONS))
+    if not isinstance(name, str) or name not in CONVENTIONS:
+        text, allowed = "mel convention is {name}; allowed: {allowed}, or a MelConfig", ", ".join(CONVENTIONS)
+        raise ConfigError(text, code="convention-unknown", name=reprlib.repr(name), allowed=allowed)
     return CONVENTIONS[name]
 
 
 def convention_name(config: MelConfig) -> str | None:
-    """The name of a convention; None if it has none."""
+    """The name of a convention; None if it has none.
+
+    Raises:
+        ConfigError: it is no convention.
+    """
+    config = convention(config)
     return next((name for name, known in CONVENTIONS.items() if _same(config, known, ())), None)
 
 
@@ -129,32 +139,47 @@ def convert_mel(
 
     Shape: any -> the same, float32
     Raises:
-        ConfigError: an unknown name.
-        InputTypeError: the mel is not floating point.
+        ConfigError: an unknown name, or scale or offset of a `MelUnit` is no finite number.
+        InputTypeError: the mel is no tensor or array, or not floating point.
         InputError: no exact conversion exists; compute the mel from audio by `LogMel` instead.
     """
     wanted = convention(to)
-    values = torch.as_tensor(np.require(mel, np.float32, ["C", "W", "E"]) if isinstance(mel, np.ndarray) else mel)
+    values = torch.from_numpy(_native(mel)) if isinstance(mel, np.ndarray) else mel
+    if not isinstance(values, Tensor):
+        text = "mel is {got}; expected a tensor or an array of numbers"
+        raise InputTypeError(text, code="mel-convert-type", got=reprlib.repr(mel))
     if not values.is_floating_point():
         raise InputTypeError(
             "mel has dtype {dtype}; expected a floating-point type", code="mel-convert-dtype", dtype=values.dtype
         )
     values = values.float()
-    if from_ == "linear":
+    if isinstance(from_, str) and from_ == "linear":
         return values.clamp_min(wanted.log_floor).log()
     unit = from_ if isinstance(from_, MelUnit) else _unit_of(from_, wanted)
     # decibels of a magnitude are those of its power: twice the logarithm, where the mel is one of powers
-    scale = unit.scale * (wanted.power if from_ == "decibels" else 1)
+    scale = unit.scale * (wanted.power if isinstance(from_, str) and from_ == "decibels" else 1)
     return (values * scale + unit.offset).clamp_min(math.log(wanted.log_floor))
+
+
+def _native(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as torch takes it: of this machine's byte order, writeable, and float32 if it is a number.
+
+    Raises:
+        InputTypeError: it holds something else.
+    """
+    if array.dtype.kind not in "fiub":
+        text = "mel has dtype {dtype}; expected a floating-point type"
+        raise InputTypeError(text, code="mel-convert-dtype", dtype=array.dtype)
+    return np.require(array, np.float32, ["C", "W", "E"])
 
 
 def _unit_of(source: str | MelConfig, wanted: MelConfig) -> MelUnit:
     if isinstance(source, str) and source in MEL_UNITS:
         return MEL_UNITS[source]
-    if isinstance(source, str) and source not in CONVENTIONS:
+    if not isinstance(source, MelConfig) and not (isinstance(source, str) and source in CONVENTIONS):
         allowed = ", ".join([*MEL_UNITS, "linear", *CONVENTIONS])
-        text = "from_ is {source!r}; allowed: {allowed}, a MelUnit or a MelConfig"
-        raise ConfigError(text, code="mel-unit-unknown", source=source, allowed=allowed)
+        text = "from_ is {source}; allowed: {allowed}, a MelUnit or a MelConfig"
+        raise ConfigError(text, code="mel-unit-unknown", source=reprlib.repr(source), allowed=allowed)
     given = convention(source)
     fields = [key for key in vars(given) if getattr(_explicit(given), key) != getattr(_explicit(wanted), key)]
     differing = [key for key in fields if key not in _UNSTATED]

@@ -14,6 +14,7 @@ benchmarks/conventions.py prints the false alarms and the detections.
 from __future__ import annotations
 
 import math
+import reprlib
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,10 +27,11 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.dsp.conventions import convention_name
+from tts_infer.dsp.conventions import convention, convention_name
 from tts_infer.dsp.evidence import SCALES, may_be_of_scale, other_filterbank, scale_values
 from tts_infer.dsp.fingerprints import ceiling, describe
 from tts_infer.dsp.mel_statistics import LEAST_FRAMES, Array, Statistics
+from tts_infer.errors import InputTypeError
 
 # Items of a batch that are looked at.
 ITEMS = 4
@@ -86,7 +88,7 @@ class ConventionCheck:
     """
 
     def __init__(self, config: MelConfig) -> None:
-        self.config = config
+        self.config = convention(config)
         self._floor = math.log(config.log_floor) / config.power
         self._magnitudes = replace(config, power=1)
         self._ceiling = ceiling(self._magnitudes)
@@ -101,7 +103,13 @@ class ConventionCheck:
         Shape: (B, n_mels, L)
         Returns:
             The warning that the first wrong item deserves; None if all may be of the convention.
+
+        Raises:
+            InputTypeError: the mel is no tensor of this shape.
         """
+        if not isinstance(mel, Tensor) or mel.ndim != 3:
+            text = "mel is {got}; expected a tensor of (B, n_mels, L)"
+            raise InputTypeError(text, code="mel-check-type", got=reprlib.repr(getattr(mel, "shape", mel)))
         if mel.shape[2] == 0:
             return None
         if lengths is None:

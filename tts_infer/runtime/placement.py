@@ -116,7 +116,7 @@ def make_placement(
             every method.
     """
     stages = usual_stages() if stages is None else stages
-    methods = {name: method for name, method in (("mel", mel), ("istft", istft)) if method != "auto"}
+    methods = {name: method for name, method in (("mel", mel), ("istft", istft)) if not _is_auto(method)}
     for name, method in methods.items():
         _require_method(name, method)
     if isinstance(spec, Placement):
@@ -131,7 +131,7 @@ def make_placement(
             got=unknown[0],
             allowed=", ".join(names),
         )
-    wanted = wanted if engine == "auto" else _with_engine(wanted, engine, stages, device, dtype)
+    wanted = wanted if _is_auto(engine) else _with_engine(wanted, engine, stages, device, dtype)
     places: dict[str, Place] = {}
     for stage in sorted(stages, key=lambda one: one.follows is not None):  # leaders first
         leader = None if stage.name in wanted else places.get(stage.follows or "")
@@ -264,8 +264,12 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
     return engine
 
 
+def _is_auto(given: object) -> bool:
+    return isinstance(given, str) and given == "auto"  # an array would compare its items
+
+
 def _require_method(stage: str, method: str) -> None:
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         allowed = ", ".join(("auto", *METHODS))
         raise PlacementError(
             "method of {stage!r} is {method!r}; allowed: {allowed}",

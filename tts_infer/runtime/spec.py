@@ -10,7 +10,7 @@ from tts_infer.config import configs_dir
 from tts_infer.deprecated import warn_renamed
 from tts_infer.documents import load_yaml
 from tts_infer.engines import ENGINES
-from tts_infer.errors import PlacementError
+from tts_infer.errors import PlacementError, few
 from tts_infer.stages import Stage
 
 # Spellings of the release before.
@@ -81,7 +81,7 @@ def _parse_text(text: str) -> Mapping[str, str]:
         raise PlacementError(
             "placement {text!r} is unknown; give stage=device[,stage=device...], a YAML file, or one of: {names}",
             code="placement-unknown",
-            text=text,
+            text=few([text]),
             names=", ".join(named),
         )
     places = {stage.strip(): where.strip() for stage, _, where in pairs}

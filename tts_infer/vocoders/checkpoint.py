@@ -101,14 +101,7 @@ def resolve(
         InputError: a revision is stated, but the vocoder is not on the Hub.
         ConfigError: `config` is neither a file nor a known name.
     """
-    if not isinstance(name, str | os.PathLike):
-        raise VocoderNotFoundError(
-            "vocoder is {got!r}; expected a name, a local directory or file, or a Hub id (owner/name)",
-            code="vocoder-type",
-            got=name,
-        )
-    text = os.fspath(name)
-    known = known_vocoders()
+    text, known = text_of("vocoder", name, VocoderNotFoundError), known_vocoders()
     entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)
     local = _exists(text) if entry is None else entry.source == "embedded"
     if local and revision is not None:
@@ -134,12 +127,29 @@ def resolve(
             "vocoder {name!r} is neither a local directory or file, nor a Hub id (owner/name), nor one of: {known}",
             code="vocoder-unknown",
             name=short_path(text),
-            known=few(known, 6),
+            known=few(known),
         )
     revision = revision or (entry.revision if entry else None)
     fetched, weights = from_hub(repo_id, revision, layouts_of(entry, with_config=config is None))
     name = entry.name if entry else repo_id
     return CheckpointFiles(name, fetched or given, weights, preset or (None if given else entry))
+
+
+def text_of(what: str, got: Any, refusal: type[VocoderNotFoundError | ConfigError]) -> str:
+    """A name or path as text.
+
+    Args:
+        what: the argument that it is.
+        got: the value of it.
+        refusal: the error to raise.
+
+    Raises:
+        VocoderNotFoundError, ConfigError: it is neither.
+    """
+    text = os.fspath(got) if isinstance(got, str | os.PathLike) else None
+    if not isinstance(text, str):
+        raise refusal("{what} is {got!r}; expected a name or a path", code="name-type", what=what, got=got)
+    return text
 
 
 def _exists(path: str) -> bool:
@@ -152,7 +162,7 @@ def _given_config(
     """The path or the known vocoder that `config=` means."""
     if config is None:
         return None, None
-    text = os.fspath(config)
+    text = text_of("config", config, ConfigError)
     if text in known:
         return None, known[text]
     if not os.path.isfile(text):
@@ -160,7 +170,7 @@ def _given_config(
             "config {got!r} is neither a file nor one of: {known}",
             code="config-not-found",
             got=short_path(text),
-            known=few(known, 6),
+            known=few(known),
         )
     return Path(text), None
 
