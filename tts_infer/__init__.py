@@ -39,6 +39,8 @@ from tts_infer.evaluation import Comparison, Evaluation, System, compare, contes
 from tts_infer.export.browser import WebExport, export_web
 from tts_infer.export.graphs import ExportLayout, ExportSource
 from tts_infer.export.onnx import Export, export_onnx
+from tts_infer.export.rounding import RoundingCost
+from tts_infer.export.weights import ExportDType
 from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
 from tts_infer.frontends import find_voice, list_voices
 from tts_infer.frontends.frontend import Voice
@@ -89,6 +91,7 @@ __all__ = [
     "Evaluation",
     "ExecutorName",
     "Export",
+    "ExportDType",
     "ExportError",
     "ExportLayout",
     "ExportSource",
@@ -108,6 +111,7 @@ __all__ = [
     "Place",
     "Placement",
     "PlacementError",
+    "RoundingCost",
     "SampleFormat",
     "ServerApp",
     "ServerSettings",

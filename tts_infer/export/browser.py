@@ -1,7 +1,7 @@
 """Export a vocoder as a folder that any static server can serve: a page that runs it in the visitor's browser.
 
 Each stage is a file of its own, so that the page can tell where the time goes. Browsers get files as they are stored
-on a static server, so the large ones are stored compressed. Weights that float16 holds exactly are stored in it.
+on a static server, so the large ones are stored compressed. Weights that fewer bits hold exactly are stored in those.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tts_infer.errors import ExportError, FileError, require_package
 from tts_infer.export.graphs import Copier, Decoder, decoding_stages, metadata_of, real_stages
 from tts_infer.export.onnx import ExportCheck, compared, run_by_onnxruntime, traced
+from tts_infer.export.weights import stored_exactly
 from tts_infer.io.writer import whole_file
 from tts_infer.stages import Stage
 from tts_infer.vocoder import Vocoder
@@ -29,7 +29,6 @@ from tts_infer.vocoder import Vocoder
 # Of the npm package onnxruntime-web: its smallest build, for the CPU.
 _RUNTIME = ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 _PACKED = (".wasm", ".onnx")
-_LEAST_WEIGHTS = 1024  # values of a tensor from which on it is worth being stored in half
 
 
 @dataclass(frozen=True)
@@ -115,13 +114,16 @@ def _runtime_files(package: Path) -> list[Path]:
 @torch.no_grad()
 def _checked_graphs(stages: Sequence[Stage], reference: Decoder) -> tuple[list[bytes], tuple[ExportCheck, ...]]:
     """The graph of each stage, and how far all of them together are from torch."""
+    import onnx
+
     small, large = (_tensors(stages, reference, batch, frames) for batch, frames in ((2, 24), (3, 25)))
     graphs = []
     for stage in stages:
         example = {f"{name}_in": small[name] for name in stage.takes}
         axes = {f"{name}_in": _variable(name, small[name], large[name]) for name in stage.takes}
         axes |= {name: _variable(name, small[name], large[name]) for name in stage.gives}
-        proto = _halved(traced(StageGraph(stage), example, axes, stage.gives))
+        proto = stored_exactly(traced(StageGraph(stage), example, axes, stage.gives))
+        onnx.checker.check_model(proto)
         graphs.append(proto.SerializeToString())
     runs = [run_by_onnxruntime(graph) for graph in graphs]
 
@@ -148,27 +150,6 @@ def _variable(name: str, small: Tensor, large: Tensor) -> dict[int, str]:
     """The axes whose length depends on the input."""
     pairs = enumerate(zip(small.shape, large.shape, strict=True))
     return {axis: f"{name}_{axis}" for axis, (a, b) in pairs if a != b}
-
-
-def _halved(proto: Any) -> Any:
-    """A graph whose weights are stored in float16 where that holds them exactly. It computes in float32 as before."""
-    import onnx
-
-    casts = []
-    for tensor in proto.graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _LEAST_WEIGHTS:
-            continue
-        half = values.astype(np.float16)
-        if np.array_equal(half.astype(np.float32), values):
-            name = tensor.name
-            tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}_half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *proto.graph.node]
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    onnx.checker.check_model(proto)
-    return proto
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> int:

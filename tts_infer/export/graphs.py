@@ -22,6 +22,7 @@ from tts_infer.decoding import passes
 from tts_infer.devices import CPU
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ExportError, InputError
+from tts_infer.export.weights import ExportDType, round_blocks
 from tts_infer.stages import Stage, total_frames, wave
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
@@ -117,8 +118,15 @@ class SpectrumDecoder(Decoder):
         return audio
 
 
-def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "features") -> list[Stage]:
-    """Plain copies on the CPU of the stages from features or audio to audio, without those that are skipped."""
+def decoding_stages(
+    vocoder: Vocoder, refine: int, source: ExportSource = "features", dtype: ExportDType = "float32"
+) -> list[Stage]:
+    """Plain copies on the CPU of the stages from features or audio to audio, without those that are skipped.
+
+    Raises:
+        ExportError: they are no modules of ours, make no features of audio, or have no weights to round.
+        InputError: a number of passes that this vocoder cannot refine with.
+    """
     refine = passes(refine)
     family = family_of(vocoder.model)
     if any(stage.engines for stage in family.stages(vocoder.model)):
@@ -138,6 +146,9 @@ def decoding_stages(vocoder: Vocoder, refine: int, source: ExportSource = "featu
     if refine and not any(stage.passes for stage in chain):
         text = "refine is {refine}, but {name} has no stage that refines; use 0"
         raise InputError(text, code="export-refine", refine=refine, name=vocoder.name)
+    if dtype != "float32" and not round_blocks(chain, dtype):
+        text = "{name} has no blocks with large weights; leave the dtype at float32"
+        raise ExportError(text, code="export-no-blocks", name=vocoder.name)
     return [stage for stage in chain if stage.passes != 0]
 
 
@@ -146,13 +157,16 @@ def real_stages(stages: Sequence[Stage]) -> list[Stage]:
     return [stage.by("matmul") if stage.methods else stage for stage in stages]
 
 
-def graph_of(vocoder: Vocoder, layout: str, source: ExportSource, refine: int) -> Decoder:
+def graph_of(
+    vocoder: Vocoder, layout: str, source: ExportSource, refine: int, dtype: ExportDType = "float32"
+) -> Decoder:
     """The module that becomes the graph: every stage by real numbers only."""
-    for name, got, known in (("layout", layout, ExportLayout), ("source", source, ExportSource)):
+    choices = (("layout", layout, ExportLayout), ("source", source, ExportSource), ("dtype", dtype, ExportDType))
+    for name, got, known in choices:
         if got not in get_args(known):
             allowed, text = ", ".join(get_args(known)), "{name} is {got!r}; allowed: {allowed}"
             raise InputError(text, code="export-layout", name=name, got=got, allowed=allowed)
-    stages = real_stages(decoding_stages(vocoder, refine, source))
+    stages = real_stages(decoding_stages(vocoder, refine, source, dtype))
     features = family_of(vocoder.model).features(vocoder.model.config)
     if layout == "waveform":
         return (Copier if source == "audio" else Decoder)(stages, features)

@@ -8,7 +8,10 @@ it gets its name.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,15 +19,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tts_infer.engines.graphs import session_options
-from tts_infer.engines.onnxruntime import with_image_convolutions
+from tts_infer.engines.onnxruntime import session, with_image_convolutions
 from tts_infer.engines.traced import export
-from tts_infer.errors import ExportError, FileError, first_sentence, require_package
+from tts_infer.errors import ExportError, FileError, InputError, first_sentence, require_package
 from tts_infer.export.graphs import Decoder, ExportLayout, ExportSource, decoding_stages, graph_of, metadata_of
+from tts_infer.export.rounding import RoundingCost, rounding_cost
+from tts_infer.export.weights import ExportDType, stored_exactly
 from tts_infer.io.writer import require_place, whole_file
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, relative_error
 from tts_infer.vocoder import Vocoder
 
+MOST_BYTES = 2**31 - 2**20  # of one file, whose format ends at 2 GiB
+_LEAST_BYTES = 1024  # of a tensor that goes into the second file
 # Batch and frames of each comparison. Below 4 frames, no sample has all the overlapping frames.
 CHECKED_SIZES = tuple((batch, frames) for batch in (1, 3) for frames in (1, 2, 3, 10, 94, 938))
 
@@ -48,6 +54,7 @@ class Export:
     outputs: tuple[str, ...]
     metadata: dict[str, str]
     checks: tuple[ExportCheck, ...]
+    cost: RoundingCost | None = None  # of weights in fewer bits
 
 
 def export_onnx(
@@ -57,8 +64,12 @@ def export_onnx(
     layout: ExportLayout = "waveform",
     source: ExportSource = "features",
     refine: int = 0,
+    dtype: ExportDType = "float32",
+    speech: str | os.PathLike[str] | None = None,
 ) -> Export:
     """Write a vocoder as one ONNX file, whole or not at all, and compare it with torch.
+
+    A graph beyond the 2 GB that a file of this format can have keeps its weights in a second file, FILE.onnx.data.
 
     Args:
         vocoder: on any device; the graph is made on the CPU, in float32.
@@ -66,6 +77,8 @@ def export_onnx(
         layout: "waveform" takes features and gives "audio". "sherpa-onnx" takes "mels" and gives "mag", "x", "y".
         source: "features" to audio, or "audio" to its copy, with the log-mel inside the graph.
         refine: passes of refinement in the graph.
+        dtype: of the stored weights of the blocks, see `export/weights.py`. It computes in float32.
+        speech: an audio file, needed for another dtype than float32: how far its copy is from it with these weights.
 
     Returns:
         What was written, and the error of each comparison.
@@ -75,33 +88,68 @@ def export_onnx(
         FileError: the path is no place for an .onnx file, or the system refuses to write.
         MissingPackageError: onnx or onnxruntime is not installed.
         InputError: an unknown layout, or a number of passes that this vocoder cannot refine with.
-        ExportError: this vocoder has no graph in this layout, or the graph computes something else than torch.
+        ExportError: this vocoder has no graph in this layout, the graph computes something else than torch, or the
+            rounded weights are slower and worse.
     """
     path = Path(path)
+    if dtype != "float32" and speech is None:
+        text = "weights in {dtype} are checked on real speech; give an audio file (speech=..., --speech FILE)"
+        raise InputError(text, code="export-speech", dtype=dtype)
     if path.suffix.lower() != ".onnx":
         text = "cannot write {path}: extension {suffix!r}; allowed: .onnx"
         raise FileError(text, code="onnx-extension", path=str(path), suffix=path.suffix)
     require_place(path)
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path  # a second file must lie beside the first
     for package in ("onnx", "onnxruntime"):
         require_package(package, "onnx")
-    graph = graph_of(vocoder, layout, source, refine)
     metadata = metadata_of(vocoder, layout, refine)
-    model = _traced(graph, metadata)
-    run = run_by_onnxruntime(model)
-    checks = compared(
-        lambda inputs: graph.audio(*run(inputs)), graph, Decoder(decoding_stages(vocoder, refine, source), graph.spec)
-    )
+    graph = graph_of(vocoder, layout, source, refine, dtype)
+    reference = Decoder(decoding_stages(vocoder, refine, source, dtype), graph.spec)
+    with _errors_of(path), tempfile.TemporaryDirectory(prefix=".tts-infer-", dir=path.parent) as folder:
+        made = saved(_traced(graph, metadata, dtype != "float32"), Path(folder, path.name))
+        run = run_by_onnxruntime(made[0])
+        checks = compared(lambda inputs: graph.audio(*run(inputs)), graph, reference)
+        cost = None
+        if speech is not None:
+            unrounded = graph_of(vocoder, layout, source, refine)
+            (first, *_) = saved(_traced(unrounded, metadata, False), Path(folder, f"unrounded {path.name}"))
+            pair = (unrounded, run_by_onnxruntime(first)), (graph, run)
+            cost = rounding_cost(vocoder, Path(speech), *pair, (first.stat().st_size, made[0].stat().st_size))
+        size = sum(one.stat().st_size for one in made)
+        for one in reversed(made):  # the weights first, so that the graph finds them
+            with whole_file(path.with_name(one.name)) as part:
+                shutil.move(one, part)
+    return Export(path, size, graph.inputs, tuple(graph.outputs), metadata, checks, cost)
+
+
+def saved(proto: Any, path: Path) -> list[Path]:
+    """Save a graph: one file, or if that would be too large, a second one with the weights. Returns the files."""
+    import onnx
+
+    if proto.ByteSize() <= MOST_BYTES:
+        path.write_bytes(proto.SerializeToString())
+        onnx.checker.check_model(str(path))
+        return [path]
+    weights = path.with_name(f"{path.name}.data")
+    onnx.save_model(proto, path, save_as_external_data=True, location=weights.name, size_threshold=_LEAST_BYTES)
+    onnx.checker.check_model(str(path))
+    return [path, weights]
+
+
+@contextmanager
+def _errors_of(path: Path) -> Iterator[None]:
+    """What the system refuses, as an error about the file."""
     try:
-        with whole_file(path) as part:
-            part.write_bytes(model)
+        yield
+    except FileError:
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise FileError("cannot write {path}: {reason}", code="unwritable", path=str(path), reason=reason) from None
-    return Export(path, len(model), graph.inputs, tuple(graph.outputs), metadata, checks)
 
 
-def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
-    """The ONNX model of a module, with metadata."""
+def _traced(graph: Decoder, metadata: Mapping[str, str], smaller: bool) -> Any:
+    """The ONNX model of a module, with metadata, as a `ModelProto`."""
     import onnx
 
     example = graph.example(PROBE_BATCH, PROBE_FRAMES)
@@ -109,9 +157,7 @@ def _traced(graph: Decoder, metadata: Mapping[str, str]) -> bytes:
     axes = {name: lengths[x.ndim] for name, x in example.items()}
     proto = traced(graph, example, {**axes, **graph.outputs}, tuple(graph.outputs))
     onnx.helper.set_model_props(proto, dict(metadata))
-    onnx.checker.check_model(proto)
-    written: bytes = proto.SerializeToString()
-    return written
+    return stored_exactly(proto) if smaller else proto
 
 
 def traced(
@@ -139,14 +185,12 @@ def traced(
     return proto
 
 
-def run_by_onnxruntime(model: bytes) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
-    """A model as a function of inputs by name."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+def run_by_onnxruntime(model: bytes | Path) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
+    """A model, or a file of one, as a function of inputs by name."""
+    one = session(model if isinstance(model, bytes) else str(model))
 
     def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        return [torch.from_numpy(x) for x in session.run(None, {name: x.numpy() for name, x in inputs.items()})]
+        return [torch.from_numpy(x) for x in one.run(None, {name: x.numpy() for name, x in inputs.items()})]
 
     return run
 

@@ -175,7 +175,7 @@ def require_engine(engine: str, allowed: Iterable[str] | None = None) -> None:
         PlacementError: names those that there are.
     """
     names = ("auto", *((*ENGINES, *PEERS) if allowed is None else allowed))
-    if engine not in names:
+    if not isinstance(engine, str) or engine not in names:
         text = "engine is {got!r}; allowed: {allowed}"
         raise PlacementError(text, code="engine-unknown", got=engine, allowed=", ".join(names))
 
