@@ -29,6 +29,7 @@ from ui.decode import decode_tab
 from ui.device import device_tab
 from ui.folder import keep_young, own_folder
 from ui.gate import Gate
+from ui.scope import static
 from ui.session import AUTO, KEEP_S, load
 from ui.speak import speak_tab
 from ui.status import left, status_line
@@ -121,7 +122,7 @@ def launch_options(
     ).set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")  # Gradio's are too pale
     return {
         "theme": theme,
-        "css": CSS,
+        "css": CSS + static("contrast.css"),
         "i18n": translations(),
         "max_file_size": MAX_UPLOAD_BYTES,
         "run_history": False,

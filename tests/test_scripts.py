@@ -27,7 +27,7 @@ def lint(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def as_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the scripts and styles of all components, each whole. Gradio makes a function of a script."""
+    """A folder with the scripts and styles of all components. Gradio makes functions of scripts, and nests styles."""
     folder, default = tmp_path_factory.mktemp("scripts"), gr.HTML().js_on_load
     for block in app.build_demo().blocks.values():
         name = getattr(block, "elem_id", None) or type(block).__name__
@@ -35,7 +35,7 @@ def as_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if script and script != default:
             (folder / f"{name}.js").write_text(f"(() => {{\n{script}\n}})();\n")
         if style := getattr(block, "css_template", None):
-            (folder / f"{name}.css").write_text(style)
+            (folder / f"{name}.css").write_text(f"#component {{\n{style}\n}}\n")
     return folder
 
 

@@ -45,7 +45,7 @@ def status_line() -> gr.HTML:
         html_template='<div class="tts-status" role="status" aria-live="polite" hidden>'
         "<i></i><span></span> <button type='button'></button></div>",
         css_template=static("status.css"),
-        js_on_load=static("formats.js", "status.js"),
+        js_on_load=static("formats.js", "names.js", "status.js"),
         server_functions=[show_jobs, stop_jobs],
         apply_default_css=False,
         elem_id="status",
