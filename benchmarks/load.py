@@ -229,10 +229,11 @@ async def of_page(truth: Truth, folder: Path, args: argparse.Namespace, borders:
             assert not truth.differs(await one.fetch(output), truth.copy)
             return time.perf_counter() - start
 
-        borders += await load_borders.origins(one, [f"{API}/upload", f"{API}/queue/join", f"{API}/cancel"])
-        borders += await load_borders.paths(one)
-        borders += await load_borders.sizes(url, f"{API}/upload", MOST_UPLOAD)
-        borders += await load_borders.bounded(clients, next_visitor)
+        told = [f"{API}/upload", f"{API}/queue/join", f"{API}/cancel"]
+        await load_borders.tried(borders, "origins", load_borders.origins(one, told))
+        await load_borders.tried(borders, "paths", load_borders.paths(one))
+        await load_borders.tried(borders, "sizes", load_borders.sizes(url, f"{API}/upload", MOST_UPLOAD))
+        await load_borders.tried(borders, "unread calls", load_borders.bounded(clients, next_visitor))
         await asyncio.sleep(args.keep * 1.75 + 5)
         left = [str(path) for path in files.rglob("*") if path.is_file() and path.parent.name != "shared"]
         borders.append(load_borders.row(f"no file is left {args.keep} s after the last request", not left, left[:9]))
@@ -243,7 +244,7 @@ async def of_page(truth: Truth, folder: Path, args: argparse.Namespace, borders:
         borders.append(load_borders.row("the queue is empty", status["queue_size"] == 0, status))
     with page(folder / "login", "--auth", "u:p", "--api-key", KEY) as (_, url):
         stranger = Client(url, leaks)
-        borders += await load_borders.login(stranger)
+        await load_borders.tried(borders, "login", load_borders.login(stranger))
         refused = await stranger.ask("POST", DECODE, content=npy(truth.mel))
         borders.append(load_borders.row("the mounted server wants its key", refused.status_code == 401, refused.text))
         known = {"authorization": f"Bearer {KEY}"}
@@ -299,8 +300,9 @@ async def of_server(
         await all_of(args.warm)
         before = held(process.pid)
         await all_of(args.requests)
-        borders += await load_borders.origins(clients[0], [DECODE])
-        borders += await load_borders.sizes(url, DECODE, tts_infer.ServerSettings.max_bytes)
+        await load_borders.tried(borders, "origins", load_borders.origins(clients[0], [DECODE]))
+        most = tts_infer.ServerSettings.max_bytes
+        await load_borders.tried(borders, "sizes", load_borders.sizes(url, DECODE, most))
         await asyncio.sleep(2)
         health = (await clients[0].ask("GET", "/health")).json()
         borders.append(load_borders.row("the server rests", (health["active"], health["waiting"]) == (0, 0), health))

@@ -135,8 +135,8 @@ def test_one_page_has_not_all_places(known: httpx.Client) -> None:
 
 
 def test_calls_that_nobody_reads(known: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are few, come last, and are taken back."""
-    monkeypatch.setattr(gate, "UNREAD_S", 4.0)
+    """They are few, and give way to others."""
+    monkeypatch.setattr(gate, "YOUNG_S", 4.0)
 
     def join(_: int = 0) -> int:
         body = {"data": [None, *SETTINGS], "session_hash": uuid.uuid4().hex}
@@ -145,7 +145,8 @@ def test_calls_that_nobody_reads(known: httpx.Client, monkeypatch: pytest.Monkey
     with work.desk.turn(work.Job(None)), ThreadPoolExecutor(8) as pool:  # so that nothing is computed meanwhile
         codes = list(pool.map(join, range(2 * gate.MOST_UNREAD)))
         assert set(codes) == {200, 429}
-        until(lambda: join() == 200, "they were not taken back")
+        until(lambda: join() == 200, "the oldest gives no way")
+    until(lambda: not work.desk.seen_by(None) and not work.desk._waiting, "they are not taken back")
 
 
 def test_who_reads_comes_before_who_does_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,8 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import torch
+
+import tts_infer
 
 ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "examples" / "english.wav"
@@ -73,6 +78,16 @@ threads = [threading.Thread(target=load) for _ in range(6)]
 [t.join() for t in threads]
 assert not failed, failed
 """
+SERVED = """
+import os, torch, tts_infer
+torch.set_num_threads(2)
+vocoder, mel = tts_infer.load_vocoder(device="cpu"), torch.full((1, 100, 200), -5.0)
+vocoder.decode(mel)  # so that threads are there before the fork
+def app(environ, start_response):
+    body = vocoder.decode(mel).numpy().tobytes()
+    start_response("200 OK", [("content-length", str(len(body))), ("x-process", f"{os.getppid()} {os.getpid()}")])
+    return [body]
+"""
 EXIT = """
 import threading, torch, tts_infer
 vocoder = tts_infer.load_vocoder(device="cpu")
@@ -107,6 +122,31 @@ def test_a_child_decodes(method: str, tmp_path: Path) -> None:
 def test_it_ends_as_it_should(script: str, tmp_path: Path) -> None:
     done = run(tmp_path, script)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@needs_fork
+def test_gunicorn_preloads(tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn")
+    (tmp_path / "served.py").write_text(SERVED)
+    words = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--bind", "127.0.0.1:0", "served:app"]
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    vocoder, mel = tts_infer.load_vocoder(device="cpu"), torch.full((1, 100, 200), -5.0)
+    with subprocess.Popen(words, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as master:
+        assert master.stderr is not None
+        try:
+            url = next(found[0] for line in master.stderr if (found := re.search(r"http://[\d.:]+", line)))
+            workers = set()
+            for _ in range(8):
+                answer = httpx.get(url, timeout=100)
+                made = torch.frombuffer(bytearray(answer.content), dtype=torch.float32)
+                assert (made - vocoder.decode(mel)[0]).abs().max() < 1e-4  # the number of threads changes the last bits
+                parent, worker = answer.headers["x-process"].split()
+                workers.add(worker)
+                assert int(parent) == master.pid != int(worker)
+        finally:
+            master.terminate()
+    assert workers and master.returncode == 0
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from starlette.requests import ClientDisconnect, Request
@@ -34,11 +36,21 @@ MOST_CALL_BYTES = 1_000_000  # files come by uploads
 MOST_CALLS = 16  # of one page or program at once
 MOST_UNREAD = 24  # calls that nobody reads yet, all together
 UNREAD_S = 10.0  # then such a call counts as left
+YOUNG_S = 1.0  # a client reads within this time; after it, a call gives way to others
 _JOIN = re.compile(rf"{API}/(queue/join|call/(v2/)?[^/]+/?)")
 _READ = re.compile(rf"{API}/(queue/data|call/(v2/)?[^/]+/(?P<event>[^/]+))")
 _DESCRIPTION = re.compile(rb"window\.gradio_api_info = .*?;</script>", re.DOTALL)
 _NO_MESSAGE = re.compile(rb'\{"error": ?null\}')
 _EVENT = re.compile(rb'"event_id": ?"(\w+)"')
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A call that nobody reads yet: whose it is, since when (monotonic), and how it came."""
+
+    session: str
+    since_s: float
+    scope: MutableMapping[str, Any]
 
 
 class Gate:
@@ -53,7 +65,7 @@ class Gate:
     def __init__(self, inner: ASGI, login: bool = False, others: Collection[str] = ()) -> None:
         self._inner, self._login, self._others = inner, login, others
         self._calls: defaultdict[str, set[str]] = defaultdict(set)  # by session: events that are not done
-        self._unread: dict[str, str] = {}  # by event: its session
+        self._unread: dict[str, Unread] = {}  # by event, the oldest first
         self._joining = 0
         self._waits: set[asyncio.Task[None]] = set()
 
@@ -98,7 +110,7 @@ class Gate:
         if session is not None and len(self._calls.get(session, ())) >= MOST_CALLS:
             _refuse(MOST_CALLS)
         if len(self._unread) + self._joining >= MOST_UNREAD and not desk.is_read(session):
-            _refuse(MOST_UNREAD)
+            await self._make_room()
         self._joining += 1
         try:
             event = await self._joined(scope, body, send)
@@ -121,24 +133,39 @@ class Gate:
     def _called(self, session: str, event: str, scope: MutableMapping[str, Any]) -> None:
         self._calls[session].add(event)
         if not desk.is_read(session):
-            self._unread[event] = session
-            wait = asyncio.create_task(self._left_unread(session, event, dict(scope)))
+            self._unread[event] = Unread(session, time.monotonic(), dict(scope))
+            wait = asyncio.create_task(self._wait_for_reader(event))
             self._waits.add(wait)
             wait.add_done_callback(self._waits.discard)
 
-    async def _left_unread(self, session: str, event: str, scope: MutableMapping[str, Any]) -> None:
-        """Take a call back if nobody reads it in time: as if a page had been opened, and closed at once."""
+    async def _wait_for_reader(self, event: str) -> None:
         await asyncio.sleep(UNREAD_S)
-        if self._unread.pop(event, None) is None:
+        await self._take_back(event)
+
+    async def _make_room(self) -> None:
+        """The call that nobody has read for the longest time gives way.
+
+        Raises:
+            InputError: all are young.
+        """
+        event = next(iter(self._unread), None)
+        if event is None or time.monotonic() - self._unread[event].since_s < YOUNG_S:
+            _refuse(MOST_UNREAD)
+        await self._take_back(event)
+
+    async def _take_back(self, event: str) -> None:
+        """End a call that nobody reads: as if its page had been opened, and closed at once."""
+        call = self._unread.pop(event, None)
+        if call is None:
             return
-        query = f"session_hash={session}".encode()
-        await self._asked({**scope, "method": "GET", "path": f"{API}/queue/data", "query_string": query})
-        self._ended(session)
-        desk.stop(session)
+        query = f"session_hash={call.session}".encode()
+        await self._asked({**call.scope, "method": "GET", "path": f"{API}/queue/data", "query_string": query})
+        self._calls.pop(call.session, None)
+        desk.stop(call.session)
 
     async def _read(self, session: str, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Pass events on to who reads them. When nobody reads any more, nobody waits for what is computed."""
-        for event in [event for event, of in self._unread.items() if of == session]:
+        for event in [event for event, call in self._unread.items() if call.session == session]:
             del self._unread[event]
         said = json.dumps({"error": translator(Request(scope))("refused-arguments")}).encode()  # type: ignore[arg-type]
 
@@ -152,10 +179,7 @@ class Gate:
                 await self._inner(_plain(scope), receive, _edited(send, edited))
         finally:
             if not desk.is_read(session):
-                self._ended(session)
-
-    def _ended(self, session: str) -> None:
-        self._calls.pop(session, None)
+                self._calls.pop(session, None)
 
     def _session(self, scope: MutableMapping[str, Any], event: str | None) -> str:
         """Whose events are read."""

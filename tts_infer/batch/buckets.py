@@ -96,7 +96,7 @@ def _reason(error: Exception) -> str:
     """Why a file failed: one line, whatever was raised. The others of a batch go on."""
     if isinstance(error, TTSInferError):
         return str(error)
-    if isinstance(error, MemoryError) or "memory" in str(error):
+    if isinstance(error, MemoryError) or "memory" in str(error) or "bad_alloc" in str(error):
         return "there is not enough memory for it; decode it alone (tts-infer decode), which takes pieces"
     return f"{type(error).__name__}: {first_sentence(error)[:150]}"
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -246,4 +246,5 @@ def _remove_parts(targets: Iterable[Path]) -> None:
     for folder, mine in names.items():
         for part in folder.glob(".*.part"):
             if part.name[1:].rsplit(".", 2)[0] in mine:
-                part.unlink(missing_ok=True)
+                with suppress(OSError):  # the file system may have become read-only
+                    part.unlink()

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 some inputs failed, 2 bad usage or bad input. An error is 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -27,6 +28,9 @@ _COMMANDS = {
     "serve": (serve, "speech and decoding over HTTP, in the form of OpenAI's API"),
     "vocoders": (vocoders, "list the known vocoders, or show one"),
 }
+
+
+_NO_MEMORY = "there is not enough memory; end other programs, or give a smaller input or vocoder"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,13 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except OSError as error:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if _is_lack_of_memory(error):
+            print(f"tts-infer: {_NO_MEMORY}", file=sys.stderr)
+            return 2
+        if not isinstance(error, OSError):
+            raise
         if error.filename is None:  # the error is about stdout; Python would report it again when it exits
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader of stdout has left, which is no mistake
             return 0
         print(f"tts-infer: {error.filename or 'standard output'}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether the system gave no memory: numpy, torch and the C++ under it each have words of their own."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return any(words in str(error) for words in ("allocate memory", "out of memory", "bad_alloc"))
 
 
 def _printer(other: Callable[..., None]) -> Callable[..., None]:

@@ -110,7 +110,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # on a file system that was made read-only; what went wrong before is to be told
+            part.unlink()
 
 
 def _takes_bytes(path: Path) -> bool:
