@@ -27,7 +27,7 @@ from ui.batch import batch_tab
 from ui.compare import compare_tab
 from ui.decode import decode_tab
 from ui.device import device_tab
-from ui.folder import keep_young, own_folder
+from ui.folder import keep_tidy, own_folder
 from ui.gate import Gate
 from ui.scope import static
 from ui.session import AUTO, KEEP_S, load
@@ -83,14 +83,14 @@ def every_s(keep_s: float) -> float:
 def guarded(
     settings: tts_infer.ServerSettings, login: bool, paths: Sequence[str], folder: Path | None, keep_s: float
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """What Gradio runs while its application is up: it is put behind guard and gate, and its folder is kept young."""
+    """What Gradio runs while its application is up: it is put behind guard and gate, and its folder is kept tidy."""
 
     @asynccontextmanager
     async def lifespan(gradio: Any) -> AsyncIterator[None]:
         # outside of all of Gradio's own layers, one of which answers pages of other origins
         gradio.middleware_stack = tts_infer.GuardedApp(Gate(gradio.middleware_stack, login, paths), settings)
         # Gradio removes what it knows of after `keep_s`; this is for the rest
-        sweep = keep_young(folder, keep_s + 2 * every_s(keep_s), every_s(keep_s)) if folder else asyncio.sleep(0)
+        sweep = keep_tidy(folder, keep_s + 2 * every_s(keep_s), every_s(keep_s)) if folder else asyncio.sleep(0)
         sweeping = asyncio.create_task(sweep)
         try:
             yield

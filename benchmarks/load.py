@@ -231,7 +231,9 @@ async def of_page(truth: Truth, folder: Path, args: argparse.Namespace, borders:
 
         told = [f"{API}/upload", f"{API}/queue/join", f"{API}/cancel"]
         await load_borders.tried(borders, "origins", load_borders.origins(one, told))
-        await load_borders.tried(borders, "paths", load_borders.paths(one))
+        await load_borders.tried(
+            borders, "paths", load_borders.paths(Client(url, []))
+        )  # whose answers say the paths again
         await load_borders.tried(borders, "sizes", load_borders.sizes(url, f"{API}/upload", MOST_UPLOAD))
         await load_borders.tried(borders, "unread calls", load_borders.bounded(clients, next_visitor))
         await asyncio.sleep(args.keep * 1.75 + 5)
@@ -333,7 +335,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=20, help="at once (default: 20)")
     parser.add_argument("--requests", type=int, default=400, help="to each (default: 400)")
     parser.add_argument("--warm", type=int, default=60, help="requests before memory is measured (default: 60)")
-    parser.add_argument("--keep", type=int, default=60, help="seconds for which the page keeps files (default: 60)")
+    parser.add_argument("--keep", type=int, default=120, help="seconds for which the page keeps files (default: 120)")
     parser.add_argument("--bad", nargs="*", default=list(BAD), choices=list(BAD), help="bad files (default: all)")
     return parser.parse_args(arguments)
 
@@ -343,7 +345,7 @@ def main() -> None:
     print(setting)
     requests, borders, faults = campaign(args)
     table(f"{args.clients} clients", requests)
-    table("borders", borders)
+    table("borders", [{**row, "holds": row["holds"][:3]} for row in borders])  # faults are told in full below
     for fault in faults:
         print(fault[:1000])
     finish("load", setting, [{"requests": requests, "borders": borders, "faults": faults}])

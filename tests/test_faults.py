@@ -57,6 +57,7 @@ def mels(folder: Path, count: int, frames: int = 800) -> Path:
 
 @needs_linux
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # 12 s on a quiet machine
 def test_an_hour_in_little_address_space(tmp_path: Path) -> None:
     """As much as a second needs, and 512 MB: at once, the spectra alone would need 1.4 GB."""
     np.save(tmp_path / "second.npy", np.full((100, 94), -5.0, np.float16))

@@ -6,7 +6,9 @@ so no code here or above has a branch for a particular accelerator.
 
 from __future__ import annotations
 
+import ctypes
 import inspect
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -109,6 +111,17 @@ def keep_memory() -> None:
     Source: mallopt(3), M_MMAP_THRESHOLD.
     """
     torch.empty(_KEPT_BYTES, dtype=torch.uint8, device=CPU)
+
+
+def trim_memory() -> None:
+    """Give memory that was freed back to the system: for programs that rest after work. Only glibc keeps much of it.
+
+    Source: malloc_trim(3).
+    """
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def release_memory(device: torch.device) -> None:

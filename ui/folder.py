@@ -11,6 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import tts_infer
+from ui.work import desk
+
 VARIABLE = "GRADIO_TEMP_DIR"  # where Gradio has its files
 _PREFIX, _SHARED = "tts-infer-", "shared"
 
@@ -48,11 +51,13 @@ def shared(files: Sequence[Path]) -> list[Path]:
     return [Path(shutil.copy(file, folder / _SHARED)) for file in files]
 
 
-async def keep_young(folder: Path, age_s: float, every_s: float) -> None:
-    """Remove what is older, again and again."""
+async def keep_tidy(folder: Path, age_s: float, every_s: float) -> None:
+    """Remove what is older, and give back memory that nobody uses, again and again."""
     while True:
         await asyncio.sleep(every_s)
         await asyncio.to_thread(remove_old, folder, age_s)
+        if desk.is_idle():
+            await asyncio.to_thread(tts_infer.trim_memory)
 
 
 def remove_old(folder: Path, age_s: float) -> None:

@@ -90,6 +90,10 @@ class Desk:
             if not self.is_read(session):
                 self.stop(session)
 
+    def is_idle(self) -> bool:
+        """Whether there are no jobs."""
+        return not self._jobs
+
     def is_read(self, session: str | None) -> bool:
         """Whether somebody reads the answers of a page or program."""
         return session in self._readers

@@ -77,7 +77,9 @@ def _is_lack_of_memory(error: Exception) -> bool:
     """Whether the system gave no memory: numpy, torch and the C++ under it each have words of their own."""
     if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
         return True
-    return any(words in str(error) for words in ("allocate memory", "out of memory", "bad_alloc"))
+    # the last one is oneDNN's, which gives no reason; loading has tried what a vocoder needs
+    words = ("allocate memory", "out of memory", "bad_alloc", "could not create a primitive")
+    return any(one in str(error) for one in words)
 
 
 def _printer(other: Callable[..., None]) -> Callable[..., None]:
