@@ -263,7 +263,8 @@ def require_positive(config: object, *names: str) -> None:
         ConfigError: names the first of them.
     """
     for name in names:
-        if not getattr(config, name) > 0:
+        value = getattr(config, name)
+        if not (isinstance(value, (int, float, np.number)) and value > 0):
             raise ConfigError(
-                "{key} is {got}; it must be greater than 0", code="config-positive", key=name, got=getattr(config, name)
+                "{key} is {got}; it must be greater than 0", code="config-positive", key=name, got=reprlib.repr(value)
             )

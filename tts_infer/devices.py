@@ -67,6 +67,8 @@ def resolve_device(name: str | torch.device) -> torch.device:
     Raises:
         PlacementError: the name is unknown, or this machine has no such device.
     """
+    if not isinstance(name, (str, torch.device)):
+        raise _unknown(name)
     accelerators = available_devices()[1:]
     if name == "accelerator" and not accelerators:
         raise PlacementError(
@@ -77,12 +79,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
-        raise PlacementError(
-            "device {name!r} is unknown; here: {available}",
-            code="device-unknown",
-            name=name,
-            available=", ".join(available_devices()),
-        ) from None
+        raise _unknown(name) from None
     if (device.index or 0) >= device_count(device.type):
         raise PlacementError(
             "device '{name}' is not available; here: {available}",
@@ -91,6 +88,11 @@ def resolve_device(name: str | torch.device) -> torch.device:
             available=", ".join(available_devices()),
         )
     return CPU if device.type == "cpu" else torch.device(device.type, device.index or 0)
+
+
+def _unknown(name: object) -> PlacementError:
+    text = "device {name!r} is unknown; here: {available}"
+    return PlacementError(text, code="device-unknown", name=name, available=", ".join(available_devices()))
 
 
 def synchronise(device: torch.device) -> None:
@@ -215,7 +217,13 @@ def device_lock(*devices: torch.device) -> AbstractContextManager[None]:
 
     Two threads that use one MPS device at the same time can crash the process (pytorch#197805), and web servers run
     their handlers in threads. Locks are taken in one global order, so two threads cannot wait for each other.
+
+    Raises:
+        PlacementError: one is no `torch.device`.
     """
+    for device in devices:
+        if not isinstance(device, torch.device):
+            raise _unknown(device)
     accelerators = [device for device in devices if device.type != "cpu"]
     return _held(sorted(set(accelerators), key=str)) if accelerators else nullcontext()
 

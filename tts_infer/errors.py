@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 E = TypeVar("E", bound="TTSInferError")
 _LONG = 200  # characters of a name
+_MOST = 299  # characters of a message
 
 
 def first_sentence(error: BaseException) -> str:
@@ -33,14 +34,14 @@ def few(names: Iterable[str], shown: int = 3, length: int = 60) -> str:
     return ", ".join(listed[:shown]) + (f" and {more} more" if more > 0 else "")
 
 
-def _shown(value: Any) -> Any:
+def _shown(value: Any, long: int = _LONG) -> Any:
     """A value as a message shows it. What a caller gave by mistake may be a tensor, or a key of a megabyte."""
     if isinstance(value, (float, int)):
         return value if abs(value) < 10**40 or isinstance(value, float) else reprlib.repr(value)
     said = str(value)
     if isinstance(value, (str, os.PathLike)):
-        return value if len(said) <= _LONG else f"{said[: _LONG // 2]}...{said[-_LONG // 2 :]}"
-    return value if len(said) <= _LONG // 4 and "\n" not in said else reprlib.repr(" ".join(said.split()))
+        return value if len(said) <= long else f"{said[: long // 2]}...{said[-long // 2 :]}"
+    return value if len(said) <= long // 4 and "\n" not in said else reprlib.repr(" ".join(said.split()))
 
 
 class TTSInferError(Exception):
@@ -55,8 +56,18 @@ class TTSInferError(Exception):
 
     def __init__(self, text: str, /, *, code: str = "", where: str = "", **fields: Any) -> None:
         self.text, self.code, self.where, self.fields = text, code, where, fields
-        said = text.format(**{name: _shown(value) for name, value in fields.items()}) if code else text
-        super().__init__(f"{where}: {said}" if where else said)
+        super().__init__(self._sentence())
+
+    def _sentence(self) -> str:
+        """The message. Where it would be long, values are cut shorter and shorter."""
+        said = self.text
+        for long in (_LONG, _LONG // 2, _LONG // 4, _LONG // 8):
+            if self.code:
+                said = self.text.format(**{name: _shown(value, long) for name, value in self.fields.items()})
+            said = f"{_shown(self.where, long)}: {said}" if self.where else said
+            if len(said) <= _MOST or not self.code:
+                break
+        return said
 
     def within(self: E, where: object) -> E:
         """The same error about a part of something: the message begins with the name of that."""

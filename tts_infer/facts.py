@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tts_infer.arguments import checked
 from tts_infer.config import DTypeName, MelConfig
 from tts_infer.errors import InputError
 from tts_infer.runtime.pipeline import Pipeline
@@ -82,6 +83,7 @@ class Facts:
         """The module with `.out` and `.istft`, which the export of F5-TTS reads."""
         return self.model.head
 
+    @checked()
     def n_samples(self, frames: int) -> int:
         """Samples of audio that `frames` give."""
         return self._pipeline.n_samples(frames)

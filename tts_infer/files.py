@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.config import MelConfig
 from tts_infer.deprecated import renamed
 from tts_infer.devices import device_lock
@@ -78,6 +79,7 @@ class FileSynthesis:
         return "\n".join(lines + [f"note: {note.text}" for note in self.notes])
 
 
+@checked()
 def synthesize_file(
     vocoder: Vocoder,
     source: Source,
@@ -135,6 +137,7 @@ class _Metered:
         return self.source.notes() + notes_of_output(self.output, self.file.samples, self.file.clipped_samples)
 
 
+@checked()
 def features_of_file(vocoder: Vocoder, source: Source) -> tuple[Tensor, dict[str, Any]]:
     """The features of a file, and the conditions that it says.
 

@@ -9,12 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.errors import InputError, InputTypeError
 from tts_infer.io.audio import to_int16
 from tts_infer.runtime import workers
@@ -40,6 +41,7 @@ class Spoken(Iterator[Tensor], Protocol):
     def left_out(self) -> tuple[str, ...]: ...
 
 
+@runtime_checkable
 class Speaks(Protocol):
     """What makes audio of a text.
 
@@ -112,6 +114,7 @@ class LiveAudio(AsyncIterator[Pcm]):
         await self._frames.aclose()
 
 
+@checked("stream", "frame_ms")
 def live_mels(stream: StreamingDecoder, mels: LiveSource, sample_rate: int, frame_ms: float = 20.0) -> LiveAudio:
     """Decode mels while they arrive; see `LiveAudio`.
 
@@ -127,6 +130,7 @@ def live_mels(stream: StreamingDecoder, mels: LiveSource, sample_rate: int, fram
     return LiveAudio(decoded(stream, mels, meter), meter, sample_rate, frame_ms)
 
 
+@checked()
 def live_speech(speaker: Speaks, texts: TextSource, frame_ms: float = 20.0, speed: float = 1.0) -> LiveAudio:
     """Speak texts while they arrive, as a language model writes them; see `LiveAudio`.
 

@@ -8,6 +8,7 @@ from typing import NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
+from tts_infer.arguments import checked
 from tts_infer.devices import dtype_name
 from tts_infer.errors import InputError
 from tts_infer.facts import Facts
@@ -85,6 +86,7 @@ class ModuleLike(Facts):
         """Return itself: the families have no layer that differs in training."""
         return self
 
+    @checked()
     def requires_grad_(self: M, requires_grad: bool = True) -> M:
         """Say whether the weights take gradients. Decoding never records any; `vocoder.model` does."""
         self.model.requires_grad_(requires_grad)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tts_infer.arguments import checked
 from tts_infer.devices import CPU
 from tts_infer.dsp.conventions import convention_name
 from tts_infer.errors import InputError
@@ -38,7 +39,12 @@ class Speaker:
     """
 
     def __init__(
-        self, name: str, voice: LoadedVoice, vocoder: Vocoder | None, placement: PlacementSpec, device: str
+        self,
+        name: str,
+        voice: LoadedVoice,
+        vocoder: Vocoder | None,
+        placement: PlacementSpec,
+        device: str | torch.device,
     ) -> None:
         self.voice, self.vocoder, self._voice = name, vocoder, voice
         if not isinstance(voice.gives, AudioSpec) and (vocoder is None or vocoder.features != voice.gives):
@@ -52,6 +58,7 @@ class Speaker:
         self._chain = place_stages(voice.stages, self.placement, "float32")
         self.sample_rate: int = voice.gives.sample_rate if vocoder is None else vocoder.sample_rate
 
+    @checked()
     def stream(self, text: str, *, speed: float = 1.0, seed: int | None = None) -> SpeechStream:
         """Speak a text part by part: `for piece in speaker.stream(text): play(piece)`.
 
@@ -105,6 +112,7 @@ class Speaker:
             "comment": f"Synthetic speech. Voice: {self.voice}. Vocoder: {made_by}.",
         }
 
+    @checked()
     def save(
         self,
         text: str,
@@ -162,11 +170,12 @@ def _convention(gives: FeatureSpec) -> str:
     return f"{gives.name} of {name or f'{gives.n_channels} channels at {gives.sample_rate} Hz'}"
 
 
+@checked()
 def load_speaker(
     voice: str | None = None,
     *,
     vocoder: str | os.PathLike[str] | Vocoder | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     placement: PlacementSpec = None,
 ) -> Speaker:
     """Load a voice, ready to speak.
@@ -196,6 +205,7 @@ def load_speaker(
     return Speaker(f"{front_end}/{name}", loaded, vocoder, placement, device)
 
 
+@checked()
 def speak(
     text: str,
     voice: str | None = None,
@@ -203,7 +213,7 @@ def speak(
     vocoder: str | os.PathLike[str] | Vocoder | None = None,
     speed: float = 1.0,
     seed: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     placement: PlacementSpec = None,
 ) -> Speech:
     """Speak a text. For many texts, `load_speaker` loads the voice once.
@@ -218,6 +228,7 @@ def speak(
     return load_speaker(voice, vocoder=vocoder, device=device, placement=placement).speak(text, speed=speed, seed=seed)
 
 
+@checked()
 def speak_stream(
     text: str,
     voice: str | None = None,
@@ -225,7 +236,7 @@ def speak_stream(
     vocoder: str | os.PathLike[str] | Vocoder | None = None,
     speed: float = 1.0,
     seed: int | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     placement: PlacementSpec = None,
 ) -> SpeechStream:
     """Speak a text piece by piece, as the pieces are made: `for piece in speak_stream(text): play(piece)`.

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.devices import CPU, device_lock, device_of
 from tts_infer.dsp.mismatch import ConventionCheck, FirstSecond
 from tts_infer.errors import InputError
@@ -210,6 +211,7 @@ class StreamingDecoder(StageStream):
             nothing = torch.zeros(shape, dtype=torch.float32, device=self._device)
         return self._advance(nothing, final=True)
 
+    @checked()
     def decode(self, pieces: Iterable[Array]) -> Iterator[Tensor]:
         """Decode pieces as they come, and flush after the last: `for audio in stream.decode(mels): play(audio)`.
 
@@ -266,6 +268,7 @@ class StreamingMel(StageStream):
             nothing = torch.zeros(self._batch, 0, dtype=torch.float32, device=self._device)
         return self._advance(nothing, final=True)
 
+    @checked()
     def compute(self, pieces: Iterable[Array]) -> Iterator[Tensor]:
         """The features of pieces as they come, and those that are left after the last.
 

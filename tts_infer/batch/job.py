@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 import torch
 
+from tts_infer.arguments import checked
 from tts_infer.batch.buckets import Bucket, Executor, Outcome, bucket_frames, frames_of, group
 from tts_infer.batch.journal import Entry, Journal
 from tts_infer.batch.local import run as run_here
@@ -50,6 +51,7 @@ class BatchReport:
     xrt = renamed("xrt", "rtfx")
 
 
+@checked()
 def synthesize_batch(
     vocoder: Vocoder,
     inputs: Names,

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import torch
 
+from tts_infer.arguments import checked
 from tts_infer.config import known_vocoders
 from tts_infer.devices import CPU, DTYPES, available_devices, device_lock, dtype_refusal, resolve_device
 from tts_infer.diagnose.audit import StageAudit, audit, installed_table, official_path, our_paths, shipped_tables
@@ -31,7 +32,8 @@ from tts_infer.vocoders.hub import where
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
 
 
-def examine(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, Any]:
+@checked()
+def examine(device: str | torch.device = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, Any]:
     """Everything that `doctor` reports, as values for JSON.
 
     Args:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tts_infer.arguments import checked
 from tts_infer.errors import InputError
 
 LOWEST_HZ, HIGHEST_HZ = 60.0, 600.0
+_MOST_HZ = 1_000_000
 _THRESHOLD = 0.15  # of the normalised difference; the paper's is 0.1, for clean speech
 _SILENCE_DB = -60.0  # below the loudest frame
 
 
+@checked()
 def estimate_f0(samples: NDArray[np.float32], sample_rate: int, hop_s: float = 0.01) -> NDArray[np.float32]:
     """The fundamental frequency in hertz every `hop_s` seconds; NaN where there is no voice.
 
@@ -22,18 +25,24 @@ def estimate_f0(samples: NDArray[np.float32], sample_rate: int, hop_s: float = 0
 
     Shape: (T,) -> (1 + T // hop,), hop = round(hop_s * sample_rate)
     Raises:
-        InputError: the rate is too low.
+        InputError: the rate or `hop_s` is out of range, or samples are not finite floats of (T,).
     Source: de Cheveigne and Kawahara, "YIN, a fundamental frequency estimator for speech and music", 2002, steps 1-5.
     """
-    if sample_rate < 4 * HIGHEST_HZ:
-        text = "sample rate is {rate} Hz; a fundamental frequency needs {least:.0f} Hz or more"
-        raise InputError(text, code="f0-rate", rate=sample_rate, least=4 * HIGHEST_HZ)
+    if not 4 * HIGHEST_HZ <= sample_rate <= _MOST_HZ:
+        text = "sample rate is {rate} Hz; a fundamental frequency needs {least:.0f} to {most} Hz"
+        raise InputError(text, code="f0-rate", rate=sample_rate, least=4 * HIGHEST_HZ, most=_MOST_HZ)
+    if not 1e-4 <= hop_s < np.inf:
+        raise InputError("hop_s is {hop_s}; allowed: seconds, 0.0001 or more", code="f0-hop", hop_s=hop_s)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating) or not np.isfinite(samples).all():
+        text = "samples are {dtype} of shape {shape}; expected finite floats of (T,)"
+        raise InputError(text, code="f0-samples", dtype=samples.dtype, shape=samples.shape)
     longest, shortest = int(sample_rate / LOWEST_HZ), int(sample_rate / HIGHEST_HZ)
     hop, window = max(1, round(hop_s * sample_rate)), 2 * longest
     padded = np.pad(samples.astype(np.float64), (longest, 2 * longest))
     frames = np.lib.stride_tricks.sliding_window_view(padded, window)[: len(samples) + 1 : hop]
     found = np.full(len(frames), np.nan, np.float32)
-    power = np.mean(np.square(frames), axis=1)
+    energy = np.cumsum(np.pad(np.square(padded), (1, 0)))  # of frames, without a copy of each
+    power = (energy[window:] - energy[:-window])[: len(samples) + 1 : hop] / window
     loud = np.flatnonzero(power > max(power.max(), 1e-10) * 10 ** (_SILENCE_DB / 10))
     for part in np.array_split(loud, 1 + len(loud) // 512):  # bounded memory
         found[part] = _periods(frames[part], shortest, longest, sample_rate)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tts_infer.arguments import checked
 from tts_infer.config import MelConfig, MelScale, SpectralMethod
 from tts_infer.dsp.checks import require_floats
 from tts_infer.dsp.filterbank import BandedProduct
@@ -43,6 +44,7 @@ def mel_to_hz(mel: NDArray[np.float64], scale: MelScale) -> NDArray[np.float64]:
     return np.where(mel < _SLANEY_CORNER_MEL, mel * _SLANEY_HZ_PER_MEL, above)
 
 
+@checked()
 def mel_centres(config: MelConfig) -> NDArray[np.float64]:
     """The frequency in hertz at which each mel band is most sensitive. Shape: (n_mels,)"""
     f_max = config.sample_rate / 2 if config.f_max is None else config.f_max

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from tts_infer.arguments import checked
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.evaluation.intervals import missing_interval
 from tts_infer.evaluation.measures import Signal, measure
@@ -17,6 +18,7 @@ from tts_infer.io.sources import AUDIO_SUFFIXES, Names, as_names, file_not_found
 from tts_infer.vocoder import Vocoder
 
 
+@checked()
 def find_audio(inputs: Names, limit: int | None = None) -> list[Path]:
     """Find the audio files among files and folders. Folders are searched recursively, by suffix.
 
@@ -59,6 +61,7 @@ def _audio_below(folder: Path, limit: int | None) -> list[Path]:
     return found
 
 
+@checked()
 def evaluate(
     files: Names,
     vocoders: Sequence[Vocoder | System],

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tts_infer.arguments import checked, require_fields
 from tts_infer.config import MelConfig
 from tts_infer.decoding import Synthesis
 from tts_infer.devices import CPU, device_lock
@@ -65,6 +66,9 @@ class System:
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(made, features, self.config.sample_rate, timer.records, total_ms)
 
+    def __post_init__(self) -> None:
+        require_fields(self)
+
 
 @dataclass(frozen=True)
 class Copy:
@@ -78,6 +82,7 @@ class Copy:
     shortened: bool  # only the beginning of the file was copied
 
 
+@checked()
 def systems_of(
     vocoders: Sequence[Vocoder | System], refine: Sequence[int | None] = (None,), baseline: bool = True
 ) -> tuple[list[System], dict[str, str]]:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tts_infer.arguments import checked
 from tts_infer.errors import ExportError, FileError, require_package
 from tts_infer.export.graphs import Copier, Decoder, decoding_stages, metadata_of, real_stages
 from tts_infer.export.onnx import ExportCheck, compared, run_by_onnxruntime, traced
@@ -53,6 +54,7 @@ class StageGraph(nn.Module):
         return outputs if len(outputs) > 1 else outputs[0]
 
 
+@checked()
 def export_web(
     vocoder: Vocoder, folder: str | os.PathLike[str], *, runtime: str | os.PathLike[str] | None = None, refine: int = 0
 ) -> WebExport:
@@ -105,7 +107,7 @@ def _runtime_files(package: Path) -> list[Path]:
         FileError: they are not there.
     """
     sources = [package / "dist" / name for name in _RUNTIME]
-    if missing := [path for path in sources if not path.is_file()]:
+    if missing := [path for path in sources if not os.path.isfile(path)]:
         text = "no {missing}: run 'npm pack onnxruntime-web', unpack the archive, and give --runtime package"
         raise FileError(text, code="web-runtime", missing=str(missing[0]))
     return sources

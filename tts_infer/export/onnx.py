@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tts_infer.arguments import checked
 from tts_infer.engines.onnxruntime import session, with_image_convolutions
 from tts_infer.engines.traced import export
 from tts_infer.errors import ExportError, FileError, InputError, first_sentence, require_package
@@ -57,6 +58,7 @@ class Export:
     cost: RoundingCost | None = None  # of weights in fewer bits
 
 
+@checked()
 def export_onnx(
     vocoder: Vocoder,
     path: str | os.PathLike[str],

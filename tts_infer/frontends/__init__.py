@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
+from tts_infer.arguments import checked
 from tts_infer.errors import VoiceNotFoundError
 from tts_infer.frontends.f5 import F5FrontEnd
 from tts_infer.frontends.frontend import FrontEnd, Voice
@@ -15,6 +16,7 @@ from tts_infer.frontends.matcha import MatchaFrontEnd
 FRONTENDS: dict[str, FrontEnd] = {"hibari": HibariFrontEnd(), "f5-tts": F5FrontEnd(), "matcha-tts": MatchaFrontEnd()}
 
 
+@checked()
 def find_voice(name: str | None) -> tuple[str, Voice]:
     """Find a voice by name.
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.devices import device_lock
 from tts_infer.dsp.mismatch import level_of_caller
 from tts_infer.errors import FileError, InputError, InputTypeError, TTSInferError
@@ -46,6 +47,7 @@ class AudioClip:
         return len(self.samples) / self.sample_rate
 
 
+@checked("meter")
 def read_audio(source: Source | Held, sample_rate: int | None = None, meter: SignalMeter | None = None) -> AudioClip:
     """Read audio as mono float32, resampled if asked.
 

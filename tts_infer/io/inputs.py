@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from tts_infer.errors import FileError, InputTypeError
-from tts_infer.io.sources import Name, file_not_found
+from tts_infer.io.sources import Name, as_name, file_not_found
 
 Source = Name | bytes | bytearray | memoryview | BinaryIO
 
@@ -121,7 +121,7 @@ def standard_input() -> BinaryIO:
 
 def _mode(path: Name) -> int:
     try:
-        return os.stat(path).st_mode
+        return os.stat(as_name(path)).st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL, which no name has
         raise file_not_found(path) from None
     except OSError as error:

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tts_infer.arguments import checked
+from tts_infer.errors import InputError
+
 # Below this level (dBFS, root mean square) a signal is called silent.
 SILENCE_DB = -90.0
 # Channels cancel if their mean has this many dB less power than they have.
@@ -37,8 +40,16 @@ class SignalMeter:
         """Take a note of something else about the input."""
         self._remembered.append(note)
 
+    @checked()
     def add(self, block: NDArray[Any]) -> None:
-        """Measure a block. Shape: (T, channels)"""
+        """Measure a block. Shape: (T, channels)
+
+        Raises:
+            InputError: another shape, or complex values.
+        """
+        if block.ndim != 2 or not block.shape[1] or not np.can_cast(block.dtype, np.float64):
+            text = "block is {dtype} of shape {shape}; expected numbers of (T, channels)"
+            raise InputError(text, code="meter-block", dtype=block.dtype, shape=block.shape)
         self._samples += len(block)
         self._channels = block.shape[1]
         self._power += float(np.square(block, dtype=np.float64).sum()) / block.shape[1]
@@ -78,6 +89,7 @@ def note_of_missing(seconds: float, missing_s: float, damage: str) -> Note:
     return Note("damaged-input", f"the input is damaged after {seconds:.2f} s{why}; everything before that was read")
 
 
+@checked()
 def notes_of_output(meter: SignalMeter, samples: int, clipped: int) -> list[Note]:
     """What is odd about an output.
 

@@ -17,6 +17,7 @@ import soundfile
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.errors import FileError, InputError, InputTypeError
 from tts_infer.io.audio import as_samples, to_int16
 from tts_infer.io.comments import NO_COMMENTS, Comments, list_chunk
@@ -47,6 +48,7 @@ Target = str | os.PathLike[str] | BinaryIO
 _MAX_WAV_BYTES = 2**32 - 1024  # the sizes in a header have 32 bits
 
 
+@checked("sample_format", "comments")
 def write_audio(
     path: Target,
     audio: Tensor | NDArray[np.floating],
@@ -177,6 +179,7 @@ def _close_quietly(file: BinaryIO) -> None:
         file.close()
 
 
+@checked("sample_format", "comments")
 def wav_header(
     sample_rate: int, samples: int, sample_format: SampleFormat = "pcm16", comments: Comments = NO_COMMENTS
 ) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import soundfile
 
+from tts_infer.arguments import checked
 from tts_infer.errors import FileError
 from tts_infer.evaluation.metrics import Samples
 from tts_infer.io.audio import to_int16
@@ -70,6 +71,7 @@ def write_page(path: str | os.PathLike[str], page: str) -> None:
         ) from None
 
 
+@checked()
 def check_report(path: str | os.PathLike[str]) -> None:
     """Refuse early what `write_page` would refuse later.
 

@@ -17,6 +17,7 @@ from types import ModuleType
 import numpy as np
 import torch
 
+from tts_infer.arguments import checked
 from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import hz_to_mel
 from tts_infer.errors import require_package
@@ -71,6 +72,7 @@ class Scale:
     quiet_db: float
 
 
+@checked()
 def mel_pictures(
     panels: Sequence[tuple[str, torch.Tensor]],
     config: MelConfig,

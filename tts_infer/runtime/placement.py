@@ -19,6 +19,7 @@ from typing import Literal
 
 import torch
 
+from tts_infer.arguments import checked
 from tts_infer.config import DTypeName
 from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
@@ -88,6 +89,7 @@ class Placement(Mapping[str, Place]):
 PlacementSpec = str | os.PathLike[str] | Mapping[str, str] | Placement | None
 
 
+@checked()
 def make_placement(
     spec: PlacementSpec = None,
     device: str | torch.device = "auto",

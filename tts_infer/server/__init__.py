@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
+from tts_infer.arguments import checked
 from tts_infer.errors import InputError, require_package
 from tts_infer.server.application import ServerApp
 from tts_infer.server.settings import ServerSettings
@@ -16,6 +17,7 @@ from tts_infer.vocoder import Vocoder
 _GRACE_S = 5  # for answers that are being sent when the server is asked to end
 
 
+@checked()
 def serve(
     vocoders: Sequence[Vocoder],
     host: str = "127.0.0.1",

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from tts_infer.arguments import checked
 from tts_infer.errors import InputError
 from tts_infer.server.admission import Admission
 from tts_infer.server.audio import decoded_audio, send_audio, spoken_audio
@@ -31,6 +32,7 @@ class ServerApp:
         settings: limits and rights.
     """
 
+    @checked()
     def __init__(self, vocoders: Sequence[Vocoder], settings: ServerSettings, speakers: Sequence[Speaker] = ()) -> None:
         self._catalogue = Catalogue(vocoders, speakers)
         self._settings, self._metrics = settings, Metrics()

@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from tts_infer.arguments import checked
 from tts_infer.config import known_vocoders
 from tts_infer.errors import InputError, MissingPackageError, few
 from tts_infer.speaker import Speaker, load_speaker
 from tts_infer.vocoder import Vocoder
 
 
-def load_speakers(vocoders: Sequence[Vocoder], voices: Sequence[str] = (), device: str = "auto") -> list[Speaker]:
+@checked()
+def load_speakers(
+    vocoders: Sequence[Vocoder], voices: Sequence[str] = (), device: str | torch.device = "auto"
+) -> list[Speaker]:
     """Load voices for a server: each by itself, and each through each vocoder.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tts_infer.arguments import require_fields
 from tts_infer.config import require_positive
 
 LOCAL_NAMES = ("localhost",)  # addresses written as numbers are always allowed, see `guard`
@@ -25,6 +26,7 @@ class ServerSettings:
         stall_s: seconds without progress after which a reader counts as gone.
 
     Raises:
+        InputTypeError: a value of another kind.
         ConfigError: a limit that is not greater than 0.
     """
 
@@ -39,4 +41,5 @@ class ServerSettings:
     stall_s: float = 60.0
 
     def __post_init__(self) -> None:
+        require_fields(self)
         require_positive(self, "streams", "max_bytes", "max_characters", "receive_s", "stall_s")

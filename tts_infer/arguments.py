@@ -1,0 +1,117 @@
+"""Arguments of public functions: of the kinds that their signatures state, or refused in one line."""
+
+from __future__ import annotations
+
+import inspect
+import numbers
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, wraps
+from typing import IO, Any, BinaryIO, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from tts_infer.errors import InputTypeError
+
+Fn = TypeVar("Fn", bound=Callable[..., Any])
+
+# What Python's numeric types stand for in a signature: numpy's numbers, too.
+_NUMBERS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}
+_WORDS = {"NoneType": "None", "ndarray": "array", "PathLike": "path", "int": "whole number", "float": "number"}
+_OPEN = (Any, inspect.Parameter.empty, object, BinaryIO, IO)  # of open files, the functions that read them say more
+
+
+def checked(*names: str) -> Callable[[Fn], Fn]:
+    """Decorate a public function: an argument of another kind than its annotation states is refused.
+
+    Kinds only: whether a number is in range, and which texts are known, the function says itself. Not for functions
+    that are called for every frame: a call takes some microseconds more.
+
+    Args:
+        names: parameters to look at; none: all of them.
+    """
+
+    def decorated(function: Fn) -> Fn:
+        @cache  # evaluated at the first call, when every module is there
+        def signature() -> inspect.Signature:
+            return inspect.signature(function, eval_str=True)
+
+        @wraps(function)
+        def call(*given: Any, **named: Any) -> Any:
+            try:
+                bound = signature().bind(*given, **named).arguments
+            except TypeError:  # an argument is missing or unknown: Python says it of the function itself
+                return function(*given, **named)
+            for name, value in bound.items():
+                parameter = signature().parameters[name]
+                single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+                if single and name in (names or bound):
+                    _require(function.__qualname__.removesuffix(".__init__"), name, parameter.annotation, value)
+            return function(*given, **named)
+
+        return cast(Fn, call)
+
+    return decorated
+
+
+def require_fields(instance: Any) -> None:
+    """The same for the fields of a dataclass, in its `__post_init__`."""
+    for name, annotation in get_type_hints(type(instance)).items():
+        _require(type(instance).__name__, name, annotation, getattr(instance, name))
+
+
+def _require(function: str, name: str, annotation: Any, value: Any) -> None:
+    if not admits(annotation, value):
+        text = "{function}: {name} is a {got}; expected {expected}"
+        got, expected = type(value).__name__, said(annotation)
+        raise InputTypeError(
+            text, code="argument-kind", function=function, name=name, got=got, expected=expected
+        )  # fmt: skip
+
+
+def admits(annotation: Any, value: Any) -> bool:
+    """Whether a value is of the kind that an annotation states. What has no kind at run time admits everything."""
+    if annotation in _OPEN or isinstance(annotation, TypeVar):
+        return True
+    if annotation in _NUMBERS:
+        return isinstance(value, _NUMBERS[annotation]) and (annotation is bool or not isinstance(value, bool))
+    parts = get_args(annotation)
+    kind = get_origin(annotation) or (type(None) if annotation is None else annotation)
+    if kind in (Union, types.UnionType):
+        return any(admits(part, value) for part in parts)
+    if kind is Literal:
+        return isinstance(value, tuple({type(part) for part in parts}))
+    if not isinstance(kind, type) or (getattr(kind, "_is_protocol", False) and not _checkable(kind)):
+        return True
+    return isinstance(value, kind) and _holds(kind, parts, value)
+
+
+def _checkable(protocol: type) -> bool:
+    return bool(getattr(protocol, "_is_runtime_protocol", False))
+
+
+def _holds(kind: type, parts: tuple[Any, ...], value: Any) -> bool:
+    """Whether what a collection holds is of the stated kinds, too."""
+    if not parts:
+        return True
+    if kind is Sequence:
+        return not isinstance(value, (str, bytes)) and all(admits(parts[0], one) for one in value)
+    if kind is tuple and parts[-1] is not Ellipsis:
+        return len(value) == len(parts) and all(map(admits, parts, value))
+    if kind is Mapping:
+        return all(admits(parts[0], key) and admits(parts[1], one) for key, one in value.items())
+    return True
+
+
+def said(annotation: Any) -> str:
+    """An annotation in words: "str or path or None"."""
+    parts = get_args(annotation)
+    kind = get_origin(annotation) or (type(None) if annotation is None else annotation)
+    if kind in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(said, parts)))
+    if kind is Literal:
+        return ", ".join(map(repr, parts))
+    name = getattr(kind, "__name__", str(kind))
+    if kind is Sequence and parts:
+        return f"sequence of {said(parts[0])}"
+    return _WORDS.get(name, name)
