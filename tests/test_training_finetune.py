@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tts_infer
@@ -18,6 +18,8 @@ from tests.conftest import ROOT
 from training.finetune import divide, main, starting_point
 from training.recipe import read_recipe
 from tts_infer.errors import InputError
+from tts_infer.vocoders.resnet import ResNetConfig
+from tts_infer.vocoders.vocos import HeadConfig, VocoderConfig, Vocos
 
 
 def test_whole_files_are_kept_out() -> None:
@@ -35,9 +37,13 @@ def test_only_what_the_trainer_builds_is_adapted(tmp_path: Path, vocoder: tts_in
     assert starting_point(tts_infer.DEFAULT_VOCODER) == vocoder.model.config
     shipped = ROOT / "tts_infer" / "assets" / tts_infer.DEFAULT_VOCODER
     document = yaml.safe_load((shipped / "config.yaml").read_text())
-    document["head"] = {"class_path": "vocos.heads.IMDCTCosHead", "init_args": {"dim": 256, "mdct_frame_len": 512}}
+    sizes = {"input_channels": 100, "dim": 16, "num_blocks": 1}
+    document["backbone"] = {"class_path": "vocos.models.VocosResNetBackbone", "init_args": sizes}
+    document["head"]["init_args"]["dim"] = 16
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(document))
-    with pytest.raises(tts_infer.TTSInferError):
+    other = Vocos(VocoderConfig(backbone=ResNetConfig(**sizes), head=HeadConfig(16, padding="center")))  # type: ignore[arg-type]
+    save_file({name: value.contiguous() for name, value in other.state_dict().items()}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"cannot be adapted: it is no Vocos with ConvNeXt blocks and mel input"):
         starting_point(str(tmp_path))
 
 
