@@ -56,7 +56,7 @@ def scale(samples: NDArray[np.float32], gain: float = 1.0, *more: int, name: str
 
 
 def test_a_function_stays_what_it_is() -> None:
-    assert scale(np.zeros(1), 2, 3, 4, b=5) == "2 a (3, 4) {'b': 5}"
+    assert scale(np.zeros(1, np.float32), 2, 3, 4, b=5) == "2 a (3, 4) {'b': 5}"
     assert scale.__doc__ == "Here for the test."
     with pytest.raises(TypeError, match=r"scale\(\) missing 1 required positional argument: 'samples'"):
         scale()  # type: ignore[call-arg]
