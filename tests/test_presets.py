@@ -186,9 +186,12 @@ def test_files_in_places_of_their_own(cache: Path, tmp_path: Path) -> None:
 def test_files_in_a_folder_of_their_own(cache: Path) -> None:
     folder = snapshot(cache, "YatharthS/LuxTTS")
     (folder / "config.json").write_text(json.dumps({"model": {}}))
-    (folder / "vocoder").mkdir()
-    for name in ("config.yaml", "vocos.bin"):
-        (folder / "vocoder" / name).write_text("x")
+    blobs = folder.parents[1] / "blobs"
+    for path in (folder / "vocoder", blobs):
+        path.mkdir()
+    for name in ("config.yaml", "vocos.bin"):  # as the Hub's client lays them out
+        (blobs / name).write_text("x")
+        (folder / "vocoder" / name).symlink_to(blobs / name)
     files = resolve("luxtts-48khz")
     assert (files.config, files.weights) == (folder / "vocoder" / "config.yaml", folder / "vocoder" / "vocos.bin")
     (folder / "vocoder" / "vocos.bin").unlink()

@@ -269,13 +269,10 @@ def require_pieces(chain: Sequence[Placed]) -> None:
     """
     stage = next((placed.stage for placed in chain if placed.stage.whole), None)
     if stage is not None:
-        raise InputError(
-            "this vocoder has no streams and no pieces: its stage {stage!r} computes over the whole signal. Decode "
-            "whole signals of at most {most} frames, such as sentences",
-            code="whole-signals-only",
-            stage=stage.name,
-            most=min(placed.stage.max_frames for placed in chain),
-        )
+        text = "this vocoder has no streams and no pieces: its stage {stage!r} computes over the whole signal. Decode "
+        text += "whole signals of at most {most} frames, such as sentences"
+        most = min(placed.stage.max_frames for placed in chain)
+        raise InputError(text, code="whole-signals-only", stage=stage.name, most=most)
 
 
 def place_stages(stages: Sequence[Stage], placement: Placement, dtype: DTypeName) -> list[Placed]:

@@ -24,7 +24,7 @@ from tts_infer.errors import ConfigError
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, Tensors, wave
 from tts_infer.vocoders.features import MelSpec
 from tts_infer.vocoders.heads import HeadConfig, ISTFTHead, head_samples
-from tts_infer.vocoders.networks import WHOLE_FRAMES, Whole
+from tts_infer.vocoders.networks import WHOLE_FRAMES, Whole, WholeSignal
 from tts_infer.vocoders.spectral import METHODS, MelStage
 from tts_infer.vocoders.vocos import (
     BackboneConfig,
@@ -167,17 +167,6 @@ class Crossover(nn.Module):
 
 
 @dataclass(frozen=True)
-class HalveStage(Whole):
-    """Audio at the rate of the mel. Shape: (B, T) -> (B, ceil(T / 2))"""
-
-    def item(self, inputs: Tensors, index: int, frames: int) -> Tensors:
-        raise NotImplementedError("audio has no batches of several lengths")
-
-    def probe(self) -> Tensors:
-        return (wave(PROBE_BATCH, 512 * PROBE_FRAMES),)
-
-
-@dataclass(frozen=True)
 class UpsampleStage(Whole):
     """Hidden frames at twice their rate. Shape: (B, L, H) -> (B, 2 L + extra, H)"""
 
@@ -289,7 +278,7 @@ class LuxTTSFamily:
                 extra=config.upsampler.extra,
             ),
         ]
-        halve = HalveStage("halve", model.halved, ("audio",), ("halved",))
+        halve = WholeSignal("halve", model.halved, ("audio",), ("halved",), step=RATE * config.mel.hop_length)
         mel = replace(MelStage.of(model.feature_extractor), takes=("halved",))
         return [halve, mel, *(replace(stage, max_frames=WHOLE_FRAMES) for stage in chain)]
 
