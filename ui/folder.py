@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import shutil
 import tempfile
@@ -57,7 +58,16 @@ async def keep_tidy(folder: Path, age_s: float, every_s: float) -> None:
         await asyncio.sleep(every_s)
         await asyncio.to_thread(remove_old, folder, age_s)
         if desk.is_idle():
-            await asyncio.to_thread(tts_infer.trim_memory)
+            await asyncio.to_thread(give_back)
+
+
+def give_back() -> None:
+    """Give memory that nobody uses back to the system.
+
+    Errors hold what the functions had in hand that they went through, in circles that Python looks for rarely.
+    """
+    gc.collect()
+    tts_infer.trim_memory()
 
 
 def remove_old(folder: Path, age_s: float) -> None:

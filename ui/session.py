@@ -163,6 +163,7 @@ def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path, turn: Tur
                 return Input(kind, torch.cat(samples)[None], meter.notes())
             left -= len(block)
             samples.append(torch.from_numpy(block))
+    samples.clear()  # an error lives longer than this call
     raise tts_infer.InputError(
         "{path} is longer than {minutes} minutes, which is the limit here; cut it, or decode it on the command line.",
         code="page-long",
