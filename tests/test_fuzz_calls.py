@@ -27,18 +27,9 @@ NOWHERE = "/proc/no/way"  # no test writes there, on whatever system
 
 # Names that only the package gives values to, and names without arguments.
 MADE = {
-    *("BatchReport", "Evaluation", "Export", "FileSynthesis", "LiveAudio", "Note", "Speaker", "Speech", "SpeechReport"),
-    *(
-        "SpeechStream",
-        "StageCheck",
-        "StreamingDecoder",
-        "StreamingMel",
-        "Synthesis",
-        "Vocoder",
-        "VocoderPreset",
-        "Voice",
-    ),
-    *("Place", "Placement", "WebExport"),
+    *("BatchReport", "Comparison", "Evaluation", "Export", "FileSynthesis", "LiveAudio", "Note", "Place", "Placement"),
+    *("RoundingCost", "Speaker", "Speech", "SpeechReport", "SpeechStream", "StageCheck", "StreamingDecoder", "Voice"),
+    *("StreamingMel", "Synthesis", "VocoderPreset", "WebExport"),
 }
 ALONE = ("available_devices", "clear_checks", "known_vocoders", "list_vocoders", "list_voices", "named_placements")
 ALONE_OF_VOCODER = {
@@ -53,13 +44,26 @@ ALONE_OF_VOCODER = {
     "feature_extractor",
 }
 
+
+def nothing(name: str, **_: Any) -> Any:
+    """Loads nothing."""
+    return tts_infer.load_vocoder("nobody")
+
+
 CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "AudioClip": lambda samples, rate: tts_infer.resample(tts_infer.AudioClip(samples, rate), 16000),
     "ConventionCheck": lambda config, _: tts_infer.ConventionCheck(config),
     "ConventionCheck()": lambda mel, _: tts_infer.ConventionCheck(VOCODER.mel_config)(mel),
+    "GuardedApp": lambda app, settings: tts_infer.GuardedApp(app, settings),
     "LogMel": lambda config, method: tts_infer.LogMel(config, method),
     "LogMel()": lambda audio, _: tts_infer.LogMel(VOCODER.mel_config, "fft")(audio),
     "MelUnit": lambda scale, offset: tts_infer.convert_mel(MEL, from_=tts_infer.MelUnit(scale, offset)),
+    "compare": lambda source, runs: tts_infer.compare(source, [VOCODER], runs=runs if runs is None else 0),
+    "compare systems": lambda systems, runs: tts_infer.compare(MEL, systems, runs=runs),
+    "contestants": lambda vocoders, engines: tts_infer.contestants(vocoders, engines, load=nothing),
+    "contestants settings": lambda places, refine: tts_infer.contestants(
+        ["nobody"], ["auto"], places, refine, load=nothing
+    ),
     "convention_name": lambda config, _: tts_infer.convention_name(config),
     "convert_mel": lambda mel, unit: tts_infer.convert_mel(mel, from_=unit),
     "describe_vocoder": lambda name, config: tts_infer.describe_vocoder(name, config=config),
@@ -95,6 +99,8 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "doctor.examine": lambda device, vocoder: doctor.examine(device, vocoder),
     "pictures.mel_pictures": lambda panels, config: pictures.mel_pictures(panels, config),
     "read_audio meter": lambda meter, _: tts_infer.read_audio(CLIP, None, meter),
+    "read_blocks": lambda rate, seconds: list(tts_infer.read_blocks(CLIP, rate, seconds)),
+    "read_text": lambda source, _: tts_infer.read_text(source),
     "require_input": lambda path, _: tts_infer.require_input(path),
     "serve": lambda vocoders, port: tts_infer.serve(vocoders, "256.0.0.1", port),  # where nothing can listen
     "speak": lambda text, speed: tts_infer.speak(text, "nobody", speed=speed),
@@ -110,6 +116,7 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "systems_of settings": lambda refine, baseline: tts_infer.systems_of([VOCODER], refine, baseline),
     "wav_header": lambda samples, comments: tts_infer.wav_header(16000, samples, "pcm16", comments),
     "write_audio": lambda form, comments: tts_infer.write_audio("/dev/null", NOISE, 16000, form, comments),
+    "write_comparison": lambda path, comparison: tts_infer.write_comparison(path, comparison),
     "write_report": lambda path, evaluation: tts_infer.write_report(path, evaluation, []),
     "vocoder()": lambda audio, refine: VOCODER(audio, refine=0 if isinstance(refine, int) else refine),
     "vocoder.astream": lambda mels, frame_ms: VOCODER.astream(mels, frame_ms),

@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 
+from tts_infer.arguments import checked
 from tts_infer.errors import InputError, TTSInferError
 from tts_infer.evaluation.systems import System, number_equal_labels, system_of
 from tts_infer.loading import load_vocoder
@@ -17,6 +18,7 @@ from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 VocoderName = str | os.PathLike[str]
 
 
+@checked()
 def contestants(
     vocoders: Sequence[VocoderName] = (DEFAULT_VOCODER,),
     engines: Sequence[str] = ("auto",),

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.config import MelConfig
 from tts_infer.decoding import Synthesis
 from tts_infer.devices import CPU
@@ -52,6 +53,7 @@ class _Entry:
         return self.system.synthesize(self.mel)
 
 
+@checked("systems", "runs")
 def compare(
     source: Name | Features,
     systems: Sequence[Vocoder | System],

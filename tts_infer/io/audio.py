@@ -71,6 +71,7 @@ def read_audio(source: Source | Held, sample_rate: int | None = None, meter: Sig
     return clip if sample_rate is None else _resampled(clip, sample_rate)
 
 
+@checked("seconds", "meter")
 def read_blocks(
     source: Source | Held, sample_rate: int, seconds: float = BLOCK_S, meter: SignalMeter | None = None
 ) -> Generator[NDArray[np.float32], None, None]:
@@ -84,6 +85,8 @@ def read_blocks(
     Raises:
         FileError, InputError, InputTypeError: see `read_audio`.
     """
+    if not 0 < seconds < math.inf:
+        raise InputError("seconds is {seconds}; allowed: more than 0", code="block-seconds", seconds=seconds)
     _check_rate(sample_rate)
     with decoder(source) as sound:
         rate = sound.sample_rate

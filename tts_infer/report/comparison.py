@@ -8,12 +8,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.evaluation.comparison import FIGURES, Comparison, Sound
 from tts_infer.report.html import bullets, escape, grid, table
 from tts_infer.report.page import EXAMPLE_SECONDS, check_report, document, player, write_page
 from tts_infer.report.pictures import mel_pictures, stage_waterfall
 
 
+@checked()
 def write_comparison(path: str | os.PathLike[str], comparison: Comparison) -> None:
     """Write the report, whole or not at all.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from tts_infer.arguments import checked
 from tts_infer.evaluation.measures import MEASURES, Measure
 from tts_infer.evaluation.results import Evaluation, Row
 from tts_infer.evaluation.systems import MAX_SECONDS, Copy, System, copy_file
@@ -18,6 +19,7 @@ from tts_infer.report.page import EXAMPLE_SECONDS, check_report, document, playe
 from tts_infer.report.pictures import mel_pictures
 
 
+@checked()
 def write_report(
     path: str | os.PathLike[str], evaluation: Evaluation, systems: Sequence[System], title: str = "Copy synthesis"
 ) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from tts_infer.arguments import checked
 from tts_infer.errors import InputError, TTSInferError
 from tts_infer.server.exchange import Exchange, ReaderGoneError, Receive, Scope, Send
 from tts_infer.server.problems import problem, status_of
@@ -26,6 +27,7 @@ class GuardedApp:
         settings: whom to let in, and how many bytes; the key is the application's affair.
     """
 
+    @checked("settings")
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], settings: ServerSettings) -> None:
         self._app, self._settings = app, settings
 
