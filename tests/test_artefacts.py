@@ -99,6 +99,9 @@ def test_the_largest_step_at_a_seam() -> None:
     assert click_db(original, copy, RATE, (6000, 12000, 18000)) == pytest.approx(expected, abs=0.05)
     assert click_db(original, copy, RATE, (6000, 18000)) == pytest.approx(expected - 20, abs=0.2)
     assert click_db(original, copy, RATE, (11990, 18000, 30000)) == FLOOR_DB
+    half = original.copy()
+    half[12000:] += 0.05  # what the original has of it does not count
+    assert click_db(half, copy, RATE, (12000,)) == pytest.approx(20 * math.log10(0.05 / rms(half)), abs=0.05)
 
 
 def test_noise_and_pulses_are_no_seams(clip: Samples) -> None:

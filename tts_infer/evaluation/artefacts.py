@@ -92,7 +92,7 @@ def click_db(reference: Samples, output: Samples, sample_rate: int, seams: Seque
     if not power or not places:
         return math.nan
     steps = [_steps(samples, places, round(_NEAR_S * sample_rate)) for samples in (output, reference)]
-    return _relative_db(float((steps[0] - steps[1]).max()) ** 2 if (steps[0] > steps[1]).any() else 0.0, power)
+    return _relative_db(float((steps[0] - steps[1]).max(initial=0.0)) ** 2, power)
 
 
 def _steps(samples: Samples, places: Sequence[int], near: int) -> NDArray[np.float64]:

@@ -53,8 +53,8 @@ def speaker_similarity(reference: Samples, output: Samples) -> float:
     Quiet signals are raised to -30 dBFS. Pauses are kept, where Resemblyzer cuts them out: both signals have the same.
 
     Returns:
-        0 to 1, where two clips of one voice have about 0.8, and clips of two voices about 0.6; NaN for less than half
-        a second and for digital silence.
+        0 to 1; NaN for less than half a second and for digital silence. Of two recorded voices, different sentences
+        of one had 0.85 (at least 0.74), those of both 0.56 (at most 0.69).
 
     Shape: (T,) and (T,)
     Raises:
