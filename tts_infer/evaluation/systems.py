@@ -40,7 +40,7 @@ class System:
         config: the convention of the mel.
         mel, decode: the functions.
         timed: what does both and reports its stages, as `Vocoder.synthesize`; None: the two functions are the stages.
-        seams: where it joins pieces: of a number of samples it gives those that are the first of a piece; None: nowhere.
+        seams: of so many samples, those at which pieces are joined; None: it makes one piece.
     """
 
     label: str
