@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 
+# All measures but those of large networks and of a compiler, which take seconds.
+QUICK_MEASURES = [one.key for one in MEASURES if one.package not in ("speechmos", "visqol-python", "Resemblyzer")]
+
 # What the product keeps in the user's cache folder, the tests keep in one of their own. Processes inherit it.
 _CACHE = tempfile.TemporaryDirectory(prefix="tts-infer-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import soundfile
 import torch
 
 import tts_infer
+from tests.conftest import QUICK_MEASURES
 from tts_infer.evaluation import Row, System, find_audio
 
 GAIN_DB = 6.0206
@@ -37,6 +39,7 @@ def test_known_faults(folder: Path, echo: Callable[..., System]) -> None:
         [echo(), echo(label="twice", gain=2)],
         baseline=False,
         pitch_tracker="crepe-tiny",
+        measures=QUICK_MEASURES,
         progress=lambda *counts: seen.append(counts),
     )
     assert found.systems == ("echo", "twice") and not found.failed and not found.missing
@@ -57,13 +60,18 @@ def test_known_faults(folder: Path, echo: Callable[..., System]) -> None:
 def test_it_is_strict_json(folder: Path, echo: Callable[..., System]) -> None:
     silence = folder / "silence.wav"
     tts_infer.write_audio(silence, np.zeros(24000, np.float32), 24000)
-    found = tts_infer.evaluate([folder], [echo()], baseline=False, pitch_tracker="none")
+    found = tts_infer.evaluate([folder], [echo()], baseline=False, pitch_tracker="none", measures=QUICK_MEASURES)
     document = json.loads(json.dumps(found.as_dict(), allow_nan=False))
     (row,) = (row for row in document["rows"] if row["file"] == str(silence))
     assert row["measures"]["pesq_wb"] is None and row["measures"]["mr_stft_db"] == 0.0
     assert document["means"]["echo"]["pesq_wb"]["count"] == 2  # of three files
     assert document["means"]["echo"]["vuv_f1"] is None and document["missing"]["vuv_f1"]
     assert document["confidence"] == 0.95 and document["measures"]["stoi"]["best"] == "high"
+    assert (
+        document["measures"]["stoi"]["range"] == [-1.0, 1.0] and document["measures"]["level_db"]["range"] == [None] * 2
+    )
+    assert document["measured_by"]["stoi"] == f"pystoi {version('pystoi')}"
+    assert document["measured_by"]["level_db"].startswith("tts-infer")
     assert document["systems"] == document["candidates"] == ["echo"]  # the second under its old name
     assert {row["system"] for row in document["rows"]} == {row["candidate"] for row in document["rows"]} == {"echo"}
 
@@ -72,7 +80,9 @@ def test_without_scipy_there_are_means_and_no_intervals(
     folder: Path, echo: Callable[..., System], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
-    found = tts_infer.evaluate([folder], [echo(), echo(label="twice", gain=2)], baseline=False, pitch_tracker="none")
+    found = tts_infer.evaluate(
+        [folder], [echo(), echo(label="twice", gain=2)], baseline=False, pitch_tracker="none", measures=QUICK_MEASURES
+    )
     assert "needs scipy" in found.missing["confidence interval"]
     for interval in (found.means["twice"]["level_db"], found.differences["twice"]["level_db"]):
         assert interval is not None and (interval.low, interval.high, interval.count) == (None, None, 2)
@@ -91,7 +101,7 @@ def test_old_names_warn() -> None:
 def test_broken_files_are_recorded_and_the_others_go_on(folder: Path, vocoder: tts_infer.Vocoder) -> None:
     (folder / "broken.wav").write_text("no audio")
     soundfile.write(folder / "nan.wav", np.full(9000, np.nan), 24000, subtype="FLOAT")
-    found = tts_infer.evaluate([folder], [vocoder], baseline=False, pitch_tracker="none")
+    found = tts_infer.evaluate([folder], [vocoder], baseline=False, pitch_tracker="none", measures=QUICK_MEASURES)
     assert set(found.failed) == {str(folder / "broken.wav"), str(folder / "nan.wav")}
     assert "as audio" in found.failed[str(folder / "broken.wav")]
     assert "NaN" in found.failed[str(folder / "nan.wav")]
@@ -114,9 +124,9 @@ def test_what_is_long_and_what_is_short(
 ) -> None:
     tts_infer.write_audio(tmp_path / "long.wav", np.zeros(8000 * 31, np.float32), 8000)
     tts_infer.write_audio(tmp_path / "short.wav", np.full(100, 0.1, np.float32), 24000)
-    found = tts_infer.evaluate([tmp_path], [echo()], baseline=False, pitch_tracker="none")
+    found = tts_infer.evaluate([tmp_path], [echo()], baseline=False, pitch_tracker="none", measures=QUICK_MEASURES)
     assert found.shortened == (str(tmp_path / "long.wav"),) and found.rows[0].seconds == 30.0
-    found = tts_infer.evaluate([tmp_path / "short.wav"], [vocoder])
+    found = tts_infer.evaluate([tmp_path / "short.wav"], [vocoder], measures=QUICK_MEASURES)
     assert [set(row.measures.values()) for row in found.rows] == [{None}, {None}]  # one frame, decoded to nothing
     assert found.pitch_tracker == "CREPE full (torchcrepe), Viterbi"  # the paper's, unless another is asked for
 
@@ -144,6 +154,8 @@ def test_mistakes(folder: Path, tmp_path: Path, echo: Callable[..., System]) -> 
     for files, copiers in (([], [echo()]), ([folder], [])):
         with pytest.raises(tts_infer.InputError, match="give at least one file and one vocoder"):
             tts_infer.evaluate(files, copiers)
+    with pytest.raises(tts_infer.InputError, match="measure 'mos' is unknown; allowed: pesq_wb, visqol, stoi"):
+        tts_infer.evaluate([folder], [echo()], measures=["stoi", "mos"])
     with pytest.raises(tts_infer.InputError, match="pitch tracker is 'swipe'; allowed: crepe, crepe-tiny, pyin, none"):
         tts_infer.evaluate([folder], [echo()], pitch_tracker="swipe")  # type: ignore[arg-type]
 

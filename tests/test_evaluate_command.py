@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
 import tts_infer
+from tests.conftest import QUICK_MEASURES
 from tts_infer.cli import main
+from tts_infer.evaluation.dnsmos import _session
+from tts_infer.evaluation.metrics import _visqol
+from tts_infer.evaluation.speaker import _encoder
 
-QUICK = ["--pitch-tracker", "none", "--device", "cpu"]
+QUICK = ["--pitch-tracker", "none", "--device", "cpu", "--measures", ",".join(QUICK_MEASURES)]
 
 
 @pytest.fixture
@@ -28,7 +34,7 @@ def folder(tmp_path: Path, speech: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", ".", "--limit", "1", "--pitch-tracker", "pyin", "--device", "cpu"]) == 0
+    assert main(["evaluate", ".", "--limit", "1", *QUICK, "--pitch-tracker", "pyin"]) == 0
     captured = capsys.readouterr()
     lines = captured.out.splitlines()
     assert [line.split()[:2] for line in lines[:5]] == [
@@ -40,9 +46,11 @@ def test_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ]
     pesqs = [float(line.split()[2]) for line in lines[1:5]]
     (mean,) = (line for line in lines if line.startswith("PESQ (MOS)"))
-    words = mean.split()
-    assert float(words[2]) == pytest.approx((pesqs[0] + pesqs[2]) / 2, abs=0.011)
-    assert float(words[5]) == pytest.approx((pesqs[1] + pesqs[3]) / 2, abs=0.011)
+    first, second = re.findall(r"(?<= )(\d\.\d\d) [±(]", mean)  # with their intervals
+    assert float(first) == pytest.approx((pesqs[0] + pesqs[2]) / 2, abs=0.011)
+    assert float(second) == pytest.approx((pesqs[1] + pesqs[3]) / 2, abs=0.011)
+    assert mean.split()[-5:] == ["higher", "is", "better", "pesq", version("pesq")]
+    assert "not measured: whistle_db, seam_click_db: it is defined for none of these copies" in lines
     assert "periodicity and V/UV by pYIN (librosa)" in captured.out and captured.err == ""
 
 
@@ -72,9 +80,50 @@ def test_missing_packages_are_told(
         monkeypatch.setitem(sys.modules, package, None)
     assert main(["evaluate", "voice1", *QUICK]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not measured: ")]
-    names = ["confidence interval", "pesq_wb", "stoi", "periodicity_error", "vuv_f1"]
+    names = [
+        "confidence interval",
+        "pesq_wb",
+        "stoi",
+        "periodicity_error, vuv_f1, f0_rmse_cents",
+        "whistle_db, seam_click_db",  # of less than a second, of one piece
+    ]
     assert [line.split(": ")[1] for line in told] == names
     assert sum("pip install 'tts-infer[evaluate]'" in line for line in told) == 3
+
+
+def test_what_the_extra_quality_brings_is_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line for each package, and no column."""
+    for cached in (_session, _encoder, _visqol):
+        cached.cache_clear()
+    for package in ("speechmos", "visqol", "resemblyzer"):
+        monkeypatch.setitem(sys.modules, package, None)
+    assert main(["evaluate", "voice1", "--no-baseline", "--pitch-tracker", "none", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    told = [line for line in out.splitlines() if "pip install 'tts-infer[quality]'" in line]
+    names = ["visqol", "dnsmos_ovrl, dnsmos_sig, dnsmos_bak", "speaker_similarity"]
+    assert [line.split(": ")[1] for line in told] == names
+    assert "DNSMOS" not in out and "ViSQOL" not in out and "Speaker" not in out
+
+
+def test_against_an_earlier_evaluation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As good as before passes; a decoder with a worse mel does not; and the JSON says it, too."""
+    arguments = ["evaluate", ".", "--no-baseline", *QUICK, "--measures", "stoi,log_mel_l1,level_db"]
+    assert main([*arguments, "--json"]) == 0
+    Path("before.json").write_text(capsys.readouterr().out)
+    assert main([*arguments, "--against", "before.json"]) == 0
+    out = capsys.readouterr().out
+    assert "against before" in out and "no difference beyond its interval" in out and "WORSE" not in out
+    assert main([*arguments, "--refine", "0", "--against", "before.json", "--json"]) == 1
+    against = json.loads(capsys.readouterr().out)["against"]
+    verdicts = {one["measure"]: one["verdict"] for one in against}
+    assert verdicts["log_mel_l1"] == "worse" and set(verdicts.values()) <= {"same", "worse", "better"}
+    assert main(["evaluate", "voice0", *arguments[2:], "--against", "before.json"]) == 2
+    assert "of which 2 of 2 are measured here; give the same" in capsys.readouterr().err
+    Path("other.json").write_text("{}")
+    assert main([*arguments, "--against", "other.json"]) == 2
+    assert "other.json is no evaluation" in capsys.readouterr().err
 
 
 def test_without_pillow_a_report_is_refused_before_any_work(
@@ -98,6 +147,8 @@ def test_without_pillow_a_report_is_refused_before_any_work(
         (["voice0", "--vocoder", "nope"], "vocoder 'nope' is neither"),
         (["voice0", "--vocoder", "a", "--vocoder", "b", "--revision", "main"], "--revision goes with one --vocoder"),
         (["voice0", "--refine", "-1"], "refine is -1"),
+        (["voice0", "--measures", "mos"], "measure 'mos' is unknown; allowed: pesq_wb,"),
+        (["voice0", "--against", "nothing.json"], "cannot read nothing.json: No such file"),
     ],
 )
 def test_mistakes_are_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ def test_text_of_a_mean() -> None:
     assert LEVEL.interval_text(Interval(-0.25, -0.5, 0.0, 4)) == "−0.25 ± 0.25"
     assert LEVEL.interval_text(Interval(0.25, 0.0, 0.5, 4)) == "+0.25 ± 0.25"
     assert PESQ.interval_text(Interval(0.5, 0.0, 1.0, 4), difference=True) == "+0.50 ± 0.50"
+    assert PESQ.interval_text(Interval(4.5, 4.2, 4.65, 4)) == "4.50 (4.20 to 4.65)"  # cut by the range
+    assert LEVEL.interval_text(Interval(0.25, -0.5, 0.5, 4)) == "+0.25 (−0.50 to +0.50)"
     assert PESQ.interval_text(None) == "-"
 
 
@@ -37,6 +40,12 @@ def test_the_table_of_means(made_up: MadeUp) -> None:
     ]
     assert "a&amp;b" in table and "other − a&amp;b" in table and "a&b<" not in table
     assert '<td class="number">10</td>' in table  # x real time
+    assert "higher is better" in row[0] and "Seam click" not in table  # what has no value has no row
+
+
+def test_the_table_names_packages(made_up: MadeUp) -> None:
+    found = replace(made_up(one=[3.0, 4.0]), measured_by={"pesq_wb": "pesq 0.0.4"})
+    assert "<small>higher is better; pesq 0.0.4</small>" in summary_table(found)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +108,7 @@ def test_the_table_of_files(made_up: MadeUp) -> None:
         "&lt;1&gt;.wav",
     ]
     cells = [row.split("<td")[3] for row in table.split("<tr>")[2:]]
-    assert [cell.partition(">")[2].removesuffix("</td>") for cell in cells] == ["3.50", "2.25", "-", "−1.00"]
+    assert [cell.partition(">")[2].partition("<")[0] for cell in cells] == ["3.50", "2.25", "-", "−1.00"]
 
 
 def test_systems_have_colours_of_their_own(made_up: MadeUp) -> None:

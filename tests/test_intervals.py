@@ -30,6 +30,18 @@ def test_without_scipy_there_is_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "needs scipy" in str(missing_interval()) and "pip install 'tts-infer[evaluate]'" in str(missing_interval())
 
 
+def test_an_interval_stays_in_the_range_of_the_measure() -> None:
+    """It keeps its other end, and always holds the mean."""
+    free, cut = mean_interval([4.0, 4.6]), mean_interval([4.0, 4.6], (1.0, 4.65))
+    assert free is not None and cut is not None and free.low is not None and free.low < 1.0
+    assert (cut.mean, cut.low, cut.high) == (free.mean, 1.0, 4.65)
+    wide = mean_interval([4.0, 4.2, 4.6], (1.0, 4.65))
+    assert wide is not None and (wide.low, wide.high) == (pytest.approx(3.5077, abs=1e-4), 4.65)
+    assert wide.half_width == pytest.approx(4.2667 - 3.5077, abs=1e-4)
+    beyond = mean_interval([1.0000001, 1.0000001], (0.0, 1.0))
+    assert beyond is not None and beyond.low == beyond.mean == beyond.high
+
+
 def test_zero_is_a_value() -> None:
     found = mean_interval([0.0, 2.0])
     assert found is not None and (found.mean, found.count) == (1.0, 2)

@@ -91,6 +91,7 @@ def test_what_is_imported_is_declared(folder: str, extras: set[str]) -> None:
     sources = "\n".join(file.read_text() for file in (ROOT / folder).rglob("*.py"))
     modules = set(re.findall(r"^ *(?:import|from) (\w+)", sources, flags=re.MULTILINE))
     modules |= set(re.findall(r"\b(?:require|require_package|without_native_torchaudio)\(\"(\w+)", sources))
+    modules -= sys.stdlib_module_names  # Resemblyzer brings a `typing` for Python 2
     found = importlib.metadata.packages_distributions()  # itself is one of them, and gradio brings its client
     imported = {canonicalize_name(name) for module in modules for name in found.get(module, ())} - {
         "tts-infer",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import get_args
 
@@ -27,7 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pitch-tracker",
         choices=get_args(evaluation.PitchTracker),
         default="crepe",
-        help="of periodicity and voicing (default: crepe, as in the Vocos paper; crepe-tiny takes a fifth of the time)",
+        help="of periodicity, voicing, F0 (default: crepe, that of the Vocos paper; crepe-tiny is 5 x as fast)",
+    )
+    parser.add_argument(
+        "--measures",
+        type=lambda text: text.split(","),
+        metavar="M,M,...",
+        help=f"only these; all: {', '.join(one.key for one in evaluation.MEASURES)}",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="FILE",
+        help="an earlier evaluation of the same files, by --json: name each measure that has become worse, and exit 1",
     )
     parser.add_argument("--report", metavar="FILE", help="write an HTML report with players and spectrograms")
     add_json_argument(parser)
@@ -38,9 +50,10 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, and print the results.
 
     Returns:
-        0; 1 if a file could not be copied.
+        0; 1 if a file could not be copied, or if a measure is worse than in the evaluation of --against.
     """
     paths = evaluation.find_audio(args.inputs, args.limit)
+    before = None if args.against is None else evaluation.load_evaluation(args.against)
     if args.report is not None:
         tts_infer.check_report(args.report)
     systems, missing = tts_infer.systems_of(contestants_from(args), baseline=not args.no_baseline)
@@ -54,13 +67,19 @@ def run(args: argparse.Namespace) -> int:
             systems,
             baseline=False,  # it is one of the systems
             pitch_tracker=args.pitch_tracker,
+            measures=args.measures,
             progress=progress,
         )
     found = replace(found, missing=found.missing | missing)
-    print(json.dumps(found.as_dict(), allow_nan=False) if args.json else as_text(found), flush=True)
+    verdicts = [] if before is None else evaluation.judge(found, before)
+    if args.json:
+        document = found.as_dict() | ({} if before is None else {"against": [asdict(one) for one in verdicts]})
+        print(json.dumps(document, allow_nan=False), flush=True)
+    else:
+        print("\n".join([as_text(found), *_verdicts(found, verdicts)]), flush=True)
     if args.report is not None:  # last, so that the results are shown even if the report cannot be written
         tts_infer.write_report(args.report, found, systems)
-    return 1 if found.failed else 0
+    return 1 if found.failed or any(one.verdict in evaluation.FAILED for one in verdicts) else 0
 
 
 def as_text(found: Evaluation) -> str:
@@ -68,15 +87,15 @@ def as_text(found: Evaluation) -> str:
     lines = [*_per_file(found), "", *_means(found), ""]
     lines += [f"mean and 95 % confidence interval over the files; periodicity and V/UV by {found.pitch_tracker}"]
     lines += [f"only the first {evaluation.MAX_SECONDS:.0f} s were measured: {file}" for file in found.shortened]
-    lines += [f"not measured: {what}: {reason}" for what, reason in found.missing.items()]
+    lines += [f"not measured: {what}: {reason}" for what, reason in found.left_out.items()]
     lines += [f"failed: {file}: {reason}" for file, reason in found.failed.items()]
     return "\n".join(lines)
 
 
 def _per_file(found: Evaluation) -> list[str]:
-    rows = [["file", "by", *(one.title for one in evaluation.MEASURES)]]
+    rows = [["file", "by", *(one.title for one in found.shown)]]
     for row in found.rows:
-        values = [(row.measures[one.key], one.digits) for one in evaluation.MEASURES]
+        values = [(row.measures[one.key], one.digits) for one in found.shown]
         cells = ["-" if value is None else f"{value:.{digits}f}" for value, digits in values]
         rows.append([Path(row.file).name, row.system, *cells])
     return aligned(rows, texts=2, narrowest=6)
@@ -84,11 +103,24 @@ def _per_file(found: Evaluation) -> list[str]:
 
 def _means(found: Evaluation) -> list[str]:
     first, *others = found.systems
-    rows = [["mean", *found.systems, *(f"{system} - {first}" for system in others)]]
-    for one in evaluation.MEASURES:
+    rows = [["mean", *found.systems, *(f"{system} - {first}" for system in others), "better", "by"]]
+    for one in found.shown:
         cells = [one.interval_text(found.means[system][one.key]) for system in found.systems]
         cells += [one.interval_text(found.differences[system][one.key], difference=True) for system in others]
-        rows.append([one.name, *cells])
+        rows.append([one.name, *cells, one.advice, found.measured_by[one.key]])
     speeds = ["-" if (rtfx := found.rtfx(system)) is None else f"{rtfx:.3g}" for system in found.systems]
-    rows.append(["x real time", *speeds, *("" for _ in others)])
+    rows.append(["x real time", *speeds, *("" for _ in others), "", ""])
     return aligned(rows, texts=1, narrowest=14)
+
+
+def _verdicts(found: Evaluation, verdicts: Sequence[evaluation.Verdict]) -> list[str]:
+    """What became of each measure since the earlier evaluation."""
+    if not verdicts:
+        return []
+    measures = {one.key: one for one in found.measures}
+    rows = [["against before", "system", "better by", ""]]
+    for one in verdicts:
+        measure = measures[one.measure]
+        gain = measure.interval_text(one.gain, difference=True)
+        rows.append([measure.name, one.system, gain, evaluation.VERDICTS[one.verdict]])
+    return ["", *aligned(rows, texts=2, narrowest=14)]

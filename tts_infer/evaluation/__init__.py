@@ -6,6 +6,7 @@ print(evaluation.means)
 
 from tts_infer.evaluation.comparison import FIGURES, Comparison
 from tts_infer.evaluation.contestants import contestants
+from tts_infer.evaluation.gate import FAILED, VERDICTS, Verdict, judge, load_evaluation
 from tts_infer.evaluation.intervals import Interval
 from tts_infer.evaluation.listening import (
     ANCHOR,
@@ -31,11 +32,13 @@ from tts_infer.evaluation.turns import RUNS, compare
 
 __all__ = [
     "ANCHOR",
+    "FAILED",
     "FIGURES",
     "MAX_SECONDS",
     "MEASURES",
     "REFERENCE",
     "RUNS",
+    "VERDICTS",
     "AbxResult",
     "AbxTrial",
     "Comparison",
@@ -47,14 +50,17 @@ __all__ = [
     "PitchTracker",
     "Row",
     "System",
+    "Verdict",
     "abx_result",
     "compare",
     "contestants",
     "evaluate",
     "find_audio",
+    "judge",
     "level_matched",
     "listening_csv",
     "listening_row",
+    "load_evaluation",
     "low_passed",
     "mushra_result",
     "read_listening_csv",

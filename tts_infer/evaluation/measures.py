@@ -1,22 +1,18 @@
-"""The measures of a copy: how each is shown, and how each is computed from the original and its copy."""
+"""The measures of a copy: what each says, in which range, by which package, and how it is computed."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from torch import Tensor
-
-from tts_infer.config import MelConfig
 from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import InputError, MissingPackageError
+from tts_infer.evaluation.artefacts import FLOOR_DB, click_db, whistle_db
 from tts_infer.evaluation.intervals import Interval
 from tts_infer.evaluation.metrics import (
-    PERCEPTUAL_RATE,
-    Samples,
     level_difference_db,
     mel_cepstral_distortion_db,
     mr_stft_db,
@@ -24,127 +20,245 @@ from tts_infer.evaluation.metrics import (
     pulse_ratio,
     short_stft_db,
     stoi,
+    visqol_speech,
 )
-from tts_infer.evaluation.pitch import PitchTrack, PitchTracker, periodicity_error, track_pitch, voicing_f1
-from tts_infer.io.audio import AudioClip, resample
+from tts_infer.evaluation.pair import Pair
+from tts_infer.evaluation.pitch import (
+    TRACKER_PACKAGES,
+    PitchTracker,
+    f0_rmse_cents,
+    periodicity_error,
+    voicing_f1,
+)
+from tts_infer.evaluation.speaker import speaker_similarity
+
+OWN = "tts-infer"
+_TRACKER = "tracker"
+_ADVICE = {"high": "higher is better", "low": "lower is better", "0": "0 is best", "1": "1 is best"}
 
 
 @dataclass(frozen=True)
 class Measure:
-    """How a measure is shown. `best` is the value of a perfect copy, or the better end of the scale."""
+    """A measure.
+
+    Args:
+        best: the value of a perfect copy, or the better end of the range.
+        range: what it can be; infinite where it has no end.
+        package: the distribution that computes it; "tracker": that of the pitch tracker.
+        compute: NaN where the measure is not defined; raises MissingPackageError without its package.
+    """
 
     key: str
     title: str
     unit: str
     digits: int
     best: Literal["high", "low", "0", "1"]
+    range: tuple[float, float]
+    package: str
     meaning: str
+    compute: Callable[[Pair], float] = field(repr=False)
 
     @property
     def name(self) -> str:
         """The title with the unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
 
+    @property
+    def advice(self) -> str:
+        """Which values are better, in words."""
+        return _ADVICE[self.best]
+
+    @property
+    def difference_range(self) -> tuple[float, float]:
+        """What the difference of two values can be."""
+        width = self.range[1] - self.range[0]
+        return -width, width
+
+    def shortfall(self, value: float) -> float:
+        """How far a value is from the best one, up to a constant: less is better."""
+        if self.best in "01":
+            return abs(value - float(self.best))
+        return -value if self.best == "high" else value
+
     def text(self, value: float | None, sign: Literal["", "+"] = "") -> str:
         """A value in the digits of this measure; "-" if there is none. With sign "+", positive values have a sign."""
         return "-" if value is None else f"{value:{sign}.{self.digits}f}".replace("-", "−")
 
     def interval_text(self, interval: Interval | None, *, difference: bool = False) -> str:
-        """A mean and the half width of its interval. Differences and measures that are best at 0 have a sign."""
+        """A mean and its interval. Differences and measures that are best at 0 have a sign.
+
+        The interval is "± half of its width", or its two ends if the end of the range has cut one side off.
+        """
         if interval is None:
             return "-"
-        mean = self.text(interval.mean, "+" if difference or self.best == "0" else "")
-        return mean if interval.half_width is None else f"{mean} ± {self.text(interval.half_width)}"
+        sign: Literal["", "+"] = "+" if difference or self.best == "0" else ""
+        mean = self.text(interval.mean, sign)
+        if interval.low is None or interval.high is None:
+            return mean
+        below, above = (self.text(abs(end - interval.mean)) for end in (interval.low, interval.high))
+        if below == above:
+            return f"{mean} ± {above}"
+        return f"{mean} ({self.text(interval.low, sign)} to {self.text(interval.high, sign)})"
+
+    def measured_by(self, tracker: PitchTracker) -> str:
+        """The package and its version."""
+        name = TRACKER_PACKAGES[tracker] if self.package == _TRACKER else self.package
+        try:
+            return f"{name} {importlib.metadata.version(name)}"
+        except importlib.metadata.PackageNotFoundError:
+            return name
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything but the function, for strict JSON."""
+        document = asdict(self)
+        del document["compute"]
+        return document | {"range": [end if math.isfinite(end) else None for end in self.range]}
 
 
+_INF = math.inf
 MEASURES = (
-    Measure("pesq_wb", "PESQ", "MOS", 2, "high", "wide band, ITU-T P.862.2, at 16 kHz: 1 to 4.64"),
-    Measure("stoi", "STOI", "", 3, "high", "intelligibility, at 16 kHz: at most 1"),
-    Measure("log_mel_error_db", "Log-mel", "dB", 2, "low", "mean absolute difference, in the vocoder's convention"),
-    Measure("log_mel_l1", "Log-mel L1", "Np", 3, "low", "the same in units of the log-mel, natural logarithm"),
-    Measure("mr_stft_db", "MR-STFT", "dB", 2, "low", "mean absolute difference, windows of 512, 1024, 2048"),
-    Measure("short_stft_db", "STFT 5 ms", "dB", 2, "low", "the same with one window of 5.3 ms"),
-    Measure("mcd_db", "MCD", "dB", 2, "low", "mel cepstral distortion, c1 to c13 of an 80-band log-mel at 16 kHz"),
-    Measure("periodicity_error", "Periodicity", "", 3, "low", "root mean square error, as in the Vocos paper"),
-    Measure("vuv_f1", "V/UV F1", "", 3, "high", "voiced against unvoiced frames, as in the Vocos paper"),
-    Measure("pulse_ratio", "Pulse ratio", "", 2, "1", "peakiness of the 1.5 to 4 kHz envelope, copy to original"),
-    Measure("level_db", "Level", "dB", 2, "0", "root mean square, copy to original"),
-)
+    Measure(
+        "pesq_wb", "PESQ", "MOS", 2, "high", (1.0, 4.65), "pesq",
+        "wide band, ITU-T P.862.2, at 16 kHz: 1 to 4.64",
+        lambda pair: pesq_wb(*pair.common_16k),
+    ),
+    Measure(
+        "visqol", "ViSQOL", "MOS", 2, "high", (1.0, 5.0), "visqol-python",
+        "speech mode, 16 kHz, polynomial mapping scaled to 5, not the lattice: an identical copy has 5",
+        lambda pair: visqol_speech(*pair.common_16k),
+    ),
+    Measure(
+        "stoi", "STOI", "", 3, "high", (-1.0, 1.0), "pystoi",
+        "intelligibility, at 16 kHz: at most 1",
+        lambda pair: stoi(*pair.common_16k),
+    ),
+    Measure(
+        "dnsmos_ovrl", "DNSMOS OVRL", "MOS", 2, "high", (1.0, 5.0), "speechmos",
+        "overall quality by DNSMOS P.835, of the copy alone; recordings have about 3.3",
+        lambda pair: pair.copy.opinions.overall,
+    ),
+    Measure(
+        "dnsmos_sig", "DNSMOS SIG", "MOS", 2, "high", (1.0, 5.0), "speechmos",
+        "the same for the voice",
+        lambda pair: pair.copy.opinions.signal,
+    ),
+    Measure(
+        "dnsmos_bak", "DNSMOS BAK", "MOS", 2, "high", (1.0, 5.0), "speechmos",
+        "the same for the background",
+        lambda pair: pair.copy.opinions.background,
+    ),
+    Measure(
+        "speaker_similarity", "Speaker", "", 3, "high", (0.0, 1.0), "Resemblyzer",
+        "cosine of the embeddings of both voices",
+        lambda pair: speaker_similarity(*pair.common_16k),
+    ),
+    Measure(
+        "log_mel_error_db", "Log-mel", "dB", 2, "low", (0.0, _INF), OWN,
+        "mean absolute difference, in the vocoder's convention",
+        lambda pair: _log_mel_error(pair),
+    ),
+    Measure(
+        "log_mel_l1", "Log-mel L1", "Np", 3, "low", (0.0, _INF), OWN,
+        "the same in units of the log-mel, natural logarithm",
+        lambda pair: _log_mel_error(pair) / pair.config.db_per_unit,
+    ),
+    Measure(
+        "mr_stft_db", "MR-STFT", "dB", 2, "low", (0.0, _INF), OWN,
+        "mean absolute difference, windows of 512, 1024, 2048",
+        lambda pair: mr_stft_db(*pair.common),
+    ),
+    Measure(
+        "short_stft_db", "STFT 5 ms", "dB", 2, "low", (0.0, _INF), OWN,
+        "the same with one window of 5.3 ms",
+        lambda pair: short_stft_db(*pair.common, pair.sample_rate),
+    ),
+    Measure(
+        "mcd_db", "MCD", "dB", 2, "low", (0.0, _INF), OWN,
+        "mel cepstral distortion, c1 to c13 of an 80-band log-mel at 16 kHz",
+        lambda pair: mel_cepstral_distortion_db(*pair.common_16k),
+    ),
+    Measure(
+        "periodicity_error", "Periodicity", "", 3, "low", (0.0, 1.0), _TRACKER,
+        "root mean square error, as in the Vocos paper",
+        lambda pair: periodicity_error(*pair.tracks),
+    ),
+    Measure(
+        "vuv_f1", "V/UV F1", "", 3, "high", (0.0, 1.0), _TRACKER,
+        "voiced against unvoiced frames, as in the Vocos paper",
+        lambda pair: voicing_f1(*pair.tracks),
+    ),
+    Measure(
+        "f0_rmse_cents", "F0 RMSE", "cents", 1, "low", (0.0, _INF), _TRACKER,
+        "root mean square error of the pitch, over frames voiced in both; an octave has 1200",
+        lambda pair: f0_rmse_cents(*pair.tracks),
+    ),
+    Measure(
+        "pulse_ratio", "Pulse ratio", "", 2, "1", (0.0, _INF), OWN,
+        "peakiness of the 1.5 to 4 kHz envelope, copy to original",
+        lambda pair: pulse_ratio(*pair.common, pair.sample_rate),
+    ),
+    Measure(
+        "whistle_db", "Whistle", "dB", 1, "low", (FLOOR_DB, _INF), OWN,
+        f"steady tones that the original lacks, relative to the original; {FLOOR_DB:.0f}: none",
+        lambda pair: whistle_db(*pair.common, pair.sample_rate),
+    ),
+    Measure(
+        "start_click_db", "Start click", "dB", 1, "low", (FLOOR_DB, _INF), OWN,
+        f"step at the first sample that the original lacks, relative to the original; {FLOOR_DB:.0f}: none",
+        lambda pair: click_db(*pair.common, pair.sample_rate, (0,)),
+    ),
+    Measure(
+        "seam_click_db", "Seam click", "dB", 1, "low", (FLOOR_DB, _INF), OWN,
+        "the same, largest, where pieces are joined",
+        lambda pair: math.nan if pair.seams is None else click_db(*pair.common, pair.sample_rate, pair.seams),
+    ),
+    Measure(
+        "level_db", "Level", "dB", 2, "0", (-_INF, _INF), OWN,
+        "root mean square, copy to original",
+        lambda pair: level_difference_db(*pair.common),
+    ),
+)  # fmt: skip
 
 
-class Signal:
-    """A signal. What several measures need of it is computed once.
+def chosen_measures(keys: Sequence[str] | None) -> tuple[Measure, ...]:
+    """The measures of these keys, in the order of the table; None: all.
 
-    Shape: samples of (T,)
+    Raises:
+        InputError: there is no such measure.
     """
-
-    def __init__(self, samples: Samples, sample_rate: int, tracker: PitchTracker) -> None:
-        self.samples = samples
-        self.sample_rate = sample_rate
-        self._tracker = tracker
-
-    @cached_property
-    def at_16k(self) -> Samples:
-        if not len(self.samples):
-            return self.samples
-        return resample(AudioClip(self.samples, self.sample_rate), PERCEPTUAL_RATE).samples
-
-    @cached_property
-    def track(self) -> PitchTrack:
-        if self._tracker == "none":
-            raise MissingPackageError("no pitch tracker was asked for", code="no-pitch-tracker")
-        return track_pitch(self.at_16k, self._tracker)
+    known = [one.key for one in MEASURES]
+    unknown = [key for key in keys or () if key not in known]
+    if unknown:
+        raise InputError(
+            "measure {key!r} is unknown; allowed: {allowed}",
+            code="measure-unknown",
+            key=unknown[0],
+            allowed=", ".join(known),
+        )
+    return tuple(one for one in MEASURES if keys is None or one.key in keys)
 
 
-def measure(
-    original: Signal, copy: Signal, mels: tuple[Tensor, Tensor] | None, config: MelConfig
-) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Compute every measure over the samples that both signals have.
-
-    Args:
-        original, copy: at one sample rate. A copy is shorter than its original by less than a hop.
-        mels: the log-mels of both; None if the copy is too short for one frame.
-        config: the convention of the mels.
+def measure(pair: Pair, measures: Sequence[Measure] = MEASURES) -> tuple[dict[str, float | None], dict[str, str]]:
+    """Compute measures over the samples that original and copy have in common.
 
     Returns:
         The value of each measure, None if it is not defined; and for each measure that needs a package that is not
         installed, the reason.
     """
-    rate = original.sample_rate
-    x, y = _common(original.samples, copy.samples)
-    x16, y16 = _common(original.at_16k, copy.at_16k)
-    computed: dict[str, Callable[[], float]] = {
-        "pesq_wb": lambda: pesq_wb(x16, y16),
-        "stoi": lambda: stoi(x16, y16),
-        "log_mel_error_db": lambda: _log_mel_error(mels, config),
-        "log_mel_l1": lambda: _log_mel_error(mels, config) / config.db_per_unit,
-        "mr_stft_db": lambda: mr_stft_db(x, y),
-        "short_stft_db": lambda: short_stft_db(x, y, rate),
-        "mcd_db": lambda: mel_cepstral_distortion_db(x16, y16),
-        "periodicity_error": lambda: periodicity_error(original.track, copy.track),
-        "vuv_f1": lambda: voicing_f1(original.track, copy.track),
-        "pulse_ratio": lambda: pulse_ratio(x, y, rate),
-        "level_db": lambda: level_difference_db(x, y),
-    }
     values: dict[str, float | None] = {}
     missing: dict[str, str] = {}
-    for key, compute in computed.items():
+    for one in measures:
         try:
-            value = compute()
+            value = one.compute(pair)
         except MissingPackageError as error:
-            missing[key], value = str(error), math.nan
-        values[key] = value if math.isfinite(value) else None
+            missing[one.key], value = str(error), math.nan
+        values[one.key] = value if math.isfinite(value) else None
     return values, missing
 
 
-def _common(first: Samples, second: Samples) -> tuple[Samples, Samples]:
-    samples = min(len(first), len(second))
-    return first[:samples], second[:samples]
-
-
-def _log_mel_error(mels: tuple[Tensor, Tensor] | None, config: MelConfig) -> float:
+def _log_mel_error(pair: Pair) -> float:
     try:
-        return math.nan if mels is None else log_mel_error_db(*mels, config)
+        return math.nan if pair.mels is None else log_mel_error_db(*pair.mels, pair.config)
     except InputError as error:
         if error.code != "mels-incomparable":  # that is: no common frame
             raise

@@ -1,4 +1,4 @@
-"""Periodicity and voicing of speech: the errors of the Vocos paper, by the paper's pitch tracker or by faster ones.
+"""Periodicity, voicing and pitch of speech, and their errors: by the tracker of the Vocos paper, or by faster ones.
 
 Definitions. Frames of 64 ms, 10 ms apart, at 16 kHz, without padding. Pitch is searched from 50 to 550 Hz. A frame has
 periodicity 0 if its A-weighted spectrum, relative to 20 dB, is below -60 dB on average. A frame is voiced if its
@@ -34,24 +34,34 @@ TRACKER_NAMES: dict[PitchTracker, str] = {
     "none": "none",
 }
 
+TRACKER_PACKAGES: dict[PitchTracker, str] = {
+    "crepe": "torchcrepe",
+    "crepe-tiny": "torchcrepe",
+    "pyin": "librosa",
+    "none": "none",
+}
+
 _WINDOW = 1024
 _HOP = PERCEPTUAL_RATE // 100
 _RANGE_HZ = (50.0, 550.0)
 _VOICED = 0.21
 _SILENCE_DB = -60.0
 _REFERENCE_DB = 20.0
+_BIN_CENTS, _LOWEST_BIN_HZ = 20, 31.70  # of CREPE's 360 bins
+_BINS_NEARBY = 4
 _FRAMES_AT_ONCE = 32  # as many as fit the CPU's caches
 
 
 @dataclass(frozen=True)
 class PitchTrack:
-    """Periodicity, from 0 to 1, and voicing of each frame.
+    """Periodicity, from 0 to 1, voicing and pitch of each frame. The pitch of unvoiced frames means nothing.
 
-    Shape: (L,) and (L,), L = 1 + (T - 1024) // 160
+    Shape: (L,), (L,) and (L,), L = 1 + (T - 1024) // 160
     """
 
     periodicity: NDArray[np.float32]
     voiced: NDArray[np.bool_]
+    f0_hz: NDArray[np.float32]
 
 
 def tracker_name(tracker: PitchTracker) -> str:
@@ -71,7 +81,7 @@ def tracker_name(tracker: PitchTracker) -> str:
 
 
 def track_pitch(samples: Samples, tracker: PitchTracker = "crepe") -> PitchTrack:
-    """Find periodicity and voicing of a signal at 16 kHz.
+    """Find periodicity, voicing and pitch of a signal at 16 kHz.
 
     Args:
         samples: full scale 1.0.
@@ -86,15 +96,10 @@ def track_pitch(samples: Samples, tracker: PitchTracker = "crepe") -> PitchTrack
     """
     tracker_name(tracker)
     if tracker == "none" or len(samples) < _WINDOW:
-        return PitchTrack(np.zeros(0, np.float32), np.zeros(0, np.bool_))
-    if tracker == "pyin":
-        periodicity, voiced = _pyin(samples)
-    else:
-        periodicity = _crepe(samples, "full" if tracker == "crepe" else "tiny")
-        voiced = periodicity >= _VOICED
+        return PitchTrack(np.zeros(0, np.float32), np.zeros(0, np.bool_), np.zeros(0, np.float32))
+    track = _pyin(samples) if tracker == "pyin" else _crepe(samples, "full" if tracker == "crepe" else "tiny")
     silent = _loudness_db(samples) < _SILENCE_DB
-    periodicity[silent] = 0.0
-    return PitchTrack(periodicity, voiced & ~silent)
+    return PitchTrack(np.where(silent, np.float32(0), track.periodicity), track.voiced & ~silent, track.f0_hz)
 
 
 def periodicity_error(reference: PitchTrack, output: PitchTrack) -> float:
@@ -118,6 +123,20 @@ def voicing_f1(reference: PitchTrack, output: PitchTrack) -> float:
     return 2 * both / (2 * both + wrong) if both or wrong else math.nan
 
 
+def f0_rmse_cents(reference: PitchTrack, output: PitchTrack) -> float:
+    """Root mean square difference of the pitch over the frames that are voiced in both, octave errors included.
+
+    Returns:
+        Cents, 100 for a semitone; NaN if no frame is voiced in both.
+    """
+    frames = min(len(reference.voiced), len(output.voiced))
+    both = reference.voiced[:frames] & output.voiced[:frames]
+    if not both.any():
+        return math.nan
+    ratio = output.f0_hz[:frames][both].astype(np.float64) / reference.f0_hz[:frames][both]
+    return float(1200 * np.sqrt(np.mean(np.square(np.log2(ratio)))))
+
+
 def _loudness_db(samples: Samples) -> NDArray[np.float64]:
     """Mean A-weighted power of each frame over its bins, in dB relative to 20 dB.
 
@@ -136,28 +155,42 @@ def _loudness_db(samples: Samples) -> NDArray[np.float64]:
     return loudness
 
 
-def _pyin(samples: Samples) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _pyin(samples: Samples) -> PitchTrack:
     librosa = require_package("librosa", "evaluate")
     low, high = _RANGE_HZ
-    _, voiced, probability = librosa.pyin(
+    f0_hz, voiced, probability = librosa.pyin(
         samples, fmin=low, fmax=high, sr=PERCEPTUAL_RATE, frame_length=_WINDOW, hop_length=_HOP, center=False
     )
-    return probability.astype(np.float32), voiced
+    return PitchTrack(probability.astype(np.float32), voiced, f0_hz.astype(np.float32))
 
 
 @torch.inference_mode()
-def _crepe(samples: Samples, capacity: str) -> NDArray[np.float32]:
-    """The network's probability of the pitch on the best path."""
+def _crepe(samples: Samples, capacity: str) -> PitchTrack:
+    """The pitch on the best path, and the network's probability of it."""
     torchcrepe, model = _import_torchcrepe(), _crepe_model(capacity)
     frames = torch.from_numpy(samples).unfold(0, _WINDOW, _HOP)
     frames = frames - frames.mean(dim=1, keepdim=True)
     frames = frames / frames.std(dim=1, keepdim=True).clamp_min(1e-10)
     probabilities = torch.cat([model(piece) for piece in frames.split(_FRAMES_AT_ONCE)])
     low, high = _RANGE_HZ
-    with _kept_random_state():  # torchcrepe adds random dither to the pitch, which is not used here
-        _, periodicity = torchcrepe.postprocess(probabilities.T[None], low, high, return_periodicity=True)
+    with _kept_random_state():  # torchcrepe adds random dither to its own pitch, which is not used here
+        f0_hz, periodicity = torchcrepe.postprocess(
+            probabilities.T[None], low, high, decoder=_best_path, return_periodicity=True
+        )
     found: NDArray[np.float32] = periodicity[0].numpy().astype(np.float32)
-    return found
+    return PitchTrack(found, found >= _VOICED, f0_hz[0].numpy().astype(np.float32))
+
+
+def _best_path(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """The bins of the best path, and the frequency of each: the mean of the bins nearby, weighted by probability.
+
+    Shape: (1, 360, L) -> (1, L) and (1, L)
+    """
+    bins, _ = _import_torchcrepe().decode.viterbi(probabilities)
+    cents = _BIN_CENTS * torch.arange(probabilities.shape[1])[:, None] + 1200 * math.log2(_LOWEST_BIN_HZ)
+    near = ((torch.arange(probabilities.shape[1])[:, None] - bins[0]).abs() <= _BINS_NEARBY) & (probabilities[0] > 0)
+    weights = torch.where(near, probabilities[0], torch.zeros(()))
+    return bins, torch.exp2((cents * weights).sum(dim=0) / weights.sum(dim=0) / 1200)[None]
 
 
 @contextmanager

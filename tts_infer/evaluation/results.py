@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from tts_infer.deprecated import renamed
 from tts_infer.evaluation.intervals import CONFIDENCE, Interval, mean_interval
-from tts_infer.evaluation.measures import MEASURES
+from tts_infer.evaluation.measures import MEASURES, Measure
 from tts_infer.evaluation.systems import MAX_SECONDS
 
 Values = dict[str, float | None]  # measure -> value; None: not defined, or its package is missing
@@ -44,9 +44,27 @@ class Evaluation:
     missing: dict[str, str]  # measure, system or interval -> reason
     shortened: tuple[str, ...]  # files of which only the first 30 s were measured
     pitch_tracker: str
+    measures: tuple[Measure, ...] = MEASURES  # those that were asked for
+    measured_by: dict[str, str] = field(default_factory=dict)  # measure -> package and version
 
     candidates = renamed("candidates", "systems")
     xrt = renamed("xrt", "rtfx")
+
+    @property
+    def shown(self) -> tuple[Measure, ...]:
+        """The measures that have a value for at least one copy."""
+        return tuple(one for one in self.measures if any(means[one.key] for means in self.means.values()))
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What is not shown, and why. What has one reason is named together."""
+        reasons: dict[str, list[str]] = {}
+        for what, reason in self.missing.items():
+            reasons.setdefault(reason, []).append(what)
+        undefined = [one.key for one in self.measures if one not in self.shown and one.key not in self.missing]
+        if undefined and self.rows:
+            reasons["it is defined for none of these copies"] = undefined
+        return {", ".join(names): reason for reason, names in reasons.items()}
 
     def of(self, system: str) -> list[Row]:
         """The rows of one system, in the order of files."""
@@ -60,34 +78,36 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """The evaluation as a dictionary that strict JSON can hold."""
-        document = asdict(self)
+        document = asdict(replace(self, measures=()))
         for row in document["rows"]:
             row["candidate"] = row["system"]  # the old key, for one release
         return document | {
             "candidates": self.systems,  # the old key, for one release
             "confidence": CONFIDENCE,
-            "interval": "Student's t",
+            "interval": "Student's t, within the range of the measure",
             "max_seconds": MAX_SECONDS,
-            "measures": {measure.key: asdict(measure) for measure in MEASURES},
+            "measures": {one.key: one.as_dict() for one in self.measures},
             "rtfx": {system: self.rtfx(system) for system in self.systems},
         }
 
 
-def means_and_differences(systems: Sequence[str], rows: Sequence[Row]) -> tuple[Means, Means]:
+def means_and_differences(
+    systems: Sequence[str], rows: Sequence[Row], measures: Sequence[Measure] = MEASURES
+) -> tuple[Means, Means]:
     """The mean of every measure for each system, and the mean of its difference to the first system."""
     values = {system: [row.measures for row in rows if row.system == system] for system in systems}
     first, *others = systems
-    differences = {system: list(map(_subtract, values[system], values[first])) for system in others}
-    return _means(values), _means(differences)
-
-
-def _subtract(values: Values, others: Values) -> Values:
-    pairs = {key: (values[key], others[key]) for key in values}
-    return {key: None if a is None or b is None else a - b for key, (a, b) in pairs.items()}
-
-
-def _means(found: dict[str, list[Values]]) -> Means:
-    return {
-        system: {one.key: mean_interval([values[one.key] for values in rows]) for one in MEASURES}
-        for system, rows in found.items()
+    means: Means = {
+        system: {one.key: mean_interval([value[one.key] for value in values[system]], one.range) for one in measures}
+        for system in systems
     }
+    differences: Means = {
+        system: {one.key: _difference(one, values[system], values[first]) for one in measures} for system in others
+    }
+    return means, differences
+
+
+def _difference(one: Measure, values: Sequence[Values], others: Sequence[Values]) -> Interval | None:
+    """The mean of the differences, file by file."""
+    pairs = [(a[one.key], b[one.key]) for a, b in zip(values, others, strict=True)]
+    return mean_interval([None if a is None or b is None else a - b for a, b in pairs], one.difference_range)

@@ -10,7 +10,8 @@ from pathlib import Path
 from tts_infer.arguments import checked
 from tts_infer.errors import FileError, InputError, TTSInferError
 from tts_infer.evaluation.intervals import missing_interval
-from tts_infer.evaluation.measures import Signal, measure
+from tts_infer.evaluation.measures import Measure, chosen_measures, measure
+from tts_infer.evaluation.pair import Pair, Signal
 from tts_infer.evaluation.pitch import PitchTracker, tracker_name
 from tts_infer.evaluation.results import Evaluation, Row, means_and_differences
 from tts_infer.evaluation.systems import System, copy_file, systems_of
@@ -69,6 +70,7 @@ def evaluate(
     baseline: bool = True,
     refine: Sequence[int | None] = (None,),
     pitch_tracker: PitchTracker = "crepe",
+    measures: Sequence[str] | None = None,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -82,13 +84,15 @@ def evaluate(
         vocoders: at least one. Anything else that copies audio can be given as a `System`.
         baseline: also evaluate Griffin-Lim, in each mel convention of the vocoders.
         refine: every vocoder is evaluated at each of these; None: its own default.
-        pitch_tracker: finds periodicity and voicing, see `track_pitch`.
+        pitch_tracker: finds periodicity, voicing and pitch, see `track_pitch`.
+        measures: keys of `MEASURES`; None: all.
         progress: called after each file with the number of files done and of all files.
 
     Raises:
-        FileError, InputError: see `find_audio` and `systems_of`; no files or no vocoder; no such pitch tracker.
+        FileError, InputError: see `find_audio` and `systems_of`; no files or no vocoder; no such pitch tracker or
+            measure.
     """
-    tracker = tracker_name(pitch_tracker)
+    tracker, wanted = tracker_name(pitch_tracker), chosen_measures(measures)
     paths = find_audio(files, limit)
     systems, missing = systems_of(vocoders, refine, baseline)
     if not systems or not paths:
@@ -100,7 +104,7 @@ def evaluate(
     shortened: list[str] = []
     for number, path in enumerate(paths, start=1):
         try:
-            made, cut = _measure_file(path, systems, pitch_tracker, missing)
+            made, cut = _measure_file(path, systems, wanted, pitch_tracker, missing)
         except TTSInferError as error:
             failed[str(path)] = str(error)
         else:
@@ -109,12 +113,18 @@ def evaluate(
         if progress is not None:
             progress(number, len(paths))
     labels = tuple(system.label for system in systems)
-    means, differences = means_and_differences(labels, rows)
-    return Evaluation(labels, tuple(rows), means, differences, failed, missing, tuple(shortened), tracker)
+    means, differences = means_and_differences(labels, rows, wanted)
+    by = {one.key: one.measured_by(pitch_tracker) for one in wanted}
+    found = tuple(rows), means, differences, failed, missing, tuple(shortened)
+    return Evaluation(labels, *found, tracker, wanted, by)
 
 
 def _measure_file(
-    path: Path, systems: Sequence[System], tracker: PitchTracker, missing: dict[str, str]
+    path: Path,
+    systems: Sequence[System],
+    measures: Sequence[Measure],
+    tracker: PitchTracker,
+    missing: dict[str, str],
 ) -> tuple[list[Row], bool]:
     """The rows of one file, and whether only its beginning was measured. Adds to `missing` what cannot be measured."""
     originals: dict[int, Signal] = {}
@@ -123,7 +133,9 @@ def _measure_file(
         config = copy.system.config
         rate = config.sample_rate
         original = originals.setdefault(rate, Signal(copy.original, rate, tracker))
-        values, absent = measure(original, Signal(copy.samples, rate, tracker), copy.mels, config)
+        seams = copy.system.seams and copy.system.seams(len(copy.samples))
+        pair = Pair(original, Signal(copy.samples, rate, tracker), copy.mels, config, seams)
+        values, absent = measure(pair, measures)
         missing.update(absent)
         seconds = len(copy.samples) / rate
         rows.append(Row(str(path), copy.system.label, seconds, seconds / copy.decode_s, values))

@@ -40,6 +40,7 @@ class System:
         config: the convention of the mel.
         mel, decode: the functions.
         timed: what does both and reports its stages, as `Vocoder.synthesize`; None: the two functions are the stages.
+        seams: of so many samples, those at which pieces are joined; None: it makes one piece.
     """
 
     label: str
@@ -47,6 +48,7 @@ class System:
     mel: Callable[[Tensor], Tensor]
     decode: Callable[[Tensor], Tensor]
     timed: Callable[..., Synthesis] | None = None
+    seams: Callable[[int], Sequence[int]] | None = None
 
     @torch.inference_mode()
     def synthesize(self, features: Tensor | None = None, *, audio: Tensor | None = None) -> Synthesis:

@@ -60,7 +60,7 @@ def _introduction(evaluation: Evaluation) -> Iterator[str]:
         f"<p>{files} recording{'s' * (files != 1)}, copied by {escape(', '.join(evaluation.systems))}. Each copy is "
         f"compared with its original. Pitch tracker: {escape(evaluation.pitch_tracker)}.</p>"
     )
-    notes = {"Not copied, and not part of any mean:": evaluation.failed, "Not measured:": evaluation.missing}
+    notes = {"Not copied, and not part of any mean:": evaluation.failed, "Not measured:": evaluation.left_out}
     for title, reasons in notes.items():
         if reasons:
             yield f"<p>{title}</p>{bullets([f'{what}: {reason}' for what, reason in reasons.items()])}"
@@ -96,15 +96,17 @@ def choose_examples(evaluation: Evaluation) -> dict[str, str]:
 
 
 def _ranking(evaluation: Evaluation) -> Measure:
-    key = "log_mel_error_db" if "pesq_wb" in evaluation.missing else "pesq_wb"
-    return next(one for one in MEASURES if one.key == key)
+    """PESQ, or the log-mel error, or what there is."""
+    known = {one.key: one for one in MEASURES}
+    shown = [one.key for one in evaluation.shown] or ["pesq_wb"]
+    return known[next((key for key in ("pesq_wb", "log_mel_error_db") if key in shown), shown[0])]
 
 
 def _badness(row: Row, ranking: Measure) -> float:
     value = row.measures[ranking.key]
     if value is None:
         return -math.inf
-    return -value if ranking.best == "high" else value
+    return ranking.shortfall(value)
 
 
 def _example(path: Path, reason: str, systems: Sequence[System], evaluation: Evaluation) -> Iterator[str]:

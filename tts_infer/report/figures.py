@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts_infer.evaluation.intervals import Interval
-from tts_infer.evaluation.measures import MEASURES, Measure
+from tts_infer.evaluation.measures import Measure
 from tts_infer.evaluation.results import Evaluation
 from tts_infer.report.html import COLOURS, Axis, bullets, escape, grid, legend, table
 
 _MAX_DOTS = 200  # of more files, as many are drawn, evenly spread over all files in order of their values
-
-_ADVICE = {"high": "higher is better", "low": "lower is better", "0": "0 is best", "1": "1 is best"}
 
 FIGURE_STYLE = """
 .best { font-weight: 700; }
@@ -34,9 +32,9 @@ def summary_table(evaluation: Evaluation) -> str:
     first, *others = evaluation.systems
     heads = ["Measure", *evaluation.systems, *(f"{system} − {first}" for system in others)]
     rows = []
-    for one in MEASURES:
+    for one in evaluation.shown:
         best = _best(evaluation, one)
-        cells = [_title(one)]
+        cells = [_title(evaluation, one)]
         for system in evaluation.systems:
             text = one.interval_text(evaluation.means[system][one.key])
             cells.append(f'<span class="best">{text}</span>' if system == best else text)
@@ -45,14 +43,16 @@ def summary_table(evaluation: Evaluation) -> str:
     speeds = ("-" if (rtfx := evaluation.rtfx(system)) is None else f"{rtfx:.3g}" for system in evaluation.systems)
     rows.append(["Decoding (× real time)", *speeds, *("" for _ in others)])
     return (
-        f"{table('Means', list(map(escape, heads)), rows)}<p>Mean and 95 % confidence interval (Student's t) over the "
-        "files. Differences are paired, file by file. Bold: the best mean.</p>"
-        + bullets([f"{one.title}: {one.meaning}" for one in MEASURES])
+        f"{table('Means', list(map(escape, heads)), rows)}<p>Mean and 95 % confidence interval (Student's t, within "
+        "the range of the measure) over the files. Differences are paired, file by file. Bold: the best mean.</p>"
+        + bullets([f"{one.title}: {one.meaning}" for one in evaluation.shown])
     )
 
 
-def _title(one: Measure) -> str:
-    return f"{one.name} <small>{_ADVICE[one.best]}</small>"
+def _title(evaluation: Evaluation, one: Measure) -> str:
+    """The measure with its unit, which values are better, and the package."""
+    notes = [one.advice, evaluation.measured_by.get(one.key, "")]
+    return f"{one.name} <small>{escape('; '.join(filter(None, notes)))}</small>"
 
 
 def _best(evaluation: Evaluation, one: Measure) -> str | None:
@@ -68,7 +68,7 @@ def _best(evaluation: Evaluation, one: Measure) -> str | None:
 def dot_pictures(evaluation: Evaluation) -> str:
     """A picture of each measure with a dot for each file, and what the colours mean."""
     colours = {system: _colour(i) for i, system in enumerate(evaluation.systems)}
-    pictures = [picture for one in MEASURES if (picture := _dot_picture(evaluation, one))]
+    pictures = [picture for one in evaluation.shown if (picture := _dot_picture(evaluation, one))]
     note = "<p>Small dots: files. Large dot and bar: mean and its interval.</p>"
     return legend(colours) + note + grid(pictures, least_px=320)
 
@@ -90,7 +90,7 @@ def _dot_picture(evaluation: Evaluation, one: Measure) -> str:
         text = escape(f"{system}: {one.interval_text(means[system])}")
         marks = _marks(axis, values[system], means[system], f"background:{_colour(i)}")
         rows.append(f'<div class="row" role="img" title="{text}" aria-label="{text}">{marks}</div>')
-    return f"<figure><figcaption>{_title(one)}</figcaption>{''.join(rows)}{axis.ticks(parts=4)}</figure>"
+    return f"<figure><figcaption>{_title(evaluation, one)}</figcaption>{''.join(rows)}{axis.ticks(parts=4)}</figure>"
 
 
 def _marks(axis: Axis, values: Sequence[float], mean: Interval | None, paint: str) -> str:
@@ -127,6 +127,6 @@ def file_table(evaluation: Evaluation) -> str:
     rows = []
     for row in sorted(evaluation.rows, key=lambda row: order[row.file]):
         name = f'<span title="{escape(row.file)}">{escape(Path(row.file).name)}</span>'
-        values = (one.text(row.measures[one.key]) for one in MEASURES)
+        values = (one.text(row.measures[one.key]) for one in evaluation.shown)
         rows.append([name, escape(row.system), f"{row.seconds:.1f}", *values])
-    return table("Every file", ["File", "System", "s", *(one.name for one in MEASURES)], rows, texts=2)
+    return table("Every file", ["File", "System", "s", *(one.name for one in evaluation.shown)], rows, texts=2)
