@@ -198,10 +198,11 @@ class Campaign:
         api, _, message = BAD[name]
         (file,) = await client.upload(self._bad[name])
         try:
-            await client.call(api, [[file] if api == "batch" else file, *SETTINGS])
+            told = await client.call(api, [[file] if api == "batch" else file, *SETTINGS])
         except RefusedError as error:
             return "" if str(error).startswith(message) or message in str(error) else str(error)
-        return "it was taken"
+        refused = api == "batch" and [message in row.get("error", "") for row in told[1]["files"]] == [True]
+        return "" if refused else "it was taken"
 
 
 def held(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""Memory of this process, from Linux; nan on other systems.
+"""Memory of a process, from Linux; nan on other systems.
 
 The peak of `getrusage` is no use here: it is at least the peak of the parent process. This module imports next to
 nothing, so that the cost of other imports can be measured.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_STATUS = Path("/proc/self/status")
 
-
-def resident_mb() -> float:
-    """Megabytes in memory now."""
-    return _read("VmRSS")
+def resident_mb(process: int | None = None) -> float:
+    """Megabytes in memory now, of a process by its number; None: of this one."""
+    return _read("VmRSS", process)
 
 
 def peak_mb() -> float:
@@ -22,6 +20,7 @@ def peak_mb() -> float:
     return _read("VmHWM")
 
 
-def _read(name: str) -> float:
-    found = re.search(rf"{name}:\s+(\d+) kB", _STATUS.read_text()) if _STATUS.exists() else None
+def _read(name: str, process: int | None = None) -> float:
+    status = Path(f"/proc/{process or 'self'}/status")
+    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text()) if status.exists() else None
     return int(found[1]) / 1024 if found else float("nan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from gradio_client.exceptions import AppError
 import app
 import tts_infer
 from ui.api import SNIPPETS
-from ui.batch import batch, draw_batch
+from ui.batch import batch, draw_batch, output_names
 from ui.compare import draw_comparison
 from ui.device import audited, draw_audit, draw_report
 from ui.scenes import facts_of
@@ -37,6 +38,7 @@ from ui.scope import kept, opened
 from ui.session import load, read_input
 from ui.synthesis import run
 from ui.work import desk
+from ui.zips import Packed
 
 ROOT = Path(app.__file__).parent
 CLIP = ROOT / "examples" / "english.wav"
@@ -217,7 +219,7 @@ def test_what_nobody_foresaw_is_said_and_logged(
 
 @pytest.mark.parametrize(
     ("drawing", "given"),
-    [(draw_comparison, (1, None)), (draw_batch, ({},)), (draw_report, ({},)), (draw_audit, ([{}],))],
+    [(draw_comparison, (1, None)), (draw_batch, ({}, None)), (draw_report, ({},)), (draw_audit, ([{}],))],
 )
 def test_what_nobody_foresaw_in_a_drawing_is_said(drawing: Any, given: tuple[Any, ...]) -> None:
     with pytest.raises(gr.Error, match="unexpected"):
@@ -339,7 +341,7 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
     assert [row["file"] for row in rows if "error" in row] == ["ten.wav", "../escape.wav"]
     assert all(row["file"] in row["error"] and "/tmp" not in row["error"] for row in rows if "error" in row)
     with zipfile.ZipFile(output) as archive:
-        assert archive.namelist() == ["english.wav", "mel.wav", "english-2.wav", "results.csv"]
+        assert archive.namelist() == ["english.wav", "mel.wav", "folder/english.wav", "results.csv"]
         table = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode())))
         waves = {
             name: soundfile.read(io.BytesIO(archive.read(name)), dtype="int16")[0] for name in archive.namelist()[:3]
@@ -415,9 +417,26 @@ def test_batch_explains_what_it_cannot_start_with(client: Client, tmp_path: Path
         pass
     with pytest.raises(AppError, match="no files"):
         client.predict(files=[handle_file(str(tmp_path / "empty.zip"))], vocoder=VOCODER, api_name="/batch")
+
+
+def test_an_unreadable_zip_is_one_row(client: Client, tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"PK")
-    with pytest.raises(AppError, match=r"cannot read broken\.zip as a zip"):
-        client.predict(files=[handle_file(str(tmp_path / "broken.zip"))], vocoder=VOCODER, api_name="/batch")
+    files = [handle_file(str(tmp_path / "broken.zip")), handle_file(str(CLIP))]
+    _, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
+    bad, good = report["files"]
+    assert bad == {"file": "broken.zip", "error": "cannot read broken.zip as a zip file; pack it again"}
+    assert good["output"] == "english.wav"
+
+
+def test_folders_in_zips_are_kept_and_lead_nowhere_else() -> None:
+    names = ["a/one.wav", "A/One.flac", "b\\one.wav", "../../one.wav", "/etc/one.wav", "c:/one.wav", "c:", "one"]
+    inputs = [Packed("in.zip", Path("1"), zipfile.ZipInfo("x")) for _ in names]
+    for one, name in zip(inputs, names, strict=True):
+        assert one.member
+        one.member.filename = name
+    assert output_names(inputs) == [
+        *("a/one.wav", "A/One-2.wav", "b/one.wav", "one.wav", "etc/one.wav", "one-2.wav", "output.wav", "one-3.wav")
+    ]
 
 
 @pytest.mark.parametrize("endpoint", SNIPPETS)
@@ -665,5 +684,6 @@ def test_what_cannot_be_unpacked_is_one_line(client: Client, tmp_path: Path, dam
     for at in (6, central + 8) if damage == "password" else (8, central + 10) if damage == "method" else ():
         content[at] = 1 if damage == "password" else 99
     path.write_bytes(content)
-    with pytest.raises(AppError, match=r"cannot unpack clip.wav from clips.zip: .*; pack it again, without a password"):
-        client.predict(files=[handle_file(str(path))], vocoder=VOCODER, api_name="/batch")
+    _, report = client.predict(files=[handle_file(str(path))], vocoder=VOCODER, api_name="/batch")
+    (row,) = report["files"]
+    assert re.fullmatch(r"cannot unpack clip.wav from clips.zip: .*; pack it again, without a password", row["error"])

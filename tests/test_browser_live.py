@@ -114,6 +114,25 @@ def test_cancel_and_go_on(ear: Page, tmp_path: Path, monkeypatch: pytest.MonkeyP
     expect(figures(ear)).to_contain_text("3.4", timeout=PATIENCE_MS)
 
 
+@pytest.mark.slow
+def test_cancel_a_batch(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = pushes(monkeypatch)
+    open_tab(page, "Batch")
+    files = [tiled(tmp_path / f"{name}.wav", 240) for name in ("one", "two")]
+    page.locator("#batch-files input[type=file]").set_input_files(files)
+    expect(page.locator("#batch-files")).to_contain_text("two", timeout=PATIENCE_MS)
+    page.locator("button#batch").click()
+    deadline = time.monotonic() + 30
+    while not done and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    page.locator("#status").get_by_role("button").click()
+    page.wait_for_timeout(AT_ONCE_MS)
+    worked = sum(done)
+    assert 0 < worked < 240 * 24000 // 256
+    expect(page.locator("#batch-result")).to_contain_text("0 of 2 files decoded.", timeout=PATIENCE_MS)
+    assert sum(done) == worked
+
+
 @pytest.mark.parametrize("leave", ["reload", "close"])
 def test_who_leaves_keeps_nobody_waiting(
     page: Page, browser: Browser, demo: gr.Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leave: str

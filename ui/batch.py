@@ -1,4 +1,4 @@
-"""The Batch tab: many files or a zip in, a zip of waveforms with a CSV of results out."""
+"""The Batch tab: many files or zips in, a zip of waveforms with a CSV of results out."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
 from ui.decode import error_html, inline_error
-from ui.results import clipping, result_view, speed, table
-from ui.session import COMPUTE, Report, Result, failure, kind_of, read_input, shown_errors
+from ui.results import STYLE, clipping, speed, table
+from ui.scenes import Sound, served, write_sounds
+from ui.scope import script_texts, static
+from ui.session import COMPUTE, KEEP_S, Report, Result, failure, kind_of, read_input, shown_errors
 from ui.settings import Settings, settings_panel, takes_settings
 from ui.status import PRESSED
 from ui.synthesis import run
-from ui.texts import Translator, label, translator
+from ui.texts import Translator, label
 from ui.work import Job, Stopped, desk
-from ui.zips import unpacked
+from ui.zips import Packed, contents
 
 MOST_TOTAL_S = 3600.0  # of audio in all: the zip of outputs is one file
 COLUMNS = ("file", "output", "seconds", "log_mel_error_db", "notes", "error")
@@ -36,7 +38,7 @@ def batch(
     files: list[str] | None,
     settings: Settings,
     request: gr.Request | None = None,
-) -> tuple[str, Report]:
+) -> tuple[str, Report, dict[str, str]]:
     """Decode many files: audio is copied, mels are decoded, zip files are unpacked. Broken files stop nothing.
 
     When it is cancelled on the page, the zip holds the files that are done.
@@ -56,42 +58,46 @@ def batch(
         shown_errors(request, *(files or []), inline=True) as say,
         desk.job(request) as job,
     ):
-        inputs = list(unpacked(files or (), Path(folder)))
+        inputs = contents(files or (), Path(folder))
         if not inputs:
             raise tts_infer.InputError(
                 "There are no files yet: drop audio files, mel files, or a zip of them.", code="page-no-files"
             )
         with desk.turn(job):
             model = settings.load()
-        done = Outputs(Path(folder) / "output.wav")
+        done = Outputs()
         job.what, job.total = "files", len(inputs)
-        for index, ((name, path), output) in enumerate(zip(inputs, free_names(inputs), strict=True)):
+        for index, (packed, output) in enumerate(zip(inputs, output_names(inputs), strict=True)):
             job.done = index
             try:
                 require_room(done.seconds)
-                result = run_file(model, path, job)
+                result = run_file(model, packed, job)
             except Stopped:
-                done.rows.append({"file": name, "error": say("cancelled")})
+                done.rows.append({"file": packed.name, "error": say("cancelled")})
             except tts_infer.TTSInferError as error:
-                done.rows.append({"file": name, "error": say.error(error).replace(str(path), name)})
+                message = say.error(error).replace(str(packed.target), packed.name)
+                done.rows.append({"file": packed.name, "error": message.replace(packed.source, packed.shown)})
             else:
-                done.add(name, output, result)
+                done.add(packed.name, output, result)
         total_ms = 1e3 * (time.perf_counter() - start)
         report: Report = {"seconds": done.seconds, "total_ms": total_ms, "rtfx": 1e3 * done.seconds / total_ms}
         report |= {"refine": model.refine, "clipped_samples": done.clipped_samples, "files": done.rows}
-        return save_bytes_to_cache(done.packed(), "results.zip", str(gr.utils.get_upload_folder())), report
+        folder_of_all = str(gr.utils.get_upload_folder())
+        return save_bytes_to_cache(done.packed(), "results.zip", folder_of_all), report, done.files
 
 
-def run_file(model: tts_infer.Vocoder, path: Path, job: Job) -> Result:
+def run_file(model: tts_infer.Vocoder, packed: Packed, job: Job) -> Result:
     """Decode one file of a batch.
 
     Raises:
-        TTSInferError: see `read_input` and `run`.
+        TTSInferError: see `Packed.unpacked`, `read_input` and `run`.
         Stopped: the batch was told to stop.
     """
     if job.stopped:
         raise Stopped
-    return run(model, read_input(model, kind_of(path), path, desk.turns(job)), desk.turns(job))
+    with packed.unpacked() as path:
+        value = read_input(model, kind_of(path), path, desk.turns(job))
+    return run(model, value, desk.turns(job))
 
 
 def require_room(seconds: float) -> None:
@@ -106,17 +112,17 @@ def require_room(seconds: float) -> None:
 
 
 class Outputs:
-    """The zip of outputs, and the rows about them.
+    """The outputs as files that the page can play, the zip of them, and the rows about them.
 
-    Args:
-        scratch: where an output is written before it is packed.
+    The zip does not compress: that would take longer than a cancel may, and gain little for 16-bit samples.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self) -> None:
         self.rows: list[Report] = []
+        self.files: dict[str, str] = {}  # output -> path
         self.seconds, self.clipped_samples = 0.0, 0
-        self._scratch, self._bytes = scratch, io.BytesIO()
-        self._archive = zipfile.ZipFile(self._bytes, "w", zipfile.ZIP_DEFLATED)
+        self._bytes = io.BytesIO()
+        self._archive = zipfile.ZipFile(self._bytes, "w", zipfile.ZIP_STORED)
 
     def add(self, name: str, output: str, result: Result) -> None:
         """Pack an output as 16-bit WAV.
@@ -127,8 +133,11 @@ class Outputs:
             result: what was decoded.
         """
         report = result.report
-        self.clipped_samples += tts_infer.write_audio(self._scratch, result.waveform, report["sample_rate"])
-        self._archive.write(self._scratch, output)
+        self.clipped_samples += report["clipped_samples"]
+        sound = Sound(output, PurePosixPath(output).name, result.waveform)
+        (file,) = write_sounds([sound], report["sample_rate"])
+        self._archive.write(file, output)
+        self.files[output] = str(file)
         self.seconds += report["seconds"]
         figures = {key: report[key] for key in ("seconds", "log_mel_error_db", "notes")}
         self.rows.append({"file": name, "output": output, **figures})
@@ -140,11 +149,11 @@ class Outputs:
         return self._bytes.getvalue()
 
 
-def free_names(inputs: Sequence[tuple[str, Path]]) -> list[str]:
-    """A name for the output of each input that no other output has."""
+def output_names(inputs: Sequence[Packed]) -> list[str]:
+    """A name for the output of each input that no other output has, in the folder that the input has in its zip."""
     taken: dict[str, str] = {}  # by the name that a file system may take it for
-    for name, _ in inputs:
-        stem = PurePosixPath(name).stem
+    for one in inputs:
+        stem = one.inside.with_suffix("").as_posix()
         numbered = (f"{stem}{number}.wav" for number in itertools.chain([""], (f"-{i}" for i in itertools.count(2))))
         free = next(candidate for candidate in numbered if candidate.casefold() not in taken)
         taken[free.casefold()] = free
@@ -161,23 +170,22 @@ def as_csv(rows: Sequence[Report]) -> str:
     return text.getvalue()
 
 
-def draw_batch(report: Report, request: gr.Request) -> str:
-    """How it went, in words and as a table; what failed says why."""
+def draw_batch(report: Report, files: dict[str, str] | None, request: gr.Request) -> dict[str, Any]:
+    """How it went, in words and as a table; what failed says why. What is there can be played."""
     with shown_errors(request) as say:
         rows = report["files"]
         failed = sum("error" in row for row in rows)
         summary = say("batch-result", done=len(rows) - failed, count=len(rows))
         if failed < len(rows):
             summary += f" {speed(report, say)} {clipping(report, say)}"
-        return f"<p>{summary}</p>{batch_table(rows, say)}"
+        sounds = {output: served(path) for output, path in (files or {}).items()}
+        return {"html": f"<p>{summary}</p>{batch_table(rows, say)}", "sounds": sounds}
 
 
 def failed(request: gr.Request) -> tuple[Any, ...]:
-    """What is shown after an error: no zip, no report, no table, and the error."""
+    """What is shown after an error: no zip, no report, no sounds, no table, and the error."""
     message = failure(request)
-    if message is None:
-        return (gr.skip(),) * 4
-    return None, None, f"<p>{translator(request)('batch-hint')}</p>", error_html(message)
+    return (gr.skip(),) * 5 if message is None else (None, None, None, None, error_html(message))
 
 
 def batch_table(rows: Sequence[Report], say: Translator) -> str:
@@ -188,10 +196,26 @@ def batch_table(rows: Sequence[Report], say: Translator) -> str:
         if "error" in row:
             lines.append([html.escape(row["file"]), f"⚠ {html.escape(row['error'])}"])
             continue
-        names = [html.escape(row[key]) for key in ("file", "output")]
+        play = f'<button type="button" data-play="{html.escape(row["output"])}">▶</button>'
+        names = [html.escape(row["file"]), f"{play} {html.escape(row['output'])}"]
         lines.append([*names, f"{row['seconds']:.2f}", f"{row['log_mel_error_db']:.2f}"])
         lines += [[f"⚠ {html.escape(say.note(note['code'], note['text']))}"] for note in row["notes"]]
     return f'<div class="tts-wrap">{table(say("batch"), heads, lines, texts=2)}</div>'
+
+
+def batch_view() -> gr.HTML:
+    """The component that shows the table and plays from it."""
+    return gr.HTML(
+        None,
+        label=label("batch-hint"),
+        html_template='<div data-batch></div><p data-hint>${label ?? ""}</p>',
+        css_template=STYLE + static("batch.css"),
+        js_on_load=static("players.js", "batch.js"),
+        apply_default_css=False,
+        padding=True,
+        elem_id="batch-result",
+        texts=script_texts(("play", "pause")),
+    )
 
 
 def batch_tab(vocoders: Sequence[str], device: str) -> None:
@@ -204,21 +228,22 @@ def batch_tab(vocoders: Sequence[str], device: str) -> None:
             settings = settings_panel(vocoders, device, prefix="batch-")
         with gr.Column(scale=3, min_width=300):
             output = gr.File(label=label("results-zip"), interactive=False, elem_id="batch-output")
-            view = result_view(label("batch-hint"), "batch-result")
+            view = batch_view()
             with gr.Accordion(label("report-json"), open=False):
                 report = gr.JSON(label=label("report-json"), show_label=False, elem_id="batch-report")
+    sounds = gr.State(time_to_live=KEEP_S)
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     done = button.click(
         batch,
         [files, *settings],
-        [output, report],
+        [output, report, sounds],
         js=PRESSED,
         api_name="batch",
         trigger_mode="multiple",
         show_progress="hidden",
         **COMPUTE,
     )
-    done.success(draw_batch, report, view, api_name="draw_batch", **private)
+    done.success(draw_batch, [report, sounds], view, api_name="draw_batch", **private)
     # an old result beside a new error would mislead
-    done.failure(failed, None, [output, report, view, error], api_name="clear_batch", **private)
+    done.failure(failed, None, [output, report, sounds, view, error], api_name="clear_batch", **private)
     files.change(js="() => ''", outputs=error, api_name="forget_batch_error", **private)

@@ -1,4 +1,4 @@
-"""Zip files that visitors give, unpacked within bounds."""
+"""What a batch is made of: files, and the members of zips, unpacked within bounds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import tts_infer
@@ -23,27 +25,84 @@ DAMAGED = (
 _LONGEST_SUFFIX = 20  # longer than those of all inputs, and short enough for a name
 
 
-def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name and path of every input, those inside zips included.
+@dataclass(frozen=True)
+class Packed:
+    """An input of a batch: a file, or a member of a zip, which is unpacked when its turn comes.
 
-    Members are written under numbers, so that no name in a zip can reach outside the folder.
+    Attributes:
+        source: path of the file, or of the zip that it is in
+        target: path that is read: the file itself, or where the member is unpacked to
+        member: of the zip; None: the file itself
+        fault: why there is nothing to read; None: nothing is known against it
+    """
+
+    source: str
+    target: Path
+    member: zipfile.ZipInfo | None = None
+    fault: tts_infer.TTSInferError | None = None
+
+    @property
+    def shown(self) -> str:
+        """The name of the source without the server's folders."""
+        return Path(self.source).name
+
+    @property
+    def name(self) -> str:
+        """What the input is called: its name, or its path within the zip."""
+        return self.shown if self.member is None else shown_name(self.member)
+
+    @property
+    def inside(self) -> PurePosixPath:
+        """Its path within the zip, without anything that leads out of a folder."""
+        parts = PurePosixPath(self.name.replace("\\", "/")).parts
+        safe = [part for part in parts if part.strip(". ") and "/" not in part and ":" not in part]
+        return PurePosixPath(*safe or ["output"])
+
+    @contextmanager
+    def unpacked(self) -> Iterator[Path]:
+        """The path of the input, as long as it is needed.
+
+        Raises:
+            TTSInferError: its fault, or a member cannot be unpacked.
+        """
+        if self.fault is not None:
+            raise self.fault
+        if self.member is None:
+            yield self.target
+            return
+        try:
+            unpack(self.member, self.target, self.source)
+            yield self.target
+        finally:
+            self.target.unlink(missing_ok=True)
+
+
+def contents(files: Sequence[str], folder: Path) -> list[Packed]:
+    """Every input, those inside zips included. A zip that cannot be read is one input with a fault.
+
+    Args:
+        files: paths.
+        folder: where members are unpacked to, under numbers, so that no name in a zip can reach outside of it.
 
     Raises:
-        FileError, InputError: a zip cannot be unpacked, or there are too many files.
+        InputError: there are too many files.
     """
-    zips = {file: members_of(file) for file in files if Path(file).suffix.lower() == ".zip"}
-    require_few([member for members in zips.values() for member in members], len(files) - len(zips))
-    count = itertools.count()
+    count, found = itertools.count(), list[Packed]()
     for file in files:
-        if file not in zips:
-            yield Path(file).name, Path(file)
+        if Path(file).suffix.lower() != ".zip":
+            found.append(Packed(file, Path(file)))
             continue
-        with zipfile.ZipFile(file) as archive:
-            for member in zips[file]:
-                suffix = PurePosixPath(member.filename).suffix[:_LONGEST_SUFFIX]
-                target = folder / f"{next(count)}{suffix if suffix.isprintable() else ''}"
-                unpack(archive, member, target, file)
-                yield shown_name(member), target
+        try:
+            members = members_of(file)
+        except tts_infer.FileError as fault:
+            found.append(Packed(file, Path(file), fault=fault))
+            continue
+        for member in members:
+            suffix = PurePosixPath(member.filename).suffix[:_LONGEST_SUFFIX]
+            target = folder / f"{next(count)}{suffix if suffix.isprintable() else ''}"
+            found.append(Packed(file, target, member))
+    require_few([one.member for one in found if one.member], sum(one.member is None for one in found))
+    return found
 
 
 def require_few(members: Sequence[zipfile.ZipInfo], others: int) -> None:
@@ -86,14 +145,14 @@ def members_of(file: str) -> list[zipfile.ZipInfo]:
     ]
 
 
-def unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, file: str) -> None:
+def unpack(member: zipfile.ZipInfo, target: Path, file: str) -> None:
     """Write a member to disk, of as many bytes as the zip states.
 
     Raises:
         FileError: it is damaged, or needs a password.
     """
     try:
-        with archive.open(member) as packed, open(target, "wb") as out:
+        with zipfile.ZipFile(file) as archive, archive.open(member) as packed, open(target, "wb") as out:
             while block := packed.read(_BLOCK_BYTES):
                 out.write(block)
     except DAMAGED as error:
