@@ -58,7 +58,7 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "LogMel": lambda config, method: tts_infer.LogMel(config, method),
     "LogMel()": lambda audio, _: tts_infer.LogMel(VOCODER.mel_config, "fft")(audio),
     "MelUnit": lambda scale, offset: tts_infer.convert_mel(MEL, from_=tts_infer.MelUnit(scale, offset)),
-    "compare": lambda source, runs: tts_infer.compare(source, [VOCODER], runs=runs if runs is None else 0),
+    "compare": lambda source, runs: tts_infer.compare(source, [VOCODER], runs=runs if runs is None else 0),  # type: ignore[arg-type]
     "compare systems": lambda systems, runs: tts_infer.compare(MEL, systems, runs=runs),
     "contestants": lambda vocoders, engines: tts_infer.contestants(vocoders, engines, load=nothing),
     "contestants settings": lambda places, refine: tts_infer.contestants(
