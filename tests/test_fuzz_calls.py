@@ -31,7 +31,15 @@ MADE = {
     *("RoundingCost", "Speaker", "Speech", "SpeechReport", "SpeechStream", "StageCheck", "StreamingDecoder", "Voice"),
     *("StreamingMel", "Synthesis", "VocoderPreset", "WebExport"),
 }
-ALONE = ("available_devices", "clear_checks", "known_vocoders", "list_vocoders", "list_voices", "named_placements")
+ALONE = (
+    "available_devices",
+    "clear_checks",
+    "known_vocoders",
+    "list_vocoders",
+    "list_voices",
+    "named_placements",
+    "trim_memory",
+)
 ALONE_OF_VOCODER = {
     "cpu",
     "float",
@@ -75,7 +83,11 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "check_report": lambda path, _: tts_infer.check_report(path),
     "device_lock": lambda device, other: tts_infer.device_lock(device, other),
     "estimate_f0": lambda samples, rate: tts_infer.estimate_f0(samples, rate),
-    "estimate_f0 hop": lambda rate, hop: tts_infer.estimate_f0(NOISE, 16000 if rate else rate, hop),
+    "estimate_f0 hop": lambda rate, hop: tts_infer.estimate_f0(
+        NOISE,
+        rate if rate is None else 16000,  # type: ignore[arg-type]
+        hop,
+    ),
     "evaluate": lambda files, vocoders: tts_infer.evaluate(files, vocoders),
     "evaluate settings": lambda refine, limit: tts_infer.evaluate("no.wav", [VOCODER], refine=refine, limit=limit),
     "export_onnx": lambda path, refine: tts_infer.export_onnx(VOCODER, path, refine=refine),
