@@ -22,34 +22,36 @@ from ui.batch import batch_tab
 from ui.compare import compare_tab
 from ui.decode import decode_tab
 from ui.device import device_tab
-from ui.session import AUTO, KEEP_S, load
+from ui.scope import STATIC, static
+from ui.session import AUTO, KEEP_S, load, offered
 from ui.speak import speak_tab
-from ui.status import left, status_line
+from ui.status import account, left, status_line
 from ui.texts import label, translations
 
 MAX_UPLOAD = "200mb"
-# All tabs fit on a phone; Gradio would put the last ones into a menu.
-CSS = "@media (max-width: 480px) { .tab-container button { padding: 0 4px; font-size: 13px; } }"
+FAVICON = STATIC / "favicon.svg"
 
 
-def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> gr.Blocks:
+def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO, *, example: bool = True) -> gr.Blocks:
     """The page, ready to launch or to mount inside another Gradio app.
 
     Args:
         vocoder: the vocoder selected at first: a known name, a local directory or a Hub id.
         device: the device selected at first.
+        example: whether the page, when it is opened, decodes an example, so that there is something to hear and to see.
     """
-    vocoders = list(dict.fromkeys([vocoder, *tts_infer.known_vocoders()]))
+    vocoders = list(dict.fromkeys([offered(vocoder), *tts_infer.known_vocoders()]))
     with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=(KEEP_S, KEEP_S)) as demo:
-        gr.Markdown("# tts-infer")
+        gr.Markdown(label("headline"))
         gr.Markdown(label("tagline"))
+        account()
         status_line()
         demo.unload(left)
         with gr.Tabs():
             with gr.Tab(label("decode")):
-                decode_tab(vocoders, device)
-            with gr.Tab(label("speak")):
-                speak_tab(vocoders)
+                decode_tab(demo, vocoders, device, example)
+            with gr.Tab(label("speak"), elem_id="tab-speak"):
+                speak_tab(demo, vocoders)
             with gr.Tab(label("compare")):
                 compare_tab(vocoders)
             with gr.Tab(label("batch")):
@@ -63,12 +65,19 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO) -> 
 
 def launch_options() -> dict[str, Any]:
     """What Gradio takes when the page is launched: system fonts, two languages, the upload limit, no record of runs."""
-    theme = gr.themes.Default(
-        primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
-    ).set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")  # Gradio's are too pale
+    font, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+    # Gradio's own colours are too pale to be read
+    theme = gr.themes.Default(primary_hue="blue", font=font, font_mono=mono).set(
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        color_accent="*primary_600",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
     return {
         "theme": theme,
-        "css": CSS,
+        "css": static("page.css"),
+        "favicon_path": str(FAVICON),
         "i18n": translations(),
         "max_file_size": MAX_UPLOAD,
         "run_history": False,
@@ -81,7 +90,7 @@ def server_routes(args: argparse.Namespace) -> list[Route]:
     if args.auth and not args.api_key:
         return []
     settings = tts_infer.ServerSettings(api_key=args.api_key, hosts=tuple(args.allow_host or ()))
-    vocoders = [load(args.vocoder, args.device)]
+    vocoders = [load(offered(args.vocoder), args.device)]
     server = tts_infer.ServerApp(vocoders, settings, tts_infer.load_speakers(vocoders, device=args.device))
     return [Route(path, server) for path in server.paths]
 
@@ -118,7 +127,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.root_path is not None and not args.root_path.startswith("/"):
         parser.error(f"--root-path {args.root_path!r}: expected a path that begins with /, such as /tts")
     try:
-        load(args.vocoder, args.device)  # a wrong name fails now, and the first visitor need not wait
+        load(offered(args.vocoder), args.device)  # a wrong name fails now, and the first visitor need not wait
     except tts_infer.TTSInferError as error:
         parser.error(str(error))
     return args

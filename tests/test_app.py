@@ -31,7 +31,7 @@ import tts_infer
 from ui.api import SNIPPETS
 from ui.batch import batch, draw_batch
 from ui.compare import draw_comparison
-from ui.device import audited, draw_audit, draw_report
+from ui.device import draw_audit, draw_report
 from ui.scenes import facts_of
 from ui.scope import kept, opened
 from ui.session import load, read_input
@@ -207,7 +207,7 @@ def test_what_nobody_foresaw_is_said_and_logged(
         "/doctor": {},
         "/audit": {},
     }
-    audited.cache_clear()
+    monkeypatch.setattr("ui.device._audit", [])
     monkeypatch.setattr(broken, fail)
     with pytest.raises(AppError, match=r"unexpected.*log") as error:
         client.predict(**inputs.get(endpoint, {"audio": clip, "vocoder": VOCODER}), api_name=endpoint)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import html
 import io
-import itertools
 import tempfile
 import time
 import zipfile
@@ -20,6 +19,7 @@ from gradio.processing_utils import save_bytes_to_cache
 import tts_infer
 from ui.decode import error_html, inline_error
 from ui.results import clipping, result_view, speed, table
+from ui.scenes import free_names
 from ui.session import COMPUTE, Report, Result, failure, kind_of, read_input, shown_errors
 from ui.settings import Settings, settings_panel, takes_settings
 from ui.status import PRESSED
@@ -172,17 +172,6 @@ def unpacked(files: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
                         reason=str(error) or "it is damaged",
                     ) from None
                 yield str(path), target
-
-
-def free_names(inputs: Sequence[tuple[str, Path]]) -> list[str]:
-    """A name for the output of each input that no other output has."""
-    taken: dict[str, str] = {}  # by the name that a file system may take it for
-    for name, _ in inputs:
-        stem = PurePosixPath(name).stem
-        numbered = (f"{stem}{number}.wav" for number in itertools.chain([""], (f"-{i}" for i in itertools.count(2))))
-        free = next(candidate for candidate in numbered if candidate.casefold() not in taken)
-        taken[free.casefold()] = free
-    return list(taken.values())
 
 
 def as_csv(rows: Sequence[Report]) -> str:

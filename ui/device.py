@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,8 +14,10 @@ from ui.results import result_view, table
 from ui.session import AUTO, COMPUTE, Report, kept, shown_errors
 from ui.settings import devices, dropdown
 from ui.texts import Translator, label
+from ui.work import desk
 
 FAULTS = ("missing", "complex", "float64", "syncs")
+_audit: list[Report] = []
 
 
 def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
@@ -39,8 +40,9 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
 
 def examine(device: str, request: gr.Request | None = None) -> Report:
     """The same report, from earlier results where there are some."""
-    with shown_errors(request):
-        return tts_infer.doctor.examine(device)
+    with shown_errors(request), desk.job(request) as job:
+        job.what = "examining"
+        return tts_infer.doctor.examine(device, turn=desk.turns(job))
 
 
 def audit(request: gr.Request | None = None) -> list[Report]:
@@ -49,16 +51,13 @@ def audit(request: gr.Request | None = None) -> list[Report]:
     Returns:
         for each way to decode, stage and release: clean, and the names of operators, missing, complex, float64, syncs
     """
-    with shown_errors(request):
-        return audited()
-
-
-@functools.cache
-def audited() -> list[Report]:
-    """The audit, which is the same every time."""
-    rows = [asdict(row) for row in tts_infer.doctor.audit_stages()]
-    # Gradio's client takes every dict with a "path" for a file
-    return [{"decode": row.pop("path"), **row} for row in rows]
+    with shown_errors(request), desk.job(request) as job:
+        job.what = "examining"
+        if not _audit:  # it is the same every time
+            found = tts_infer.doctor.audit_stages(desk.turns(job))
+            # Gradio's client takes every dict with a "path" for a file
+            _audit[:] = [{"decode": row.pop("path"), **row} for row in map(asdict, found)]
+        return _audit
 
 
 def draw_report(report: Report, request: gr.Request) -> str:

@@ -18,7 +18,7 @@ import gradio as gr
 
 import tts_infer
 
-What = Literal["preparing", "decoding", "speaking", "files", "comparing", "measuring"]  # keys of texts
+What = Literal["preparing", "decoding", "speaking", "files", "comparing", "measuring", "examining"]  # keys of texts
 Turn = Callable[[], Context[None]]  # one piece of work is done inside of it
 # Work is cut into pieces of about this length: a person who cancels does not notice, and overhead is a few percent.
 PIECE_S = 0.12
