@@ -48,8 +48,8 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO, *, 
         status_line()
         demo.unload(left)
         with gr.Tabs():
-            with gr.Tab(label("decode")):
-                decode_tab(demo, vocoders, device, example)
+            with gr.Tab(label("decode"), elem_id="tab-decode"):
+                settings = decode_tab(demo, vocoders, device, example)
             with gr.Tab(label("speak"), elem_id="tab-speak"):
                 speak_tab(demo, vocoders)
             with gr.Tab(label("compare")):
@@ -57,7 +57,7 @@ def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO, *, 
             with gr.Tab(label("batch")):
                 batch_tab(vocoders, device)
             with gr.Tab(label("device"), id="device") as tab:
-                device_tab(tab, device)
+                device_tab(tab, device, settings)
             with gr.Tab(label("api")) as tab:
                 api_tab(tab)
     return demo
@@ -70,7 +70,7 @@ def launch_options() -> dict[str, Any]:
     theme = gr.themes.Default(primary_hue="blue", font=font, font_mono=mono).set(
         block_info_text_color="*neutral_600",
         block_info_text_color_dark="*neutral_300",
-        color_accent="*primary_600",
+        body_text_color_subdued="*neutral_600",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
     )

@@ -433,7 +433,7 @@ def test_snippets_run(
     np.save(tmp_path / "mel.npy", vocoder.mel(tts_infer.read_audio(CLIP, vocoder.sample_rate).samples).numpy())
     monkeypatch.chdir(tmp_path)
     exec(SNIPPETS[endpoint].replace("http://127.0.0.1:7860/", str(demo.local_url)), {})
-    assert {"/doctor": "backbone cpu", "/audit": "2.4.1", "/batch": ".zip"}.get(
+    assert {"/doctor": "backbone cpu", "/audit": "2.4.1", "/batch": ".zip", "/advise": "auto auto auto"}.get(
         endpoint, ".wav"
     ) in capsys.readouterr().out
 
@@ -465,7 +465,7 @@ def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, cli
         types = {value["parameter_name"]: value["python_type"]["type"] for value in parameters}
         assert types["istft"] == "Literal['auto', 'matmul', 'fft']"
         assert types["refine"] == "Literal['auto', '0', '1', '2', '4', '8', '16']"
-        assert list(types)[1:] == ["vocoder", "device", "placement", "istft", "refine"]
+        assert list(types)[1:] == ["vocoder", "device", "placement", "istft", "refine", "dtype"]
 
 
 def test_chinese_browsers_get_chinese_results(demo: gr.Blocks, tmp_path: Path) -> None:

@@ -202,3 +202,55 @@ def test_the_advice_of_the_device_tab_is_one_click_away(page: Page) -> None:
     expect(page.locator("#number-format input")).to_have_value(best["dtype"])
     assert advise("vocos-mini-24khz") == ("auto", "auto", "auto", best["dtype"])
     assert best["dtype"] == tts_infer.doctor.examine()["dtype"]["best"]
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 390, "height": 844}, "has_touch": True}], indirect=True)
+def test_on_a_phone_the_result_comes_into_sight_and_fingers_find_what_they_need(page: Page) -> None:
+    synthesize(page, CLIP)
+    page.wait_for_function("Math.abs(document.querySelector('#result').getBoundingClientRect().top) < 60")
+    page.locator("#settings").get_by_role("button").first.click()
+    expect(page.locator("#use-advice")).to_be_visible()
+    page.wait_for_timeout(700)  # Gradio unfolds it
+    small = page.evaluate(
+        """[...document.querySelectorAll('main button, main summary, main [role=tab], main input:not([type=file])')]
+            .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
+            .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
+            .filter(([, box]) => box.height > 1 && box.height < 43.5)  // 1: Gradio's hidden copy of the tabs
+            .map(([e, box]) => `${e.id || e.className} ${e.ariaLabel ?? e.innerText} ${box.height}`)"""
+    )
+    assert small == []
+
+
+def test_who_logged_in_can_log_out(browser: Browser) -> None:
+    demo = app.build_demo(example=False)
+    demo.launch(prevent_thread_lock=True, quiet=True, **(app.launch_options() | {"auth": ("ada", "secret")}))
+    context = browser.new_context(**DESKTOP)
+    try:
+        page = context.new_page()
+        page.goto(str(demo.local_url))
+        page.get_by_label("username").fill("ada")
+        page.get_by_label("password").fill("secret")
+        page.get_by_role("button", name="Login").click()
+        expect(page.locator("#account")).to_contain_text("ada")
+        page.get_by_role("link", name="Log out").click()
+        expect(page.get_by_label("password")).to_be_visible()
+    finally:
+        context.close()
+        demo.close()
+
+
+def test_the_page_has_its_own_icon(page: Page, demo: gr.Blocks) -> None:
+    answer = page.request.get(f"{demo.local_url}favicon.ico")
+    assert answer.headers["content-type"].startswith("image/svg")
+    assert answer.body() == app.FAVICON.read_bytes()
+    expect(page.locator("#account")).to_be_hidden()  # nobody had to log in
+
+
+@pytest.mark.slow  # the tab tests itself
+def test_the_advice_on_the_device_tab_goes_to_decode(page: Page) -> None:
+    page.locator("#settings").get_by_role("button").first.click()
+    choose(page, "#istft-method", "fft")
+    open_tab(page, "Device")
+    page.locator("#doctor-use-advice").click()
+    expect(page.locator("#synthesize")).to_be_visible()
+    expect(page.locator("#istft-method input")).to_have_value("auto")

@@ -119,12 +119,10 @@ def whole(kind: Kind, path: str | None, settings: Settings, request: gr.Request 
         return output_of(scene), result.report, scene
 
 
-# On a phone, the result is far below the button.
-IN_SIGHT = """(made) => {
-    if (innerWidth < 640 && navigator.userActivation?.hasBeenActive) {
-        document.querySelector('#result').scrollIntoView({ behavior: 'smooth' });
-    }
-    return [made];
+# On a phone, the result is far below the button. It has its height a moment after it has come.
+IN_SIGHT = """() => {
+    if (innerWidth > 640 || !navigator.userActivation?.hasBeenActive) return;
+    setTimeout(() => document.querySelector('#result').scrollIntoView({ behavior: 'smooth' }), 150);
 }"""
 # The Speak tab is beside this one.
 TO_SPEAK = "() => document.querySelector('#tab-speak-button').click()"
@@ -132,8 +130,8 @@ TO_SPEAK = "() => document.querySelector('#tab-speak-button').click()"
 FIRST_CLICK = "() => { document.querySelector('#synthesize').click(); }"
 
 
-def decode_tab(page: gr.Blocks, vocoders: Sequence[str], device: str, example: bool) -> None:
-    """Lay the tab out and connect it.
+def decode_tab(page: gr.Blocks, vocoders: Sequence[str], device: str, example: bool) -> list[gr.Dropdown]:
+    """Lay the tab out and connect it; returns its settings.
 
     Args:
         page: of the tab.
@@ -150,10 +148,11 @@ def decode_tab(page: gr.Blocks, vocoders: Sequence[str], device: str, example: b
     back = remember_settings(page, settings)
     live = scope(hint(), "result", Piece.model_json_schema)
     output = gr.Audio(label=label("output-audio"), visible=False, elem_id="output-audio")
-    with gr.Accordion(label("report-json"), open=False):
-        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="report")
+    report = gr.JSON(label=label("report-json"), show_label=False, elem_id="report", render=False)
     made = gr.State(time_to_live=KEEP_S)
     strip = Strip(page, decoded, "result", opened, (live, report, made), "results")
+    with gr.Accordion(label("report-json"), open=False):
+        report.render()
     shown = [live, output, report, made]
     handlers: tuple[Callable[..., Any], ...] = (synthesize, stream, measure, decode, stream_mel, measure_mel)
     for i, (button, handler) in enumerate(zip(buttons, handlers, strict=True)):
@@ -167,6 +166,7 @@ def decode_tab(page: gr.Blocks, vocoders: Sequence[str], device: str, example: b
     changes = [setting.change for setting in settings]
     gr.on(changes, None, [audio, mel, *settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
     gr.on([audio.change, mel.change], js="() => ''", outputs=error, api_name="forget_error", api_visibility="private")
+    return settings
 
 
 def connect(
@@ -191,7 +191,8 @@ def connect(
         show_progress="hidden",  # the status line says it
         **COMPUTE,
     )
-    done.success(opened, made, live, js=IN_SIGHT, api_name=f"open_{name}", **PRIVATE)
+    drawn = done.success(opened, made, live, api_name=f"open_{name}", **PRIVATE)
+    drawn.success(js=IN_SIGHT, api_name=f"in_sight_{name}", **PRIVATE)
     return done
 
 

@@ -12,12 +12,14 @@ import gradio as gr
 import tts_infer
 from ui.results import result_view, table
 from ui.session import AUTO, COMPUTE, Report, kept, shown_errors
-from ui.settings import devices, dropdown
+from ui.settings import advise, devices, dropdown
 from ui.texts import Translator, label
 from ui.work import desk
 
 FAULTS = ("missing", "complex", "float64", "syncs")
 _audit: list[Report] = []
+# Where the settings are that the advice has changed.
+TO_DECODE = "() => { document.querySelector('#tab-decode-button').click(); }"
 
 
 def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
@@ -144,11 +146,23 @@ def audit_cells(group: Sequence[Report], releases: Sequence[str], say: Translato
     return [*cells, "; ".join(said)]
 
 
-def device_tab(tab: gr.Tab, device: str) -> None:
-    """Lay the tab out and connect it."""
-    with gr.Row(equal_height=True):
+def device_tab(tab: gr.Tab, device: str, settings: Sequence[gr.Dropdown]) -> None:
+    """Lay the tab out and connect it.
+
+    Args:
+        tab: when it is opened, the self-test runs.
+        device: the device chosen at first.
+        settings: of the Decode tab, for which the advice is.
+    """
+    with gr.Row():
         where = dropdown("device", devices(device), device, prefix="doctor-")
-        button = gr.Button(label("self-test"), variant="primary", elem_id="self-test")
+        with gr.Column(min_width=200):
+            button = gr.Button(label("self-test"), variant="primary", elem_id="self-test")
+            advised = gr.Button(label("use-advice"), elem_id="doctor-use-advice")
+    vocoder, *others, _, dtype = settings
+    applied = advised.click(advise, [vocoder, where], [*others, dtype], api_name="doctor_advise",
+                            api_visibility="private", **COMPUTE)  # fmt: skip
+    applied.success(js=TO_DECODE, api_name="to_decode", api_visibility="private")
     view = result_view(label("device-hint"), "doctor")
     with gr.Accordion(label("report-json"), open=False):
         report = gr.JSON(label=label("report-json"), show_label=False, elem_id="doctor-report")

@@ -149,10 +149,11 @@ def speak_tab(page: gr.Blocks, vocoders: Sequence[str]) -> None:
             pace = gr.Slider(0.25, 4.0, 1.0, step=0.05, label=label("speed"), elem_id="speak-speed")
     live = scope(label("speak-hint"), "speak-result", Piece.model_json_schema)
     output = gr.Audio(label=label("output-audio"), visible=False, elem_id="speak-output")
-    with gr.Accordion(label("report-json"), open=False):
-        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="speak-report")
+    report = gr.JSON(label=label("report-json"), show_label=False, elem_id="speak-report", render=False)
     made = gr.State(time_to_live=KEEP_S)
     strip = Strip(page, spoken, "speak-result", opened, (live, report, made), "speech_results")
+    with gr.Accordion(label("report-json"), open=False):
+        report.render()
     strip.follow(connect(button, [text, voice, pace, behind], [live, output, report, made], error), "speak")
 
 

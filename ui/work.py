@@ -132,6 +132,7 @@ class Desk:
                     "done": job.done,
                     "total": job.total,
                     "ahead": 0 if job.spent_s or job is self._busy else len(self._ahead_of(job)),
+                    "wait_s": PIECE_S * len(self._ahead_of(job)),
                     "left_s": _left_s(job) * sharing,
                     "since_s": now - job.began,
                 }
