@@ -104,6 +104,7 @@ def test_presets_are_passes_and_run_at_once(visitor: Page) -> None:
     expect(preset.locator("input:checked")).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_settings_are_in_the_link_and_come_back(visitor: Page, first: str, browser: Browser) -> None:
     await_name(visitor, "english-refine8.wav")
     visitor.locator("#preset").get_by_text("Best").click()
@@ -122,6 +123,7 @@ def test_settings_are_in_the_link_and_come_back(visitor: Page, first: str, brows
     other.context.close()
 
 
+@pytest.mark.slow
 def test_a_link_with_settings_of_elsewhere_says_so(visitor: Page, first: str) -> None:
     visitor.goto(f"{first}?vocoder=banana&refine=0")
     expect(visitor.get_by_text("This page does not offer: vocoder=banana")).to_be_visible()
@@ -193,6 +195,7 @@ def test_a_card_in_chinese() -> None:
         assert Translator("zh").about(row["description"]) != row["description"], row["name"]
 
 
+@pytest.mark.slow
 def test_the_advice_of_the_device_tab_is_one_click_away(page: Page) -> None:
     page.locator("#settings").get_by_role("button").first.click()
     choose(page, "#istft-method", "matmul")
@@ -214,13 +217,24 @@ def test_on_a_phone_the_result_comes_into_sight_and_fingers_find_what_they_need(
     small = page.evaluate(
         """[...document.querySelectorAll('main button, main summary, main [role=tab], main input:not([type=file])')]
             .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
-            .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
+            .map((e) => [e, (e.closest('label, .wrap') ?? e).getBoundingClientRect()])
             .filter(([, box]) => box.height > 1 && box.height < 43.5)  // 1: Gradio's hidden copy of the tabs
             .map(([e, box]) => `${e.id || e.className} ${e.ariaLabel ?? e.innerText} ${box.height}`)"""
     )
     assert small == []
 
 
+def test_on_a_phone_the_page_begins_at_its_top(first: str, browser: Browser) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
+    page = context.new_page()
+    page.goto(first)
+    expect(figures(page)).to_have_count(1)
+    page.wait_for_timeout(500)
+    assert page.evaluate("scrollY") == 0
+    context.close()
+
+
+@pytest.mark.slow
 def test_who_logged_in_can_log_out(browser: Browser) -> None:
     demo = app.build_demo(example=False)
     demo.launch(prevent_thread_lock=True, quiet=True, **(app.launch_options() | {"auth": ("ada", "secret")}))

@@ -58,6 +58,7 @@ def three_results(page: Page) -> None:
         expect(cards(page)).to_have_count(i + 2)
 
 
+@pytest.mark.slow
 def test_results_can_be_played_removed_and_packed(page: Page) -> None:
     three_results(page)
     assert cards(page).locator("b").all_inner_texts() == NAMES

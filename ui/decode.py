@@ -119,15 +119,17 @@ def whole(kind: Kind, path: str | None, settings: Settings, request: gr.Request 
         return output_of(scene), result.report, scene
 
 
-# On a phone, the result is far below the button. It has its height a moment after it has come.
+# On a phone, a result that was asked for is far below the button. It has its height a moment after it has come.
 IN_SIGHT = """() => {
-    if (innerWidth > 640 || !navigator.userActivation?.hasBeenActive) return;
-    setTimeout(() => document.querySelector('#result').scrollIntoView({ behavior: 'smooth' }), 150);
+    const asked = !window.ttsInferUnasked;
+    window.ttsInferUnasked = false;
+    if (innerWidth > 640 || !asked) return;
+    setTimeout(() => document.querySelector('#%s').scrollIntoView({ behavior: 'smooth' }), 150);
 }"""
 # The Speak tab is beside this one.
 TO_SPEAK = "() => document.querySelector('#tab-speak-button').click()"
 # The same as a visitor's first click; nothing is played before there was one.
-FIRST_CLICK = "() => { document.querySelector('#synthesize').click(); }"
+FIRST_CLICK = "() => { window.ttsInferUnasked = true; document.querySelector('#synthesize').click(); }"
 
 
 def decode_tab(page: gr.Blocks, vocoders: Sequence[str], device: str, example: bool) -> list[gr.Dropdown]:
@@ -192,7 +194,7 @@ def connect(
         **COMPUTE,
     )
     drawn = done.success(opened, made, live, api_name=f"open_{name}", **PRIVATE)
-    drawn.success(js=IN_SIGHT, api_name=f"in_sight_{name}", **PRIVATE)
+    drawn.success(js=IN_SIGHT % "result", api_name=f"in_sight_{name}", **PRIVATE)
     return done
 
 

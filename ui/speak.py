@@ -12,7 +12,7 @@ import torch
 
 import tts_infer
 from ui.common_scene import file_part
-from ui.decode import BEGIN, failed, inline_error
+from ui.decode import BEGIN, IN_SIGHT, failed, inline_error
 from ui.history import spoken
 from ui.listen import Piece, piece_of
 from ui.results import clipping, details, notes, speed
@@ -173,7 +173,8 @@ def connect(button: gr.Button, inputs: list[Any], shown: list[Any], error: gr.HT
         **COMPUTE,
     )
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    done.success(opened, made, live, api_name="open_speak", **private)
+    drawn = done.success(opened, made, live, api_name="open_speak", **private)
+    drawn.success(js=IN_SIGHT % "speak-result", api_name="in_sight_speak", **private)
     done.success(lambda: "", None, error, js="() => ''", api_name="well_speak", **private)
     done.failure(failed, None, [*shown, error], api_name="clear_speak", **private)
     inputs[0].change(js="() => ''", outputs=error, api_name="forget_speak_error", api_visibility="private")
