@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import gradio as gr
 import numpy as np
@@ -29,11 +31,13 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     quiet_browser,
     synthesize,
 )
+from tts_infer.runtime.selftest import Size
 from ui.card import draw_card
 from ui.remember import usable
 from ui.session import offered
 from ui.settings import advise, show_vocoder
 from ui.texts import Translator
+from ui.work import PIECE_S, Desk
 
 from playwright.sync_api import Browser, Page, expect  # isort: skip  tests.page skips without it
 
@@ -217,7 +221,8 @@ def test_on_a_phone_the_result_comes_into_sight_and_fingers_find_what_they_need(
     small = page.evaluate(
         """[...document.querySelectorAll('main button, main summary, main [role=tab], main input:not([type=file])')]
             .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
-            .map((e) => [e, (e.closest('label, .wrap') ?? e).getBoundingClientRect()])
+            .map((e) => [e, e.matches('input') && e.closest('label, .wrap:has(> .wrap-inner)') || e])
+            .map(([e, target]) => [e, target.getBoundingClientRect()])
             .filter(([, box]) => box.height > 1 && box.height < 43.5)  // 1: Gradio's hidden copy of the tabs
             .map(([e, box]) => `${e.id || e.className} ${e.ariaLabel ?? e.innerText} ${box.height}`)"""
     )
@@ -268,3 +273,26 @@ def test_the_advice_on_the_device_tab_goes_to_decode(page: Page) -> None:
     page.locator("#doctor-use-advice").click()
     expect(page.locator("#synthesize")).to_be_visible()
     expect(page.locator("#istft-method input")).to_have_value("auto")
+
+
+@pytest.mark.slow
+def test_the_self_test_takes_turns() -> None:
+    taken: list[int] = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        taken.append(1)
+        yield
+
+    report = tts_infer.doctor.examine("cpu", turn=turn)
+    measured = len(report["checks"]) + sum(len(get_args(Size)) for _ in report["speed"])
+    assert len(taken) == measured + 1  # the placement comes from what was measured
+
+
+def test_who_waits_is_told_for_how_long() -> None:
+    desk = Desk()
+    with desk.job(gr.Request(session_hash="one")) as busy, desk.job(gr.Request(session_hash="two")), desk.turn(busy):
+        (waiting,) = desk.seen_by("two")
+    assert (waiting["ahead"], waiting["wait_s"]) == (1, PIECE_S)
+    said = Translator("en")("ahead", ahead=waiting["ahead"], seconds=math.ceil(waiting["wait_s"]))
+    assert said == "Waiting: 1 ahead, about 1 s"
