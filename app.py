@@ -29,46 +29,49 @@ from ui.decode import decode_tab
 from ui.device import device_tab
 from ui.folder import keep_tidy, own_folder
 from ui.gate import Gate
-from ui.scope import static
-from ui.session import AUTO, KEEP_S, load
+from ui.scope import STATIC, static
+from ui.session import AUTO, KEEP_S, load, offered
 from ui.speak import speak_tab
-from ui.status import left, status_line
+from ui.status import account, left, status_line
 from ui.texts import label, translations
 
 MAX_UPLOAD_BYTES = 200_000_000  # of all files that are given at once
 MOST_QUEUED = 64  # calls that wait, of all pages and programs
 MOST_SESSIONS = 200  # whose state is kept in memory: those that called last
-# All tabs fit on a phone; Gradio would put the last ones into a menu.
-CSS = "@media (max-width: 480px) { .tab-container button { padding: 0 4px; font-size: 13px; } }"
+FAVICON = STATIC / "favicon.svg"
 
 
-def build_demo(vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO, keep_s: float | None = None) -> gr.Blocks:
+def build_demo(
+    vocoder: str = tts_infer.DEFAULT_VOCODER, device: str = AUTO, keep_s: float | None = None, *, example: bool = True
+) -> gr.Blocks:
     """The page, ready to launch or to mount inside another Gradio app.
 
     Args:
         vocoder: the vocoder selected at first: a known name, a local directory or a Hub id.
         device: the device selected at first.
         keep_s: for how long uploads and results are kept.
+        example: whether the page, when it is opened, decodes an example, so that there is something to hear and to see.
     """
-    vocoders = list(dict.fromkeys([vocoder, *tts_infer.known_vocoders()]))
+    vocoders = list(dict.fromkeys([offered(vocoder), *tts_infer.known_vocoders()]))
     keep_s = KEEP_S if keep_s is None else keep_s
     delete_cache: Any = (every_s(keep_s), keep_s)  # typed as whole numbers
     with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=delete_cache) as demo:
-        gr.Markdown("# tts-infer")
+        gr.Markdown(label("headline"))
         gr.Markdown(label("tagline"))
+        account()
         status_line()
         demo.unload(left)
         with gr.Tabs():
-            with gr.Tab(label("decode")):
-                decode_tab(vocoders, device)
-            with gr.Tab(label("speak")):
-                speak_tab(vocoders)
+            with gr.Tab(label("decode"), elem_id="tab-decode"):
+                settings = decode_tab(demo, vocoders, device, example)
+            with gr.Tab(label("speak"), elem_id="tab-speak"):
+                speak_tab(demo, vocoders)
             with gr.Tab(label("compare")):
                 compare_tab(vocoders)
             with gr.Tab(label("batch")):
                 batch_tab(vocoders, device)
             with gr.Tab(label("device"), id="device") as tab:
-                device_tab(tab, device)
+                device_tab(tab, device, settings)
             with gr.Tab(label("api")) as tab:
                 api_tab(tab)
     # calls that pass by the queue would know no limit
@@ -117,12 +120,23 @@ def launch_options(
         keep_s: for how long they are kept, see `build_demo`.
     """
     settings = settings or tts_infer.ServerSettings(max_bytes=MAX_UPLOAD_BYTES)
-    theme = gr.themes.Default(
-        primary_hue="blue", font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")
-    ).set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")  # Gradio's are too pale
+    font, mono = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")
+    # Gradio's own colours are too pale to be read
+    theme = gr.themes.Default(primary_hue="blue", font=font, font_mono=mono).set(
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        body_text_color_subdued="*neutral_600",
+        input_border_color="*neutral_500",
+        input_border_color_dark="*neutral_400",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+    )
     return {
         "theme": theme,
-        "css": CSS + static("contrast.css"),
+        "css": static("page.css", "contrast.css"),
+        "favicon_path": str(FAVICON),
         "i18n": translations(),
         "max_file_size": MAX_UPLOAD_BYTES,
         "run_history": False,
@@ -150,7 +164,7 @@ def server_routes(args: argparse.Namespace) -> list[Route]:
     """The endpoints of `tts-infer serve`, beside the page. Where the page asks for a password, they ask for a key."""
     if args.auth and not args.api_key:
         return []
-    vocoders = [load(args.vocoder, args.device)]
+    vocoders = [load(offered(args.vocoder), args.device)]
     settings = dataclasses.replace(server_settings(args), max_bytes=tts_infer.ServerSettings.max_bytes)
     server = tts_infer.ServerApp(vocoders, settings, tts_infer.load_speakers(vocoders, device=args.device))
     return [Route(path, server) for path in server.paths]
@@ -199,7 +213,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if args.root_path is not None and not args.root_path.startswith("/"):
         parser.error(f"--root-path {args.root_path!r}: expected a path that begins with /, such as /tts")
     try:
-        load(args.vocoder, args.device)  # a wrong name fails now, and the first visitor need not wait
+        load(offered(args.vocoder), args.device)  # a wrong name fails now, and the first visitor need not wait
     except tts_infer.TTSInferError as error:
         parser.error(str(error))
     return args

@@ -90,7 +90,7 @@ def demo() -> Iterator[Blocks]:
     """The page, launched once for all tests."""
     import app
 
-    demo = app.build_demo()
+    demo = app.build_demo(example=False)
     demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
     yield demo
     demo.close()

@@ -7,6 +7,7 @@ python -m tests.screenshots --all FOLDER
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,9 @@ from tests.page import (
     PATIENCE_MS,
     PHONE,
     QUIET,
-    choose,
     figures,
     message,
     open_tab,
-    synthesize,
     upload,
 )
 from tests.test_listen import tiled
@@ -49,6 +48,7 @@ def main() -> None:
     parser.add_argument(
         "--all", action="store_true", help="every tab, light and dark, wide and narrow, in English and Chinese"
     )
+    parser.add_argument("--styles", nargs="+", choices=STYLES, default=list(STYLES), help="with --all: only these")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     demo = app.build_demo()
@@ -57,18 +57,18 @@ def main() -> None:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
             page = opened(browser, str(demo.local_url), DESKTOP)
-            synthesize(page, CLIP)
             page.wait_for_timeout(700)
             page.screenshot(path=args.folder / "screenshot.png", full_page=True)
             if args.all:
-                take_all(browser, str(demo.local_url), args.folder)
+                take_all(browser, str(demo.local_url), args.folder, args.styles)
             browser.close()
     finally:
         demo.close()
 
 
-def take_all(browser: Browser, url: str, folder: Path) -> None:
-    for style, options in STYLES.items():
+def take_all(browser: Browser, url: str, folder: Path, styles: list[str]) -> None:
+    for style in styles:
+        options = STYLES[style]
         say = Translator("zh" if "locale" in options else "en")
         with tempfile.TemporaryDirectory() as temporary:
             broken = Path(temporary) / "broken.wav"
@@ -76,6 +76,7 @@ def take_all(browser: Browser, url: str, folder: Path) -> None:
             page = opened(browser, url, options)
             take_tabs(page, say, broken, folder / style)
             page.reload()
+            expect(figures(page)).to_be_visible(timeout=PATIENCE_MS)
             listen_and_fail(page, tiled(Path(temporary) / "long.wav", 120), broken, folder / style)
             page.context.close()
 
@@ -84,9 +85,16 @@ def take_tabs(page: Page, say: Translator, broken: Path, stem: Path) -> None:
     """Every tab, with something in it."""
     save(page, stem, "start")
     page.locator("#settings").get_by_role("button").first.click()
-    choose(page, "#refine", "8")
-    synthesize(page, CLIP)
+    page.locator("#preset").get_by_text(say("best")).click()
+    expect(page.locator("#result-history li")).to_have_count(2, timeout=PATIENCE_MS)
     save(page, stem, "decode")
+    open_tab(page, say("mel-file"))
+    save(page, stem, "mel")
+    open_tab(page, say("speak"))
+    save(page, stem, "speak-start")
+    page.locator("button#speak").click()
+    expect(page.locator("#speak-result-history li")).to_have_count(1, timeout=PATIENCE_MS)
+    save(page, stem, "speak")
     open_tab(page, say("compare"))
     upload(page, "#compare-audio", CLIP)
     expect(page.locator("#compare-audio")).to_contain_text("0:03")
@@ -112,7 +120,7 @@ def take_tabs(page: Page, say: Translator, broken: Path, stem: Path) -> None:
 
 def listen_and_fail(page: Page, long: Path, broken: Path, stem: Path) -> None:
     """The player while it plays, and a message."""
-    upload(page, "#input-audio", long)
+    give(page, long)
     expect(page.locator("#input-audio")).to_contain_text("2:00", timeout=PATIENCE_MS)
     page.locator("#listen").click()
     expect(page.locator("#result [data-clock]")).to_contain_text("0:01", timeout=PATIENCE_MS)
@@ -120,16 +128,23 @@ def listen_and_fail(page: Page, long: Path, broken: Path, stem: Path) -> None:
     expect(figures(page)).to_be_visible(timeout=3 * PATIENCE_MS)
     save(page, stem, "listened")
     page.reload()
-    upload(page, "#input-audio", broken)
+    expect(figures(page)).to_be_visible(timeout=PATIENCE_MS)
+    give(page, broken)
     page.locator("#synthesize").click()
     expect(message(page, "broken.wav")).to_be_visible(timeout=PATIENCE_MS)
     save(page, stem, "error")
 
 
+def give(page: Page, file: Path) -> None:
+    """In place of the example."""
+    page.locator("#input-audio").get_by_role("button", name=re.compile("clear|remove|清除", re.I)).click()
+    upload(page, "#input-audio", file)
+
+
 def opened(browser: Browser, url: str, options: dict[str, Any]) -> Page:
     page = browser.new_context(**options).new_page()
     page.goto(url)
-    expect(page.locator("#synthesize")).to_be_visible(timeout=PATIENCE_MS)
+    expect(figures(page)).to_be_visible(timeout=PATIENCE_MS)  # of the example
     return page
 
 

@@ -32,7 +32,7 @@ import tts_infer
 from ui.api import SNIPPETS
 from ui.batch import batch, draw_batch, output_names
 from ui.compare import draw_comparison
-from ui.device import audited, draw_audit, draw_report
+from ui.device import draw_audit, draw_report
 from ui.scenes import facts_of
 from ui.scope import kept, opened
 from ui.session import load, read_input
@@ -209,7 +209,7 @@ def test_what_nobody_foresaw_is_said_and_logged(
         "/doctor": {},
         "/audit": {},
     }
-    audited.cache_clear()
+    monkeypatch.setattr("ui.device._audit", [])
     monkeypatch.setattr(broken, fail)
     with pytest.raises(AppError, match=r"unexpected.*log") as error:
         client.predict(**inputs.get(endpoint, {"audio": clip, "vocoder": VOCODER}), api_name=endpoint)
@@ -452,7 +452,7 @@ def test_snippets_run(
     np.save(tmp_path / "mel.npy", vocoder.mel(tts_infer.read_audio(CLIP, vocoder.sample_rate).samples).numpy())
     monkeypatch.chdir(tmp_path)
     exec(SNIPPETS[endpoint].replace("http://127.0.0.1:7860/", str(demo.local_url)), {})
-    assert {"/doctor": "backbone cpu", "/audit": "2.4.1", "/batch": ".zip"}.get(
+    assert {"/doctor": "backbone cpu", "/audit": "2.4.1", "/batch": ".zip", "/advise": "auto auto auto"}.get(
         endpoint, ".wav"
     ) in capsys.readouterr().out
 
@@ -484,7 +484,7 @@ def test_every_event_is_named_and_every_endpoint_documented(demo: gr.Blocks, cli
         types = {value["parameter_name"]: value["python_type"]["type"] for value in parameters}
         assert types["istft"] == "Literal['auto', 'matmul', 'fft']"
         assert types["refine"] == "Literal['auto', '0', '1', '2', '4', '8', '16']"
-        assert list(types)[1:] == ["vocoder", "device", "placement", "istft", "refine"]
+        assert list(types)[1:] == ["vocoder", "device", "placement", "istft", "refine", "dtype"]
 
 
 def test_chinese_browsers_get_chinese_results(demo: gr.Blocks, tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ def test_a_mistake_takes_the_old_comparison_away(page: Page) -> None:
 
 def test_what_has_expired_is_not_revealed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ui.compare.KEEP_S", 3)
-    demo = app.build_demo()
+    demo = app.build_demo(example=False)
     demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_options())
     context = browser.new_context(**DESKTOP)
     try:
@@ -450,7 +450,7 @@ def test_keyboard_alone(page: Page) -> None:
 
 
 def test_behind_a_password(browser: Browser, capsys: pytest.CaptureFixture[str]) -> None:
-    demo = app.build_demo()
+    demo = app.build_demo(example=False)
     options = app.launch_options() | {"auth": ("ada", "secret")}
     demo.launch(prevent_thread_lock=True, quiet=True, **options)
     context = browser.new_context(**DESKTOP)

@@ -64,6 +64,23 @@ for piece, wav, report in job:
     print(piece["file"], piece["end_s"], "s")
 print(wav, report["first_audio_ms"], report["rtfx"])
 """,
+    "/results": """
+from gradio_client import Client, handle_file
+
+client = Client("http://127.0.0.1:7860/")
+for refine in ("0", "8"):
+    client.predict(audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", refine=refine, api_name="/synthesize")
+results_zip, rows = client.predict(api_name="/results")
+print(results_zip, [(row["file"], row["log_mel_error_db"]) for row in rows])
+""",
+    "/speech_results": """
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860/")
+list(client.submit(text="Hello.", voice="heart", api_name="/speak"))
+results_zip, rows = client.predict(api_name="/speech_results")
+print(results_zip, [row["file"] for row in rows])
+""",
     "/compare": """
 from gradio_client import Client, handle_file
 
@@ -83,6 +100,13 @@ results_zip, report = client.predict(
     files=[handle_file("speech.wav"), handle_file("mel.npy")], vocoder="vocos-mini-24khz", api_name="/batch"
 )
 print(results_zip, report["rtfx"], [(row["file"], row.get("error")) for row in report["files"]])
+""",
+    "/advise": """
+from gradio_client import Client
+
+client = Client("http://127.0.0.1:7860/")
+device, placement, istft, dtype = client.predict(vocoder="vocos-mini-24khz", api_name="/advise")
+print(device, placement, istft, dtype)
 """,
     "/doctor": """
 from gradio_client import Client

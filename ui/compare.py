@@ -16,7 +16,7 @@ import gradio as gr
 import tts_infer
 from ui.common_scene import scene_of
 from ui.comparison import figures, with_errors
-from ui.decode import error_html, examples, inline_error
+from ui.decode import EXAMPLES, error_html, examples, inline_error
 from ui.listening import Kind, closed, listening_test, offered, prepared
 from ui.results import notes, result_view
 from ui.scenes import facts_of
@@ -35,7 +35,7 @@ from ui.session import (
     read_input,
     shown_errors,
 )
-from ui.settings import dropdown, usable_placements
+from ui.settings import dropdown, usable_dtypes, usable_placements
 from ui.status import PRESSED
 from ui.synthesis import run
 from ui.texts import Translator, label
@@ -207,7 +207,7 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
             audio = gr.Audio(label=label("audio"), type="filepath", buttons=["download"], elem_id="compare-audio")
-            examples(audio, "compare-examples", "load_example_to_compare")
+            examples(audio, EXAMPLES, "compare-examples", "load_example_to_compare")
         with gr.Column(scale=3, min_width=300):
             settings = [
                 dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
@@ -264,18 +264,3 @@ def compare_tab(vocoders: Sequence[str]) -> None:
     )
     begun.failure(failed_test, None, test.error, api_name="clear_listening", **private)
     begun.success(lambda: "", None, test.error, js="() => ''", api_name="well_listening", **private)
-
-
-def usable_dtypes() -> list[str]:
-    """The number formats that some device here is good at."""
-    devices = tts_infer.available_devices()
-    return [dtype for dtype in get_args(tts_infer.DTypeName) if any(is_good_at(device, dtype) for device in devices)]
-
-
-def is_good_at(device: str, dtype: tts_infer.DTypeName) -> bool:
-    """Whether a device takes a number format."""
-    try:
-        tts_infer.make_placement(device=device, dtype=dtype, check=False)
-    except tts_infer.PlacementError:
-        return False
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,20 @@ import gradio as gr
 
 import tts_infer
 from ui.folder import shared
+from ui.history import decoded
 from ui.listen import Piece, stream, stream_mel
+from ui.remember import remember_settings
 from ui.scope import hint, kept, opened, output_of, scope
 from ui.session import COMPUTE, KEEP_S, Kind, Report, failure, given, read_input, shown_errors
 from ui.settings import Settings, settings_panel, takes_settings
+from ui.strip import Strip
 from ui.synthesis import repeated, run
 from ui.texts import label
 from ui.work import desk
 
-EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.wav"))
+FOLDER = Path(__file__).parent.parent / "examples"
+EXAMPLES = sorted(FOLDER.glob("*.wav"))
+MELS = sorted(FOLDER.glob("*.npy"))
 RUNS = 5  # of Measure
 # After a change of settings, the input of the result runs again, whether the result is shown or still being made. So
 # each handler notes in the browser which file and settings it is given, and which button makes all of its result. If
@@ -37,6 +43,7 @@ PRESS_AGAIN = """(audio, mel, ...settings) => {
     if (there && JSON.stringify(settings) !== made.settings) document.querySelector(made.button)?.click();
 }"""
 Whole = tuple[str, Report, str]
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 @takes_settings
@@ -49,7 +56,8 @@ def synthesize(audio: str | None, settings: Settings, request: gr.Request | None
 
     Returns:
         output audio as 16-bit WAV, and the report: vocoder, sample_rate, seconds, total_ms, rtfx, peak,
-        clipped_samples, log_mel_error_db, refine (passes that ran), stages, notes (code and text of what is odd)
+        clipped_samples, log_mel_error_db, refine (passes that ran), settings, stages, notes (code and text of what is
+        odd)
     """
     return whole("audio", audio, settings, request)
 
@@ -106,48 +114,89 @@ def whole(kind: Kind, path: str | None, settings: Settings, request: gr.Request 
         once = runs == 1
         job.what, job.total = "decoding" if once else "measuring", runs * value.seconds(model)
         result = run(model, value, desk.turns(job), job.advance) if once else repeated(model, value, runs, job)
+        result.report["settings"] = asdict(settings)
         scene = kept(result, Path(path).stem)
+        decoded.add(request, scene)
         return output_of(scene), result.report, scene
 
 
-def decode_tab(vocoders: Sequence[str], device: str) -> None:
-    """Lay the tab out and connect it."""
+# On a phone, a result that was asked for is far below the button. It has its height a moment after it has come.
+IN_SIGHT = """() => {
+    const asked = !window.ttsInferUnasked;
+    window.ttsInferUnasked = false;
+    if (innerWidth > 640 || !asked) return;
+    setTimeout(() => document.querySelector('#%s').scrollIntoView({ behavior: 'smooth' }), 150);
+}"""
+# The Speak tab is beside this one.
+TO_SPEAK = "() => document.querySelector('#tab-speak-button').click()"
+# The same as a visitor's first click; nothing is played before there was one.
+FIRST_CLICK = "() => { window.ttsInferUnasked = true; document.querySelector('#synthesize').click(); }"
+
+
+def decode_tab(page: gr.Blocks, vocoders: Sequence[str], device: str, example: bool) -> list[gr.Dropdown]:
+    """Lay the tab out and connect it; returns its settings.
+
+    Args:
+        page: of the tab.
+        vocoders: names to choose from; the first one is chosen.
+        device: the device chosen at first.
+        example: whether an example is decoded when the page is opened.
+    """
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            audio, mel, *buttons = input_tabs()
+            audio, mel, *buttons = input_tabs(shared(EXAMPLES[:1])[0] if example else None)
             error = inline_error("decode-error")
         with gr.Column(scale=2, min_width=300):
             settings = settings_panel(vocoders, device)
+    back = remember_settings(page, settings)
     live = scope(hint(), "result", Piece.model_json_schema)
     output = gr.Audio(label=label("output-audio"), visible=False, elem_id="output-audio")
-    with gr.Accordion(label("report-json"), open=False):
-        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="report")
+    report = gr.JSON(label=label("report-json"), show_label=False, elem_id="report", render=False)
     made = gr.State(time_to_live=KEEP_S)
+    strip = Strip(page, decoded, "result", opened, (live, report, made), "results")
+    with gr.Accordion(label("report-json"), open=False):
+        report.render()
     shown = [live, output, report, made]
     handlers: tuple[Callable[..., Any], ...] = (synthesize, stream, measure, decode, stream_mel, measure_mel)
     for i, (button, handler) in enumerate(zip(buttons, handlers, strict=True)):
-        name, streaming, source = handler.__name__, handler in (stream, stream_mel), audio if i < 3 else mel
-        again = "#synthesize" if source is audio else "#decode"
-        if streaming:  # registered first, because the browser runs the listeners of a click in order
-            button.click(js=BEGIN, outputs=live, api_name=f"begin_{name}", api_visibility="private")
-        done = button.click(
-            handler,
-            [source, *settings],
-            shown if streaming else [output, report, made],
-            js=NOTE % (1 + len(settings), again),
-            api_name=name,
-            trigger_mode="multiple",  # a second press ends the first
-            show_progress="hidden",  # the status line says it
-            **COMPUTE,
-        )
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        done.success(opened, made, live, api_name=f"open_{name}", **private)
-        done.success(lambda: "", None, error, js="() => ''", api_name=f"well_{name}", **private)
+        done = connect(button, handler, audio if i < 3 else mel, settings, shown)
+        done.success(lambda: "", None, error, js="() => ''", api_name=f"well_{handler.__name__}", **PRIVATE)
         # an old result beside a new error would mislead
-        done.failure(failed, None, [*shown, error], api_name=f"clear_{name}", **private)
-    changes = [setting.input for setting in settings]
+        done.failure(failed, None, [*shown, error], api_name=f"clear_{handler.__name__}", **PRIVATE)
+        strip.follow(done, handler.__name__)
+    if example:
+        back.then(js=FIRST_CLICK, api_name="first", api_visibility="private")
+    changes = [setting.change for setting in settings]
     gr.on(changes, None, [audio, mel, *settings], js=PRESS_AGAIN, api_name="press_again", api_visibility="private")
     gr.on([audio.change, mel.change], js="() => ''", outputs=error, api_name="forget_error", api_visibility="private")
+    return settings
+
+
+def connect(
+    button: gr.Button,
+    handler: Callable[..., Any],
+    source: gr.Audio | gr.File,
+    settings: list[gr.Dropdown],
+    shown: list[Any],
+) -> Any:
+    """Run a handler at a click, and show what was made; returns the event."""
+    name, streaming, live, made = handler.__name__, handler in (stream, stream_mel), shown[0], shown[-1]
+    again = "#synthesize" if isinstance(source, gr.Audio) else "#decode"
+    if streaming:  # registered first, because the browser runs the listeners of a click in order
+        button.click(js=BEGIN, outputs=live, api_name=f"begin_{name}", api_visibility="private")
+    done = button.click(
+        handler,
+        [source, *settings],
+        shown if streaming else shown[1:],
+        js=NOTE % (1 + len(settings), again),
+        api_name=name,
+        trigger_mode="multiple",  # a second press ends the first
+        show_progress="hidden",  # the status line says it
+        **COMPUTE,
+    )
+    drawn = done.success(opened, made, live, api_name=f"open_{name}", **PRIVATE)
+    drawn.success(js=IN_SIGHT % "result", api_name=f"in_sight_{name}", **PRIVATE)
+    return done
 
 
 def failed(request: gr.Request) -> tuple[Any, ...]:
@@ -168,40 +217,48 @@ def error_html(message: str) -> str:
     return f"⚠ {tts_infer.pictures.html.escape(message)}"
 
 
-def input_tabs() -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr.Button, gr.Button, gr.Button]:
-    """The inputs. Each has its own tab and buttons, so it is always clear which input a button uses."""
+def input_tabs(
+    first: Path | None,
+) -> tuple[gr.Audio, gr.File, gr.Button, gr.Button, gr.Button, gr.Button, gr.Button, gr.Button]:
+    """The inputs. Each has its own tab and buttons, so it is always clear which input a button uses.
+
+    Args:
+        first: the audio that is there already.
+    """
     with gr.Tabs():
         with gr.Tab(label("audio")):
-            audio = gr.Audio(label=label("audio"), type="filepath", buttons=["download"], elem_id="input-audio")
-            examples(audio, "examples", "load_example")
-            of_audio = run_buttons("synthesize", "listen", "measure")
+            value = str(first) if first else None
+            audio = gr.Audio(value, label=label("audio"), type="filepath", buttons=["download"], elem_id="input-audio")
+            examples(audio, EXAMPLES, "examples", "load_example")
+            of_audio = run_buttons("synthesize", "listen", "measure", "to-speak")
         with gr.Tab(label("mel-file")):
             mel = gr.File(
                 label=label("mel-spectrogram"), file_types=list(tts_infer.FEATURE_SUFFIXES), elem_id="input-mel"
             )
-            of_mel = run_buttons("decode", "listen-mel", "measure-mel")
+            examples(mel, MELS, "mel-examples", "load_mel_example")
+            of_mel = run_buttons("decode", "listen-mel", "measure-mel", "mel-to-speak")
     return audio, mel, *of_audio, *of_mel
 
 
-def run_buttons(whole: str, pieces: str, several: str) -> tuple[gr.Button, gr.Button, gr.Button]:
-    """The buttons of an input; the arguments are their element ids."""
+def run_buttons(whole: str, pieces: str, several: str, speak: str) -> tuple[gr.Button, gr.Button, gr.Button]:
+    """The buttons of an input, and the way to the Speak tab; the arguments are their element ids."""
     with gr.Row():
-        return (
-            gr.Button(label("decode"), variant="primary", min_width=120, elem_id=whole),
-            gr.Button(label("listen"), min_width=120, elem_id=pieces),
-            gr.Button(label("measure"), min_width=120, elem_id=several),
-        )
+        first = gr.Button(label("decode"), variant="primary", min_width=120, elem_id=whole)
+        gr.Button(label("speak-instead"), min_width=120, elem_id=speak).click(js=TO_SPEAK, api_visibility="private")
+    with gr.Row():
+        listen = gr.Button(label("listen"), size="md", min_width=120, elem_id=pieces)
+        return first, listen, gr.Button(label("measure"), size="md", min_width=120, elem_id=several)
 
 
-def examples(audio: gr.Audio, elem_id: str, api_name: str) -> None:
-    """Clips that are one click away."""
+def examples(given: gr.Audio | gr.File, files: Sequence[Path], elem_id: str, api_name: str) -> None:
+    """Files that are one click away."""
     # Gradio would serve copies from its cache, which are removed with the uploads.
-    clips = shared(EXAMPLES)
+    clips = shared(files)
     gr.set_static_paths(list(clips))
     gr.Examples(
         [[str(path)] for path in clips],
-        audio,
-        example_labels=[path.stem.capitalize() for path in EXAMPLES],
+        given,
+        example_labels=[path.stem.replace("-", " ").capitalize() for path in files],
         label=label("examples"),
         elem_id=elem_id,
         api_name=api_name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,10 +12,14 @@ import gradio as gr
 import tts_infer
 from ui.results import result_view, table
 from ui.session import AUTO, COMPUTE, Report, kept, shown_errors
-from ui.settings import devices, dropdown
+from ui.settings import advise, devices, dropdown
 from ui.texts import Translator, label
+from ui.work import desk
 
 FAULTS = ("missing", "complex", "float64", "syncs")
+_audit: list[Report] = []
+# Where the settings are that the advice has changed.
+TO_DECODE = "() => { document.querySelector('#tab-decode-button').click(); }"
 
 
 def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
@@ -39,8 +42,9 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
 
 def examine(device: str, request: gr.Request | None = None) -> Report:
     """The same report, from earlier results where there are some."""
-    with shown_errors(request):
-        return tts_infer.doctor.examine(device)
+    with shown_errors(request), desk.job(request) as job:
+        job.what = "examining"
+        return tts_infer.doctor.examine(device, turn=desk.turns(job))
 
 
 def audit(request: gr.Request | None = None) -> list[Report]:
@@ -49,16 +53,13 @@ def audit(request: gr.Request | None = None) -> list[Report]:
     Returns:
         for each way to decode, stage and release: clean, and the names of operators, missing, complex, float64, syncs
     """
-    with shown_errors(request):
-        return audited()
-
-
-@functools.cache
-def audited() -> list[Report]:
-    """The audit, which is the same every time."""
-    rows = [asdict(row) for row in tts_infer.doctor.audit_stages()]
-    # Gradio's client takes every dict with a "path" for a file
-    return [{"decode": row.pop("path"), **row} for row in rows]
+    with shown_errors(request), desk.job(request) as job:
+        job.what = "examining"
+        if not _audit:  # it is the same every time
+            found = tts_infer.doctor.audit_stages(desk.turns(job))
+            # Gradio's client takes every dict with a "path" for a file
+            _audit[:] = [{"decode": row.pop("path"), **row} for row in map(asdict, found)]
+        return _audit
 
 
 def draw_report(report: Report, request: gr.Request) -> str:
@@ -145,11 +146,23 @@ def audit_cells(group: Sequence[Report], releases: Sequence[str], say: Translato
     return [*cells, "; ".join(said)]
 
 
-def device_tab(tab: gr.Tab, device: str) -> None:
-    """Lay the tab out and connect it."""
-    with gr.Row(equal_height=True):
+def device_tab(tab: gr.Tab, device: str, settings: Sequence[gr.Dropdown]) -> None:
+    """Lay the tab out and connect it.
+
+    Args:
+        tab: when it is opened, the self-test runs.
+        device: the device chosen at first.
+        settings: of the Decode tab, for which the advice is.
+    """
+    with gr.Row():
         where = dropdown("device", devices(device), device, prefix="doctor-")
-        button = gr.Button(label("self-test"), variant="primary", elem_id="self-test")
+        with gr.Column(min_width=200):
+            button = gr.Button(label("self-test"), variant="primary", elem_id="self-test")
+            advised = gr.Button(label("use-advice"), elem_id="doctor-use-advice")
+    vocoder, *others, _, dtype = settings
+    applied = advised.click(advise, [vocoder, where], [*others, dtype], api_name="doctor_advise",
+                            api_visibility="private", **COMPUTE)  # fmt: skip
+    applied.success(js=TO_DECODE, api_name="to_decode", api_visibility="private")
     view = result_view(label("device-hint"), "doctor")
     with gr.Accordion(label("report-json"), open=False):
         report = gr.JSON(label=label("report-json"), show_label=False, elem_id="doctor-report")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import gradio as gr
@@ -15,6 +16,7 @@ import torch
 from gradio.data_classes import FileData, GradioModel
 
 import tts_infer
+from ui.history import decoded
 from ui.scenes import Comments
 from ui.scope import kept, output_of
 from ui.session import Kind, Report, given, read_input, shown_errors
@@ -84,7 +86,9 @@ def streamed(kind: Kind, path: str | None, settings: Settings, request: gr.Reque
                 yield piece, None, None, None
                 continue
             result = finished(model, value, *whole)
+            result.report["settings"] = asdict(settings)
             scene = kept(result, Path(path).stem, streamed=True)
+            decoded.add(request, scene)
             yield piece, output_of(scene), result.report, scene
 
 

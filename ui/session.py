@@ -21,6 +21,8 @@ from ui.work import Stopped, Turn, no_turn
 AUTO: Final = "auto"
 # Numbers of refinement passes that the page offers; "auto" uses the number that suits the vocoder.
 Refine = Literal["auto", "0", "1", "2", "4", "8", "16"]
+# Number formats of matrix products; "auto" is what was measured to be faster, see `load_vocoder`.
+DType = Literal["auto", "float32", "bfloat16", "float16"]
 Kind = Literal["audio", "mel"]  # of an input
 Report = dict[str, Any]
 
@@ -49,13 +51,14 @@ def load(
     device: str = AUTO,
     placement: str = AUTO,
     istft: tts_infer.MethodChoice = AUTO,
-    dtype: tts_infer.DTypeName = "float32",
+    dtype: DType = "float32",
     refine: Refine = AUTO,
 ) -> tts_infer.Vocoder:
     """Load a vocoder. The last few stay loaded, each once for all values of `refine`.
 
     Raises:
         InputError: a value of `refine` that the page does not offer; and see `load_vocoder`.
+        VocoderNotFoundError: it is not on this machine, and cannot be downloaded.
         PlacementError: see `load_vocoder`; or a file of the server.
     """
     if refine not in get_args(Refine):
@@ -63,15 +66,19 @@ def load(
         raise tts_infer.InputError(
             "refine is {refine!r}; allowed: {allowed}", code="page-refine", refine=refine, allowed=allowed
         )
-    vocoder = kept(name, device, _spec(placement), istft, dtype)
+    vocoder = kept(name, device, require_placement(placement), istft, dtype)
     if refine != AUTO:
         vocoder = copy.copy(vocoder)  # another default for the same stages
         vocoder.refine = int(refine)
     return vocoder
 
 
-def _spec(placement: str | None) -> str | None:
-    """A choice of the page as `load_vocoder` takes it."""
+def require_placement(placement: str | None) -> str | None:
+    """A choice of the page as `load_vocoder` takes it.
+
+    Raises:
+        PlacementError: it is neither a name nor written out.
+    """
     if placement in (None, "", AUTO):
         return None
     if placement in tts_infer.named_placements() or "=" in placement:
@@ -85,12 +92,50 @@ def _spec(placement: str | None) -> str | None:
     )
 
 
+# What the page offers that has no public name, by the name that it is offered under.
+_local: dict[str, str] = {}
+
+
+def offered(vocoder: str) -> str:
+    """The name under which the page offers a vocoder. Of one in a local directory, visitors do not see the path."""
+    if vocoder in tts_infer.known_vocoders() or not Path(vocoder).exists():
+        return vocoder
+    name = f"{Path(vocoder).resolve().name} (local)"
+    _local[name] = vocoder
+    return name
+
+
+def place_of(vocoder: str) -> str:
+    """What `load_vocoder` takes for a name that the page offers."""
+    return _local.get(vocoder, vocoder)
+
+
 @functools.lru_cache(maxsize=8)
 def kept(
-    name: str, device: str, placement: str | None, istft: tts_infer.MethodChoice, dtype: tts_infer.DTypeName
+    name: str, device: str, placement: str | None, istft: tts_infer.MethodChoice, dtype: DType
 ) -> tts_infer.Vocoder:
     """A vocoder with its stages in place."""
-    return tts_infer.load_vocoder(name, device=device, placement=placement, istft=istft, dtype=dtype)
+    with downloads_explained(name):
+        vocoder = tts_infer.load_vocoder(place_of(name), device=device, placement=placement, istft=istft, dtype=dtype)
+    if name in _local:
+        vocoder.name = name  # reports name it
+    return vocoder
+
+
+@contextmanager
+def downloads_explained(vocoder: str) -> Iterator[None]:
+    """Say what a visitor can do about a vocoder that cannot be downloaded, and nothing of the server's folders."""
+    try:
+        yield
+    except tts_infer.VocoderNotFoundError as error:
+        if error.code not in ("hub-unreachable", "hub-cache-incomplete"):
+            raise
+        raise tts_infer.VocoderNotFoundError(
+            "{vocoder} must be downloaded, and this server cannot reach the Hugging Face Hub now; choose a vocoder "
+            "whose card says Ready",
+            code="page-not-downloaded",
+            vocoder=vocoder,
+        ) from error
 
 
 def kind_of(path: Path) -> Kind:
@@ -202,7 +247,8 @@ def shown_errors(request: gr.Request | None, *uploads: str | None, inline: bool 
         if not isinstance(error, Stopped):
             _keep(request, message, inline)
         # the page shows it as HTML, but programs read it, too
-        raise gr.Error(html.escape(message, quote=False), visible=not inline, print_exception=False) from error
+        visible = not inline and not isinstance(error, Stopped)
+        raise gr.Error(html.escape(message, quote=False), visible=visible, print_exception=False) from error
     except gr.Error:
         raise
     except Exception as error:  # Gradio would log it and show nothing, and the visitor would wait

@@ -11,8 +11,12 @@ from typing import Any, get_args
 import gradio as gr
 
 import tts_infer
-from ui.session import AUTO, Refine, load
+from ui.card import card, draw_card, facts
+from ui.session import AUTO, COMPUTE, DType, Refine, load, place_of, shown_errors
 from ui.texts import label
+from ui.work import desk
+
+PRESETS: dict[str, Refine] = {"fast": "0", "balanced": "8", "best": "16"}
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Settings:
         placement: where each stage runs: "auto", a named placement, or stage=device[/engine][/method],...
         istft: inverse STFT method
         refine: passes that bring the output's mel closer to the input's; "auto" is the number that suits the vocoder
+        dtype: number format of matrix products; "auto" is bfloat16 where it was measured to be faster, else float32
     """
 
     vocoder: str
@@ -32,10 +37,11 @@ class Settings:
     placement: str = AUTO
     istft: tts_infer.MethodChoice = AUTO
     refine: Refine = AUTO
+    dtype: DType = "float32"
 
     def load(self) -> tts_infer.Vocoder:
         """The vocoder, placed as chosen; see `load`."""
-        return load(self.vocoder, self.device, self.placement, self.istft, refine=self.refine)
+        return load(self.vocoder, self.device, self.placement, self.istft, self.dtype, self.refine)
 
 
 def takes_settings(handler: Callable[..., Any]) -> Callable[..., Any]:
@@ -68,17 +74,50 @@ def takes_settings(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def settings_panel(vocoders: Sequence[str], device: str, prefix: str = "") -> list[gr.Dropdown]:
-    """The settings as dropdowns, in the order of the fields of `Settings`."""
-    with gr.Accordion(label("settings"), open=False, elem_id=f"{prefix}settings"):
-        with gr.Row():
-            vocoder = dropdown("vocoder", vocoders, vocoders[0], prefix)
-            where = dropdown("device", devices(device), device, prefix)
-        placement = dropdown("placement", usable_placements(), AUTO, prefix, info="placement-hint", free=True)
-        with gr.Row():
-            istft = dropdown("istft-method", get_args(tts_infer.MethodChoice), AUTO, prefix)
-            refine = dropdown("refine", get_args(Refine), AUTO, prefix)
-        gr.Markdown(label("refine-hint"))
-    return [vocoder, where, placement, istft, refine]
+    """The settings as dropdowns, in the order of the fields of `Settings`: four in sight, the rest for experts."""
+    vocoder = dropdown("vocoder", vocoders, vocoders[0], prefix)
+    about = card(f"{prefix}card")
+    choices = [(label(name), passes) for name, passes in PRESETS.items()]
+    preset = gr.Radio(choices, label=label("preset"), info=label("preset-hint"), elem_id=f"{prefix}preset")
+    placement = dropdown("placement", usable_placements(), AUTO, prefix, info="placement-hint", free=True)
+    with gr.Accordion(label("expert"), open=False, elem_id=f"{prefix}settings"):
+        refine = dropdown("refine", get_args(Refine), AUTO, prefix, info="refine-hint")
+        where = dropdown("device", devices(device), device, prefix, info="device-info")
+        istft = dropdown("istft-method", get_args(tts_infer.MethodChoice), AUTO, prefix, info="istft-hint")
+        dtype = dropdown("number-format", [AUTO, *usable_dtypes()], "float32", prefix, info="dtype-hint")
+        advised = gr.Button(label("use-advice"), size="sm", elem_id=f"{prefix}use-advice")
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # when the page is opened, and at each change
+    gr.on(None, show_vocoder, [vocoder, refine], [about, preset], api_name=f"{prefix}show_vocoder", **private)
+    preset.input(js="(passes) => passes", inputs=preset, outputs=refine, api_name=f"{prefix}preset", **private)
+    advised.click(advise, [vocoder, where], [where, placement, istft, dtype], api_name=f"{prefix}advise",
+                  api_visibility="private" if prefix else "public", show_progress="hidden", **COMPUTE)  # fmt: skip
+    return [vocoder, where, placement, istft, refine, dtype]
+
+
+def show_vocoder(vocoder: str, refine: str, request: gr.Request) -> tuple[str, Any]:
+    """The card of a vocoder, and the preset that is chosen with `refine`; one that cannot refine has none to choose."""
+    with shown_errors(request) as say:
+        found = facts(vocoder)
+        passes = found["refine"] if refine == AUTO else refine
+        chosen = str(passes) if str(passes) in PRESETS.values() else None
+        can = found["stages"] is None or "refine" in found["stages"]
+        return draw_card(vocoder, found, say), gr.update(value=chosen, interactive=can)
+
+
+def advise(vocoder: str, device: str = AUTO, request: gr.Request | None = None) -> tuple[str, str, str, str]:
+    """What suits a vocoder on this machine.
+
+    Parameters:
+        vocoder: name of a known vocoder
+        device: the device of all stages; "auto" is the best
+
+    Returns:
+        device, placement, istft and dtype, as /synthesize takes them. What is measured is kept.
+    """
+    with shown_errors(request), desk.job(request) as job, desk.turn(job):
+        advice = tts_infer.doctor.advise(device, place_of(vocoder))
+        return device, AUTO, AUTO, advice["dtype"]
 
 
 def dropdown(
@@ -126,3 +165,18 @@ def usable_placements() -> list[str]:
             continue
         names.append(name)
     return names
+
+
+def usable_dtypes() -> list[str]:
+    """The number formats that some device of this machine is good at."""
+    here = tts_infer.available_devices()
+    return [dtype for dtype in get_args(tts_infer.DTypeName) if any(good_at(device, dtype) for device in here)]
+
+
+def good_at(device: str, dtype: tts_infer.DTypeName) -> bool:
+    """Whether a device computes fast and completely in a number format."""
+    try:
+        tts_infer.make_placement(device=device, dtype=dtype, check=False)
+    except tts_infer.PlacementError:
+        return False
+    return True

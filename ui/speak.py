@@ -11,17 +11,21 @@ import gradio as gr
 import torch
 
 import tts_infer
-from ui.decode import BEGIN, failed, inline_error
+from ui.common_scene import file_part
+from ui.decode import BEGIN, IN_SIGHT, failed, inline_error
+from ui.history import spoken
 from ui.listen import Piece, piece_of
 from ui.results import clipping, details, notes, speed
 from ui.scenes import Sound, facts_of, keep
 from ui.scope import output_of, scope, value_of
-from ui.session import COMPUTE, KEEP_S, Report, shown_errors
+from ui.session import COMPUTE, KEEP_S, Report, downloads_explained, place_of, shown_errors
 from ui.settings import dropdown
 from ui.status import PRESSED
+from ui.strip import Strip
 from ui.texts import Translator, label
 from ui.work import desk
 
+FIRST = "A vocoder turns a picture of sound back into sound."  # all voices speak English
 OWN = "none"  # of vocoders: the voice's own audio
 LONGEST = 10_000  # characters; a text of this length is ten minutes of speech
 CHARACTERS_A_SECOND = 15  # of speech at speed 1, about: it says how long the whole will be
@@ -42,8 +46,8 @@ def speak(
 
     Returns:
         a piece, as in /stream; the last one is empty, and with it come the whole as 16-bit WAV, and the report: voice,
-        vocoder, sample_rate, seconds, total_ms, first_audio_ms, rtfx, clipped_samples, left_out (words that the voice
-        cannot read), stages, notes
+        vocoder, sample_rate, seconds, total_ms, first_audio_ms, rtfx, peak, clipped_samples, left_out (words that the
+        voice cannot read), stages, notes
     """
     with shown_errors(request, inline=True), desk.job(request) as job:
         require_length(text)
@@ -65,6 +69,7 @@ def speak(
         with desk.turn(job):
             scene = finished(speaker, stream, torch.cat(audios, 1))
         end = piece_of(audios[0][:, :0], rate, len(audios), job.done, 0.0, comments)
+        spoken.add(request, scene)
         yield end, output_of(scene), facts_of(scene)["report"], scene
 
 
@@ -84,7 +89,11 @@ def require_length(text: str) -> None:
 @functools.lru_cache(maxsize=4)
 def kept(voice: str, vocoder: str | None) -> tts_infer.Speaker:
     """A voice, ready to speak."""
-    return tts_infer.load_speaker(voice, vocoder=vocoder)
+    with downloads_explained(vocoder or voice):
+        speaker = tts_infer.load_speaker(voice, vocoder=vocoder and place_of(vocoder))
+    if speaker.vocoder and vocoder:
+        speaker.vocoder.name = vocoder  # without a place on the server
+    return speaker
 
 
 def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: torch.Tensor) -> str:
@@ -107,6 +116,7 @@ def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: 
         "total_ms": stream.total_ms,
         "first_audio_ms": stream.first_audio_ms,
         "rtfx": seconds / (stream.total_ms / 1e3),
+        "peak": float(audio.abs().max()),
         "clipped_samples": clipped,
         "left_out": list(stream.left_out),
         "stages": stream.stages,
@@ -117,16 +127,20 @@ def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: 
     }  # fmt: skip
     config = vocoder.mel_config if vocoder else tts_infer.MelConfig(sample_rate=rate)
     mel = tts_infer.LogMel(config)(audio)[0]
-    sound = Sound("out", "speech.wav", audio[0], speaker.comments)
+    voice = speaker.voice.rpartition("/")[2]
+    parts = ["speech", voice, *([file_part(vocoder.name)] if vocoder else [])]
+    sound = Sound("out", f"{'-'.join(parts)}.wav", audio[0], speaker.comments)
     return keep([sound], rate, [mel], config, {"report": report, "streamed": True})
 
 
-def speak_tab(vocoders: Sequence[str]) -> None:
+def speak_tab(page: gr.Blocks, vocoders: Sequence[str]) -> None:
     """Lay the tab out and connect it."""
     voices = [voice["name"] for voice in tts_infer.list_voices() if not voice["from_recording"]]
     with gr.Row():
         with gr.Column(scale=3, min_width=300):
-            text = gr.Textbox(label=label("text"), lines=6, max_lines=12, max_length=LONGEST, elem_id="speak-text")
+            text = gr.Textbox(
+                FIRST, label=label("text"), lines=6, max_lines=12, max_length=LONGEST, elem_id="speak-text"
+            )
             button = gr.Button(label("speak"), variant="primary", elem_id="speak")
             error = inline_error("speak-error")
         with gr.Column(scale=2, min_width=300):
@@ -135,13 +149,15 @@ def speak_tab(vocoders: Sequence[str]) -> None:
             pace = gr.Slider(0.25, 4.0, 1.0, step=0.05, label=label("speed"), elem_id="speak-speed")
     live = scope(label("speak-hint"), "speak-result", Piece.model_json_schema)
     output = gr.Audio(label=label("output-audio"), visible=False, elem_id="speak-output")
-    with gr.Accordion(label("report-json"), open=False):
-        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="speak-report")
+    report = gr.JSON(label=label("report-json"), show_label=False, elem_id="speak-report", render=False)
     made = gr.State(time_to_live=KEEP_S)
-    connect(button, [text, voice, pace, behind], [live, output, report, made], error)
+    strip = Strip(page, spoken, "speak-result", opened, (live, report, made), "speech_results")
+    with gr.Accordion(label("report-json"), open=False):
+        report.render()
+    strip.follow(connect(button, [text, voice, pace, behind], [live, output, report, made], error), "speak")
 
 
-def connect(button: gr.Button, inputs: list[Any], shown: list[Any], error: gr.HTML) -> None:
+def connect(button: gr.Button, inputs: list[Any], shown: list[Any], error: gr.HTML) -> Any:
     """Speak at a click, and show what was made, or the error beside the text until the text changes."""
     live, made = shown[0], shown[-1]
     # registered first, because the browser runs the listeners of a click in order
@@ -157,10 +173,12 @@ def connect(button: gr.Button, inputs: list[Any], shown: list[Any], error: gr.HT
         **COMPUTE,
     )
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    done.success(opened, made, live, api_name="open_speak", **private)
+    drawn = done.success(opened, made, live, api_name="open_speak", **private)
+    drawn.success(js=IN_SIGHT % "speak-result", api_name="in_sight_speak", **private)
     done.success(lambda: "", None, error, js="() => ''", api_name="well_speak", **private)
     done.failure(failed, None, [*shown, error], api_name="clear_speak", **private)
     inputs[0].change(js="() => ''", outputs=error, api_name="forget_speak_error", api_visibility="private")
+    return done
 
 
 def opened(scene: str | None, request: gr.Request) -> Any:

@@ -51,3 +51,15 @@ def status_line() -> gr.HTML:
         elem_id="status",
         texts=script_texts(KEYS),
     )
+
+
+def account() -> gr.HTML:
+    """The visitor's name and the way out, where the page asks for a password."""
+    return gr.HTML(
+        None,
+        html_template='<p class="account" hidden></p>',
+        js_on_load=static("account.js"),
+        apply_default_css=False,
+        elem_id="account",
+        texts=script_texts(("log-out",)),
+    )

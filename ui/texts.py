@@ -1,9 +1,9 @@
 """The page's texts in English and Chinese, as data in `ui/i18n`.
 
 Each table has "texts" by key. The Chinese one also has "errors", templates by the code of an error of the package,
-"notes", sentences by the code of a note or of a warning, and "phrases", fixed English words that the package gives
-without a code. Labels are translated in the browser, by Gradio. Results and messages are written on the server, in the
-language that the browser asks for.
+"notes", sentences by the code of a note or of a warning, "about", what is said of known vocoders, and "phrases", fixed
+English words that the package gives without a code. Labels are translated in the browser, by Gradio. Results and
+messages are written on the server, in the language that the browser asks for.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Translator:
     def __init__(self, language: Language) -> None:
         written = table(language)
         self._texts, self._errors, self._phrases = written["texts"], written["errors"], written["phrases"]
-        self._notes = written["notes"]
+        self._notes, self._about = written["notes"], written["about"]
 
     def __call__(self, key: str, **fields: Any) -> str:
         """A text of the page, with the values that belong into it."""
@@ -49,6 +49,10 @@ class Translator:
     def phrase(self, english: str) -> str:
         """A fixed phrase of the package; English where it has no translation."""
         return self._phrases.get(english, english)
+
+    def about(self, english: str) -> str:
+        """What a known vocoder's file says of it; English where it has no translation."""
+        return self._about.get(english, english)
 
     def note(self, code: str, english: str) -> str:
         """A note of the package; English where its code has no translation."""

@@ -19,7 +19,7 @@ import gradio as gr
 
 import tts_infer
 
-What = Literal["preparing", "decoding", "speaking", "files", "comparing", "measuring"]  # keys of texts
+What = Literal["preparing", "decoding", "speaking", "files", "comparing", "measuring", "examining"]  # keys of texts
 Turn = Callable[[], Context[None]]  # one piece of work is done inside of it
 # Work is cut into pieces of about this length: a person who cancels does not notice, and overhead is a few percent.
 PIECE_S = 0.12
@@ -164,6 +164,7 @@ class Desk:
                     "done": job.done,
                     "total": job.total,
                     "ahead": 0 if job.spent_s or job is self._busy else len(self._ahead_of(job)),
+                    "wait_s": PIECE_S * len(self._ahead_of(job)),
                     "left_s": _left_s(job) * sharing,
                     "since_s": now - job.began,
                 }

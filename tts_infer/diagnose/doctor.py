@@ -7,7 +7,8 @@ import os
 import platform
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby, product
 from typing import Any, get_args
@@ -30,15 +31,19 @@ from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
 from tts_infer.vocoders.hub import where
 
 FALLBACK = "PYTORCH_ENABLE_MPS_FALLBACK"
+Turn = Callable[[], AbstractContextManager[None]]  # one measurement is made inside of it
 
 
 @checked()
-def examine(device: str | torch.device = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, Any]:
+def examine(
+    device: str | torch.device = "auto", vocoder: str = DEFAULT_VOCODER, turn: Turn = nullcontext
+) -> dict[str, Any]:
     """Everything that `doctor` reports, as values for JSON.
 
     Args:
         device: the device for the stages, or "auto".
         vocoder: the vocoder to check, as for `load_vocoder`.
+        turn: for programs in which others compute, too.
 
     Raises:
         PlacementError: this machine has no such device.
@@ -47,24 +52,46 @@ def examine(device: str | torch.device = "auto", vocoder: str = DEFAULT_VOCODER)
     resolve_device(device)
     model = load_model(resolve(vocoder))
     stages = family_of(model).stages(model)
-    with warnings.catch_warnings(record=True) as caught:
+    checks = [_as_json(_checked(trial, turn)) for trial in _trials(stages)]
+    speeds = _speeds(stages, turn)
+    with turn(), warnings.catch_warnings(record=True) as caught:  # from the measurements before
         warnings.simplefilter("always")
         placement = make_placement(device=device, stages=stages)
-    checks = [_as_json(trial.check()) for trial in _trials(stages)]
+        dtype = best_dtype(stages, resolve_device(device))
     report: dict[str, Any] = {
         "versions": _versions(),
         "devices": {name: _dtypes(torch.device(name)) for name in available_devices()},
         "graphs": {name: unsupported_reason(resolve_device(name)) or "right" for name in available_devices()[1:]},
         "placement": {stage: _placed(placement, stage) for stage in placement},
         "checks": checks,
-        "speed": _speeds(stages),
-        "dtype": dict(zip(("best", "reason"), best_dtype(stages, resolve_device(device)), strict=True)),
+        "speed": speeds,
+        "dtype": dict(zip(("best", "reason"), dtype, strict=True)),
         "frontends": {name: [voice.name for voice in front_end.voices] for name, front_end in FRONTENDS.items()},
         "vocoders": {name: where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
     }
     report["advice"] = [str(warning.message) for warning in caught] + _advice(report)
     return report
+
+
+def advise(device: str = "auto", vocoder: str = DEFAULT_VOCODER) -> dict[str, str]:
+    """The device and the number format (`dtype`) that suit a vocoder here, and the `reason`.
+
+    Args:
+        device, vocoder: as for `examine`.
+
+    Raises:
+        PlacementError, VocoderNotFoundError, ConfigError, CheckpointError: as `examine`.
+    """
+    where = resolve_device(device)
+    model = load_model(resolve(vocoder))
+    dtype, reason = best_dtype(family_of(model).stages(model), where)
+    return {"device": str(where), "dtype": dtype, "reason": reason}
+
+
+def _checked(trial: StageTrial, turn: Turn) -> StageCheck:
+    with turn():
+        return trial.check()
 
 
 def _versions() -> dict[str, str]:
@@ -102,14 +129,14 @@ def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
     ]
 
 
-def _speeds(stages: Sequence[Stage]) -> list[dict[str, Any]]:
+def _speeds(stages: Sequence[Stage], turn: Turn) -> list[dict[str, Any]]:
     """Milliseconds of every network on the CPU, by every engine and precision, on few frames and on many."""
     rows = []
     for stage in (stage for stage in stages if stage.half):
         for name, dtype in product(ENGINES, DTYPES):
             if unusable_reason(name, stage, CPU, dtype) is None and dtype_refusal(CPU, dtype) is None:
                 trial = StageTrial(stage, CPU, name, "", dtype)
-                times = {size: trial.on(size).check().ms for size in get_args(Size)}
+                times = {size: _checked(trial.on(size), turn).ms for size in get_args(Size)}
                 rows.append({"stage": stage.name, "engine": name, "dtype": dtype, **times})
     return rows
 
@@ -194,8 +221,12 @@ def _figures(check: dict[str, Any]) -> str:
     return f"{check['ms']:>8.2f}{check['error']:>10.1e}{check['tolerance']:>10.0e}"
 
 
-def audit_stages() -> list[StageAudit]:
-    """Audit the embedded vocoder, and the official package with the same weights if it is installed."""
+def audit_stages(turn: Turn = nullcontext) -> list[StageAudit]:
+    """Audit the embedded vocoder, and the official package with the same weights if it is installed.
+
+    Args:
+        turn: as for `examine`.
+    """
     model = load_model(resolve(DEFAULT_VOCODER))
     paths = our_paths(model)
     try:
@@ -205,7 +236,12 @@ def audit_stages() -> list[StageAudit]:
     samples = 60 * family_of(model).features(model.config).hop_length
     n = torch.arange(2 * samples, device=CPU)
     audio = 0.1 * torch.sin((n * n % 997).to(torch.float32)).reshape(2, samples)
-    return audit(paths, audio, [*shipped_tables().values(), installed_table()])
+    rows = []
+    for table in (*shipped_tables().values(), installed_table()):
+        for name, path in paths.items():
+            with turn():
+                rows += audit({name: path}, audio, [table])
+    return rows
 
 
 def audit_text(rows: Sequence[StageAudit]) -> str:

@@ -12,7 +12,7 @@ let busy = false;
 let stops = 0; // an answer that was asked for before a stop is of the past
 
 function told(job) {
-  if (job.ahead) return fill(say("ahead"), { ahead: job.ahead });
+  if (job.ahead) return fill(say("ahead"), { ahead: job.ahead, seconds: Math.ceil(job.wait_s) });
   const long = (seconds) => (seconds < 10 ? seconds.toFixed(1) : Math.round(seconds));
   const parts = [fill(say(job.what), { done: long(job.done), total: long(job.total) })];
   if (job.left_s >= 1) parts.push(fill(say("left"), { seconds: Math.ceil(job.left_s) }));
