@@ -220,6 +220,7 @@ async def of_page(truth: Truth, folder: Path, args: argparse.Namespace, borders:
         one = clients[0]
         campaign = Campaign(truth, folder, clients, args.bad)
         await campaign.run(args.warm, seed=1)
+        await asyncio.sleep(args.keep / 4 + 2)  # the page gives back what it no longer needs
         before = held(process.pid)
         await campaign.run(args.requests)
 
@@ -335,7 +336,12 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=20, help="at once (default: 20)")
     parser.add_argument("--requests", type=int, default=400, help="to each (default: 400)")
-    parser.add_argument("--warm", type=int, default=60, help="requests before memory is measured (default: 60)")
+    parser.add_argument(
+        "--warm",
+        type=int,
+        default=140,
+        help="requests before memory is measured, so that every thread has computed (default: 140)",
+    )
     parser.add_argument("--keep", type=int, default=120, help="seconds for which the page keeps files (default: 120)")
     parser.add_argument("--bad", nargs="*", default=list(BAD), choices=list(BAD), help="bad files (default: all)")
     return parser.parse_args(arguments)
