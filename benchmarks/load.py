@@ -26,7 +26,7 @@ import soundfile
 import tts_infer
 from benchmarks import load_borders
 from benchmarks.common import environment, finish, table
-from benchmarks.load_client import API, SETTINGS, Client, RefusedError, page, server
+from benchmarks.load_client import API, PLACEMENT, SETTINGS, Client, RefusedError, page, server
 from benchmarks.load_files import BAD, CLIP, made, npy, zip_of
 
 KEY = "an-api-key"
@@ -73,7 +73,7 @@ class Truth:
     """What the API makes of the good inputs."""
 
     def __init__(self) -> None:
-        vocoder = tts_infer.load_vocoder()
+        vocoder = tts_infer.load_vocoder(placement=PLACEMENT)
         clip = tts_infer.read_audio(CLIP, vocoder.sample_rate).samples
         self.mel = vocoder.mel(clip[: 2 * vocoder.sample_rate])[0].numpy()
         self.copy = tts_infer.to_int16(vocoder(clip)[0])[0]
