@@ -154,9 +154,10 @@ class Campaign:
             soundfile.read(io.BytesIO(await client.fetch(one[0]["file"])), dtype="int16")[0] for one in given[:-1]
         ]
         joined = np.concatenate([piece for i, piece in enumerate(pieces) if i == 0 or given[i][0] != given[i - 1][0]])
-        if not np.array_equal(joined, self._truth.copy):
-            return f"pieces of {joined.shape} differ from {self._truth.copy.shape}"
-        return self._truth.differs(await client.fetch(given[-1][1]), self._truth.copy)
+        content = await client.fetch(given[-1][1])
+        if not np.array_equal(joined, soundfile.read(io.BytesIO(content), dtype="int16")[0]):
+            return "the pieces do not join to the whole"
+        return self._truth.differs(content, self._truth.copy, whole=False)
 
     async def _batch(self, client: Client) -> str:
         (file,) = await client.upload(self._zip)
