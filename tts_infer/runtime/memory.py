@@ -23,7 +23,7 @@ def with_peak(run: Callable[[], T]) -> tuple[T, int | None]:
 
     Source: proc(5), clear_refs and VmHWM; malloc_trim(3).
     """
-    with suppress(AttributeError, OSError):  # other C libraries have no such function
+    with suppress(AttributeError, OSError, TypeError):  # other C libraries have no such function; Windows, no such name
         ctypes.CDLL(None).malloc_trim(0)
     before = _bytes("VmRSS") if _reset_peak() else None
     result = run()
@@ -33,7 +33,7 @@ def with_peak(run: Callable[[], T]) -> tuple[T, int | None]:
 
 def _reset_peak() -> bool:
     try:
-        (_PROCESS / "clear_refs").write_text("5")
+        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
     except OSError:
         return False
     return True
@@ -41,7 +41,9 @@ def _reset_peak() -> bool:
 
 def _bytes(name: str) -> int | None:
     try:
-        found = re.search(rf"^{name}:\s+(\d+) kB", (_PROCESS / "status").read_text(), flags=re.MULTILINE)
+        found = re.search(
+            rf"^{name}:\s+(\d+) kB", (_PROCESS / "status").read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
     except OSError:
         return None
     return int(found[1]) * 1024 if found else None
