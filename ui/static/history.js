@@ -1,6 +1,6 @@
-// The buttons of the strip of last results. Gradio calls this once, with `element`, `props` and `trigger`. A result that
-// is to be played is opened by the server first; then the player's own button is pressed. The names of the results are
-// kept in the browser, so that they are there when the page is loaded again.
+// The buttons of the strip of last results. Gradio calls this once, with `element`, `props` and `trigger`. A result
+// that is to be played is opened by the server first; then the player's own button is pressed. The names of the
+// results are kept in the browser, so that they are there when the page is loaded again.
 const PATIENCE_MS = 10_000;
 const TICK_MS = 50;
 const player = () => document.querySelector(`#${props.result} .tts-scope`);
@@ -12,7 +12,8 @@ function playing() {
 
 async function play(scene) {
   const end = performance.now() + PATIENCE_MS;
-  while (player()?.dataset.ready !== scene && performance.now() < end) await new Promise((go) => setTimeout(go, TICK_MS));
+  const tick = () => new Promise((go) => setTimeout(go, TICK_MS));
+  while (player()?.dataset.ready !== scene && performance.now() < end) await tick();
   await new Promise((go) => setTimeout(go, TICK_MS)); // a result that plays at once has begun by then
   if (player()?.dataset.ready === scene && !playing()) player().querySelector("[data-play]").click();
 }
