@@ -195,7 +195,8 @@ def test_links_out_of_a_snapshot_are_refused(hub_cache: Path, tmp_path: Path) ->
 def test_not_cached_and_no_network(tmp_path: Path, environment: dict[str, str], reason: str) -> None:
     done = load_elsewhere("charactr/vocos-mel-24khz", HF_HOME=str(tmp_path), **environment)
     last = done.stderr.strip().split("\n")[-1]
-    assert f"'charactr/vocos-mel-24khz' is not in the Hub cache ({tmp_path}" in last and reason in last
+    begin = str(tmp_path)[:12]  # the rest may be cut, so that the message stays below 300 characters
+    assert f"'charactr/vocos-mel-24khz' is not in the Hub cache ({begin}" in last and reason in last
     assert "give a local directory" in last and "embedded 'vocos-mini-24khz'" in last
     assert "Retry" not in done.stderr
 

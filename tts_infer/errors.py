@@ -61,7 +61,7 @@ class TTSInferError(Exception):
     def _sentence(self) -> str:
         """The message. Where it would be long, values are cut shorter and shorter."""
         said = self.text
-        for long in (_LONG, _LONG // 2, _LONG // 4, _LONG // 8):
+        for long in (_LONG, 150, 120, 100, 80, 60, 40, 25):
             if self.code:
                 said = self.text.format(**{name: _shown(value, long) for name, value in self.fields.items()})
             said = f"{_shown(self.where, long)}: {said}" if self.where else said
