@@ -360,9 +360,7 @@ def test_old_files_that_were_cut(directory: Path) -> None:
 def test_stored_constants_that_say_nothing(directory: Path, change: Any) -> None:
     model = load_model(resolve(directory))
     stored = family_of(model).constants(model)
-    save_file(
-        {**model.state_dict(), **{k: change(t).contiguous() for k, t in stored.items()}},
-        directory / "model.safetensors",
-    )
+    (directory / "model.safetensors").unlink(missing_ok=True)  # releases before 0.7 hold no complex numbers
+    torch.save({**model.state_dict(), **{k: change(t) for k, t in stored.items()}}, directory / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match="differs from the one that config.yaml describes"):
         load_model(resolve(directory))
