@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OTHERS := $(VENV)/integrations
+# Two tests at a time. Threads that wait for each other leave their core to the other process meanwhile.
+TESTS := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n 2 --dist worksteal
 SITE := -c "import site; print(site.getsitepackages()[0])"
 
 .PHONY: app test check pytest slow fuzz matrix constraints integrations screenshots clean
@@ -18,11 +20,11 @@ check: $(VENV)/test.installed
 	$(BIN)/mypy
 
 pytest: $(VENV)/test.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(TESTS) -m "not slow"
 
 # The rest of the tests: not the product's core, or long.
 slow: $(VENV)/test.installed
-	$(BIN)/python -m pytest -m slow
+	$(TESTS) -m slow
 
 # Our vocoders in the real packages that they are for. What these need differs from what we need, so they have an
 # environment of their own, which sees ours.

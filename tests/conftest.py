@@ -38,6 +38,12 @@ def _chosen_engines_do_not_depend_on_the_machine() -> None:
     TracedEngine.automatic = False
 
 
+@pytest.fixture
+def _small_numbers_count() -> None:
+    """OpenVINO lets the processor take the smallest numbers for zero, in the thread that used it."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def official() -> ModuleType:
     """The official `vocos` package: the reference of every parity test."""

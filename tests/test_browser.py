@@ -266,6 +266,7 @@ def test_a_mistake_takes_the_old_comparison_away(page: Page) -> None:
         expect(page.locator(gone)).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_what_has_expired_is_not_revealed(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ui.compare.KEEP_S", 3)
     demo = app.build_demo(example=False)

@@ -242,6 +242,7 @@ def test_one_listens_and_another_synthesizes(ear: Page, browser: Browser, demo: 
     other.context.close()
 
 
+@pytest.mark.slow
 def test_device_tab_tests_itself_again(page: Page) -> None:
     open_tab(page, "Device")
     report = page.locator("#doctor")

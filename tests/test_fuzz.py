@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 import tts_infer
 from tests.helpers import small_vocoder
 
+pytestmark = pytest.mark.usefixtures("_small_numbers_count")
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, database=None, derandomize=EXAMPLES < 1000,

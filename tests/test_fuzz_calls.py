@@ -20,6 +20,8 @@ import tts_infer
 from tests.test_fuzz import ODD, VOCODER, arrays, fuzz, outcome
 from tts_infer import doctor, pictures
 
+pytestmark = pytest.mark.usefixtures("_small_numbers_count")
+
 CLIP = str(Path(__file__).parent.parent / "examples" / "english.wav")
 NOISE = np.random.default_rng(0).uniform(-0.1, 0.1, 9000).astype(np.float32)
 MEL = torch.full((1, 40, 7), -5.0)

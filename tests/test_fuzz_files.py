@@ -30,6 +30,7 @@ from tests.test_presets import DOCUMENTS, filled, section
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import read_document
 
+pytestmark = pytest.mark.usefixtures("_small_numbers_count")
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, database=None, derandomize=EXAMPLES < 1000,

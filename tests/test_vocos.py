@@ -141,6 +141,7 @@ def test_one_exported_graph_serves_every_length(method: Any) -> None:
                 assert (program(mel) - want).abs().max() <= 1e-5 * want.abs().max()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
 def test_what_openvino_reads_is_right() -> None:
     """It reads traces, and loses what is written in place to views of views."""

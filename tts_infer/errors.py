@@ -13,11 +13,10 @@ import os
 import reprlib
 from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 E = TypeVar("E", bound="TTSInferError")
 _LONG = 200  # characters of a name
-_MOST = 299  # characters of a message
 
 
 def first_sentence(error: BaseException) -> str:
@@ -54,6 +53,8 @@ class TTSInferError(Exception):
         fields: the values in the sentence.
     """
 
+    longest: ClassVar[int] = 299  # characters of a message
+
     def __init__(self, text: str, /, *, code: str = "", where: str = "", **fields: Any) -> None:
         self.text, self.code, self.where, self.fields = text, code, where, fields
         super().__init__(self._sentence())
@@ -65,7 +66,7 @@ class TTSInferError(Exception):
             if self.code:
                 said = self.text.format(**{name: _shown(value, long) for name, value in self.fields.items()})
             said = f"{_shown(self.where, long)}: {said}" if self.where else said
-            if len(said) <= _MOST or not self.code:
+            if len(said) <= self.longest or not self.code:
                 break
         return said
 
@@ -87,7 +88,9 @@ class ConfigError(TTSInferError, ValueError):
 
 
 class CheckpointError(TTSInferError, ValueError):
-    """Weights that do not fit the model, or are not safe to load."""
+    """Weights that do not fit the model, or are not safe to load. Its message may name some of their tensors."""
+
+    longest = 500
 
 
 class VocoderNotFoundError(TTSInferError, FileNotFoundError):

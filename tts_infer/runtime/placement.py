@@ -89,7 +89,7 @@ class Placement(Mapping[str, Place]):
 PlacementSpec = str | os.PathLike[str] | Mapping[str, str] | Placement | None
 
 
-@checked()
+@checked("device")
 def make_placement(
     spec: PlacementSpec = None,
     device: str | torch.device = "auto",
