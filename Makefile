@@ -20,11 +20,13 @@ check: $(VENV)/test.installed
 	$(BIN)/mypy
 
 pytest: $(VENV)/test.installed
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow and not alone"
+	$(BIN)/python -m pytest -m "alone and not slow"
 
 # The rest of the tests: not the product's core, or long.
 slow: $(VENV)/test.installed
-	$(TESTS) -m slow
+	$(TESTS) -m "slow and not alone"
+	$(BIN)/python -m pytest -m "alone and slow"
 
 # Our vocoders in the real packages that they are for. What these need differs from what we need, so they have an
 # environment of their own, which sees ours.

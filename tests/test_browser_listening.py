@@ -105,6 +105,7 @@ def downloaded(page: Page) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_ears_tell_x_and_hear_no_step(page: Page, tmp_path: Path) -> None:
     start(page, tmp_path, "ABX", 2)
     first, second = played(page)

@@ -48,6 +48,7 @@ window.recorded = async () => {
     return btoa(text);
 };
 """
+pytestmark = pytest.mark.alone  # the recorder of a busy browser loses blocks
 # 16 bits, by the two scales that Chromium reads them with, and float32
 CLOSE = 2e-4
 
