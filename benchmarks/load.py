@@ -144,7 +144,7 @@ class Campaign:
     async def _decode(self, client: Client, passes: int | None = None) -> str:
         (file,) = await client.upload(self._mel)
         refine = "auto" if passes is None else str(passes)
-        output, *_ = await client.call("decode", [file, *SETTINGS[:-1], refine], session=f"s{id(client)}")
+        output, *_ = await client.call("decode", [file, *SETTINGS[:4], refine, SETTINGS[5]], session=f"s{id(client)}")
         return self._truth.differs(await client.fetch(output), self._truth.decoded[passes])
 
     async def _stream(self, client: Client) -> str:

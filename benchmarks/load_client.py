@@ -23,7 +23,7 @@ SECRETS = [re.escape(place) for place in (str(ROOT), str(Path(gradio.__file__).p
 LEAK = re.compile("|".join([r"Traceback \(most recent", r'File "/', "site-packages", *SECRETS]))
 # Stated, so that the page and who checks it compute by the same means.
 PLACEMENT = "mel=cpu/fft,backbone=cpu/torch,head=cpu/torch,istft=cpu/fft"
-SETTINGS: list[str] = ["vocos-mini-24khz", "auto", PLACEMENT, "auto", "auto"]
+SETTINGS: list[str] = ["vocos-mini-24khz", "auto", PLACEMENT, "auto", "auto", "float32"]
 
 
 class RefusedError(Exception):
