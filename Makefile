@@ -65,5 +65,5 @@ $(OTHERS)/installed: requirements-integrations.txt requirements-integrations-pac
 	$(BIN)/python -m venv $(OTHERS)
 	$(BIN)/python $(SITE) > $$($(OTHERS)/bin/python $(SITE))/ours.pth
 	$(OTHERS)/bin/python -m pip install -r requirements-integrations.txt
-	$(OTHERS)/bin/python -m pip install --no-deps --no-build-isolation -r requirements-integrations-packages.txt
+	$(OTHERS)/bin/python -m pip install --no-deps --no-build-isolation --no-cache-dir -r requirements-integrations-packages.txt
 	touch $@
