@@ -107,6 +107,16 @@ def test_the_mel_is_that_of_the_package(home: Path, recording: Path, utils: Any)
 
 
 @pytest.mark.slow
+def test_fast_speech_has_a_frame_for_every_letter(home: Path, recording: Path) -> None:
+    """The network drops letters that are more than the frames."""
+    recording.with_suffix(".txt").write_text("w" * 400, encoding="utf-8")
+    stage = f5.F5FrontEnd().load(str(recording)).stages[0]
+    part = torch.tensor([[1, 20, *range(1, 501)]])
+    (mel,), _ = stage((part, torch.full((1,), 4.0), torch.tensor([0])))
+    assert stage.module.reference.shape[1] + mel.shape[2] == 501
+
+
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default::tts_infer.TextLeftOutWarning")
 def test_it_speaks(home: Path, recording: Path, tmp_path: Path) -> None:
     speaker = tts_infer.load_speaker(f"f5-tts/{recording}", device="cpu")

@@ -245,7 +245,8 @@ class FlowStage(Stage):
         count = state.get("parts", 0) if state else 0
         steps, frames = part[0, :2].tolist()
         known: Tensor = self.module.reference
-        length = known.shape[1] + max(1, int(frames / float(speed)) - 1)
+        # the network would drop, without a word, letters that are more than the frames
+        length = max(known.shape[1] + 1, part.shape[1] - 1, known.shape[1] - 1 + int(frames / float(speed)))
         generator = torch.Generator(CPU).manual_seed((int(seed) + count) % 2**63)
         noise = torch.randn(length, known.shape[2], generator=generator, dtype=torch.float32, device=CPU)
         mel = self.module(part[:, 2:], noise[None].to(known.device), steps)

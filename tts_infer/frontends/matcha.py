@@ -10,6 +10,7 @@ shivammehta25/Matcha-TTS.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,7 +104,7 @@ class MatchaVoice:
     def read(self, text: str) -> Iterator[Part]:
         for sentence in _sentences(text):
             left_out = tuple(dict.fromkeys(one for one in sentence if not one.isspace() and not self._ascii(one)))
-            for phrase in _phrases(sentence):
+            for phrase in textwrap.wrap(sentence, _LONGEST):
                 ids = [self._symbols[one] for one in self._cleaned(phrase) if one in self._symbols]
                 if any(map(str.isalnum, self._ascii(phrase))) and ids:
                     blank = [0] * (2 * len(ids) + 1)
@@ -124,16 +125,6 @@ def _sentences(text: str) -> Iterator[str]:
             sentence = ""
     if sentence:
         yield sentence
-
-
-def _phrases(sentence: str) -> Iterator[str]:
-    """A sentence, cut between words where it is too long, else anywhere."""
-    while len(sentence) > _LONGEST:
-        end = sentence.rfind(" ", 1, _LONGEST + 1)
-        end = end if end > 0 else _LONGEST
-        yield sentence[:end]
-        sentence = sentence[end:].lstrip()
-    yield sentence
 
 
 class Acoustic(nn.Module):
