@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,20 @@ def test_int8(tmp_path: Path, vocoder: tts_infer.Vocoder, speech: Tensor) -> Non
 def test_slower_and_worse_is_refused(
     tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which is slower is the machine's affair; here every time is, and the errors are real."""
+    """Which is slower is the machine's affair; here every time is, and every error is too large."""
     monkeypatch.setattr(rounding, "SLOWER", 0.0)
+    monkeypatch.setattr(rounding, "WORSE_DB", -1.0)
     (tmp_path / "v.onnx").write_bytes(b"of yesterday")
     with pytest.raises(tts_infer.ExportError, match=r"slower, .* of the time, and worse, 1.9.* dB after 1.9"):
         tts_infer.export_onnx(vocoder, tmp_path / "v.onnx", dtype="int8", speech=CLIP)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of yesterday"]
+
+
+@pytest.mark.parametrize(("disturbed", "slow"), [(rounding.RUNS, False), (rounding.RUNS * rounding.ROUNDS, True)])
+def test_a_disturbed_round_does_not_decide(disturbed: int, slow: bool) -> None:
+    pauses = iter([0.004] * disturbed + [0.001] * rounding.RUNS * rounding.ROUNDS)
+    ratio = rounding.time_ratio(lambda: time.sleep(0.001), lambda: time.sleep(next(pauses)))
+    assert (ratio > rounding.SLOWER) == slow
 
 
 def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
