@@ -59,6 +59,20 @@ def test_what_is_short_is_not_cut() -> None:
     assert len(parts(4, 94, 53, 2)) == 2  # along the items
 
 
+@pytest.mark.parametrize(
+    ("frames", "workers", "others", "count"),
+    [
+        (94, 2, 0.0, 2),  # 47 + 29 frames each
+        (94, 2, 1.0, 1),  # 94 frames on one core, or 152 on 4 / 3
+        (938, 2, 2.0, 2),
+        (94, 8, 6.0, 2),  # more parts are more work, and a full machine gives no more cores for them
+        (94, 8, 0.0, 8),
+    ],
+)
+def test_a_cut_counts_the_cores_that_others_use(frames: int, workers: int, others: float, count: int) -> None:
+    assert len(parts(1, frames, 29, workers, others)) == count
+
+
 @pytest.mark.usefixtures("_busy")
 @pytest.mark.parametrize("refine", [0, 4])
 @pytest.mark.parametrize("frames", [1, 2, 30, 150, 700])

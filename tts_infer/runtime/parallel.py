@@ -35,7 +35,7 @@ def decode(
     batch, _, frames = features.shape
     require_batch(numbers, batch)
     context = total_frames((placed.stage for placed in chain), lambda stage: stage.delay_frames)
-    cut = workers.parts(batch, frames, context, workers.count())
+    cut = workers.parts(batch, frames, context, workers.count(), workers.other_cores())
     if len(cut) == 1:
         return alone(lambda: pipeline.decode(features, chain, timer, numbers=numbers))
     samples, per_frame = pipeline.n_samples(frames), pipeline.n_samples(frames + 1) - pipeline.n_samples(frames)

@@ -27,8 +27,6 @@ T = TypeVar("T")
 
 # Frames of a part at most: longer parts need more memory, and the frames around a part weigh less than a tenth.
 PART_FRAMES = 2048
-# A cut must save this share of the time, since parts are computed with the frames around them.
-_WORTH = 0.1
 # Cores that other processes use, from which on the machine counts as busy.
 _BUSY_CORES = 0.25
 _SAMPLE_S = 0.05
@@ -48,26 +46,30 @@ class Part:
     stop: int
 
 
-def parts(batch: int, frames: int, context: int, workers: int) -> list[Part]:
+def parts(batch: int, frames: int, context: int, workers: int, others: float = 0.0) -> list[Part]:
     """Cut a batch into parts for workers: along its items where it has several, else along time.
 
     Args:
         batch, frames: what is to be cut.
         context: frames on each side that are computed again for a part.
-        workers: how many there are.
+        workers: how many there are, one for each core.
+        others: cores that other processes use.
     """
     if batch > 1 and frames <= PART_FRAMES:
         group = min(max(1, PART_FRAMES // max(1, frames)), math.ceil(batch / workers))
         starts = range(0, batch, group)
         return [Part(slice(first, min(batch, first + group)), 0, frames) for first in starts]
-    count = max(1, math.ceil(frames / PART_FRAMES))
-    count = math.ceil(count / workers) * workers
-    if frames / count + context > (1 - _WORTH) * frames:
-        count = 1
+    sharing = min(range(1, workers + 1), key=lambda n: (frames + 2 * context * (n - 1)) / _cores(n, workers, others))
+    count = math.ceil(max(1, frames / PART_FRAMES) / sharing) * sharing
     borders = [frames * i // count for i in range(count + 1)]
     cut = zip(borders, borders[1:], strict=False)  # noqa: RUF007
     pairs = [(start, stop) for start, stop in cut]
     return [Part(slice(item, item + 1), start, stop) for item in range(batch) for start, stop in pairs]
+
+
+def _cores(threads: int, cores: int, others: float) -> float:
+    """What so many threads get of the cores, if the system gives every thread on a full machine the same share."""
+    return min(threads, cores * threads / (threads + others))
 
 
 def count() -> int:
@@ -101,6 +103,11 @@ def run(tasks: Sequence[Callable[[], T]]) -> list[T]:
 def should_share() -> bool:
     """Whether workers should compute instead of torch's own threads: on a busy machine, if there are several."""
     return count() > 1 and _others.are_busy()
+
+
+def other_cores() -> float:
+    """Cores that other processes use, as far as it is known."""
+    return _others.cores
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
@@ -180,6 +187,7 @@ class _Others:
     def __init__(self) -> None:
         self._last: tuple[float, float, float] | None = None  # time, all processes, this one; in seconds
         self._busy = True  # until it is known: what holds on a busy machine is never far off
+        self.cores = 0.0
 
     def are_busy(self) -> bool:
         now = time.perf_counter()
@@ -190,8 +198,8 @@ class _Others:
             own = time.process_time()
             if self._last is not None:
                 then, all_then, own_then = self._last
-                cores = ((seen - all_then) - (own - own_then)) / (now - then)
-                self._busy = cores > _BUSY_CORES
+                self.cores = max(0.0, (seen - all_then) - (own - own_then)) / (now - then)
+                self._busy = self.cores > _BUSY_CORES
             self._last = now, seen, own
         return self._busy
 
