@@ -75,12 +75,6 @@ class Official:
         return {k: v for k, v in self.model.state_dict().items() if not k.startswith("feature_extractor.encodec.")}
 
 
-@pytest.fixture(autouse=True)
-def _not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of a busy CPU decode the items of a ragged batch apart; here they are to be one batch."""
-    monkeypatch.setattr(workers, "should_share", lambda: False)
-
-
 @pytest.fixture(scope="module")
 def reference(official: Any) -> Official:
     return Official(official)

@@ -135,12 +135,6 @@ def doubled(audio: Tensor) -> Tensor:
     return result.flatten(1).float()
 
 
-@pytest.fixture(autouse=True)
-def _not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of a busy CPU decode the items of a ragged batch apart; here they are to be one batch."""
-    monkeypatch.setattr(workers, "should_share", lambda: False)
-
-
 @pytest.fixture(scope="module")
 def reference(official: ModuleType) -> Reference:
     return Reference(official).eval()

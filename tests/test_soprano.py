@@ -19,7 +19,6 @@ from tests.helpers import cut
 from tts_infer.diagnose import doctor
 from tts_infer.diagnose.audit import audit, our_paths, shipped_tables
 from tts_infer.io.audio import read_audio
-from tts_infer.runtime import workers
 from tts_infer.stages import relative_error
 from tts_infer.vocoders.checkpoint import load_model, resolve
 from tts_infer.vocoders.soprano import Interpolation, SopranoConfig, SopranoDecoder
@@ -51,12 +50,6 @@ class Reference(nn.Module):
         spectrum[:, [0, -1]] = 0
         audio: Tensor = self.head.istft(spectrum)
         return audio
-
-
-@pytest.fixture(autouse=True)
-def _not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of a busy CPU decode the items of a ragged batch apart; here they are to be one batch."""
-    monkeypatch.setattr(workers, "should_share", lambda: False)
 
 
 @pytest.fixture(scope="module")

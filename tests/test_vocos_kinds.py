@@ -19,7 +19,6 @@ from tests.emulated_device import emulated
 from tests.helpers import cut
 from tts_infer.diagnose import doctor
 from tts_infer.diagnose.audit import audit, our_paths, shipped_tables
-from tts_infer.runtime import workers
 from tts_infer.stages import relative_error
 from tts_infer.vocoders.checkpoint import load_model, resolve
 
@@ -36,12 +35,6 @@ HEADS: dict[str, dict[str, Any]] = {
 }
 # all but the usual pair, which has a file of its own
 KINDS = [pair for pair in itertools.product(BACKBONES, HEADS) if pair != ("VocosBackbone", "ISTFTHead")]
-
-
-@pytest.fixture(autouse=True)
-def _not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers of a busy CPU decode the items of a ragged batch apart; here they are to be one batch."""
-    monkeypatch.setattr(workers, "should_share", lambda: False)
 
 
 @pytest.fixture(autouse=True, scope="module")
