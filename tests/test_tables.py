@@ -163,6 +163,7 @@ class Doubling:
 
     automatic = False
     package = None
+    examined = True
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         return None if stage.half else "it runs networks only"

@@ -124,7 +124,7 @@ def _trials(stages: Sequence[Stage]) -> list[StageTrial]:
         for stage in stages
         for device in map(resolve_device, available_devices())
         for name in ENGINES
-        if unusable_reason(name, stage, device, "float32") is None
+        if unusable_reason(name, stage, device, "float32") is None and ENGINES[name].examined
         for method in stage.methods or ("",)
     ]
 
@@ -134,7 +134,8 @@ def _speeds(stages: Sequence[Stage], turn: Turn) -> list[dict[str, Any]]:
     rows = []
     for stage in (stage for stage in stages if stage.half):
         for name, dtype in product(ENGINES, DTYPES):
-            if unusable_reason(name, stage, CPU, dtype) is None and dtype_refusal(CPU, dtype) is None:
+            usable = unusable_reason(name, stage, CPU, dtype) is None and dtype_refusal(CPU, dtype) is None
+            if usable and ENGINES[name].examined:
                 trial = StageTrial(stage, CPU, name, "", dtype)
                 times = {size: _checked(trial.on(size), turn).ms for size in get_args(Size)}
                 rows.append({"stage": stage.name, "engine": name, "dtype": dtype, **times})

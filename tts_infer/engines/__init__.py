@@ -9,6 +9,7 @@ import torch
 from tts_infer.config import DTypeName
 from tts_infer.engines.cuda_graphs import CUDAGraphsEngine
 from tts_infer.engines.engine import Engine
+from tts_infer.engines.mlx import MLXEngine
 from tts_infer.engines.onednn import OneDNNEngine
 from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
 from tts_infer.engines.openvino import OpenVINOEngine
@@ -22,6 +23,7 @@ ENGINES: dict[str, Engine] = {
     "onnxruntime": OnnxRuntimeEngine(),
     "openvino": OpenVINOEngine(),
     "cuda_graphs": CUDAGraphsEngine(),
+    "mlx": MLXEngine(),
 }
 
 

@@ -267,6 +267,7 @@ class CUDAGraphsEngine:
 
     automatic = False
     package = None
+    examined = True
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if stage.whole:

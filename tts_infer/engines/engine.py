@@ -16,12 +16,15 @@ class Engine(Protocol):
     Attributes:
         automatic: whether it may be chosen although the user did not name it, see `usable_engines`.
         package: the package that it needs; None if it needs none.
+        examined: whether `doctor` checks and times it here.
     """
 
     @property
     def automatic(self) -> bool: ...
     @property
     def package(self) -> str | None: ...
+    @property
+    def examined(self) -> bool: ...
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         """Say in one sentence why it cannot run the stage on the device; None if it can."""

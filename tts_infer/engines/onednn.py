@@ -250,6 +250,7 @@ class OneDNNEngine:
 
     automatic = True
     package = None
+    examined = True
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if device != CPU:

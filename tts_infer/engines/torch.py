@@ -14,6 +14,7 @@ class TorchEngine:
 
     automatic = True
     package = None
+    examined = True
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         return None

@@ -44,6 +44,7 @@ class TracedEngine:
     """
 
     automatic = True
+    examined = True
     package: str
     title: ClassVar[str]
     dtypes: ClassVar[tuple[DTypeName, ...]] = ("float32",)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, precision, synchronise
 from tts_infer.engines import ENGINES
-from tts_infer.errors import first_sentence
+from tts_infer.errors import PlacementError, first_sentence
 from tts_infer.stages import TOLERANCE, Stage, Tensors, relative_error, wave
 
 _REPEATS, _ROUNDS = 2, 5
@@ -98,7 +98,7 @@ class StageTrial:
             if self._prepared.failure:
                 raise RuntimeError(self._prepared.failure)
             ms = min(self.once_ms() for _ in range(_REPEATS))  # the least disturbed by other work
-        except (RuntimeError, NotImplementedError, TypeError) as failure:  # backends raise any of these
+        except (RuntimeError, NotImplementedError, TypeError, PlacementError) as failure:  # backends raise any of these
             return StageCheck(*about, math.inf, tolerance, math.inf, first_sentence(failure))
         return StageCheck(*about, error, tolerance, ms)
 

@@ -73,15 +73,28 @@ class CachedPadding(ConvPadding):
         if self.valid is not None:
             begin = self._begins[layer]
             x = x * self.valid[:, begin : begin + x.shape[1]]
-        extended = torch.cat([self.history[layer], x], dim=1)
-        self.history[layer] = extended[:, extended.shape[1] - 2 * self.reaches[layer] :].clone()
+        extended = self.extended(self.history[layer], x)
+        self.history[layer] = self.kept(extended[:, extended.shape[1] - 2 * self.reaches[layer] :])
         return extended, 0
 
+    def extended(self, before: Tensor, x: Tensor) -> Tensor:
+        """Frames, and those before them. Engines with arrays of their own replace this method and `kept`."""
+        return torch.cat([before, x], dim=1)
 
-def conv_padding(reaches: Sequence[int], valid: Tensor | None, history: Tensors | None) -> ConvPadding:
-    """The padding for whole signals, for a batch of several lengths, or for a piece of a stream."""
+    def kept(self, frames: Tensor) -> Tensor:
+        """The frames, without the memory that they are part of."""
+        return frames.clone()
+
+
+def conv_padding(
+    reaches: Sequence[int],
+    valid: Tensor | None,
+    history: Tensors | None,
+    cached: type[CachedPadding] = CachedPadding,
+) -> ConvPadding:
+    """The padding for whole signals, for a batch of several lengths, or by `cached` for a piece of a stream."""
     if history is not None:
-        return CachedPadding(reaches, history, valid)
+        return cached(reaches, history, valid)
     return ConvPadding(reaches) if valid is None else MaskedPadding(reaches, valid)
 
 
