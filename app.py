@@ -66,8 +66,8 @@ def build_demo(
                 settings = decode_tab(demo, vocoders, device, example)
             with gr.Tab(label("speak"), elem_id="tab-speak"):
                 speak_tab(demo, vocoders)
-            with gr.Tab(label("compare")):
-                compare_tab(vocoders)
+            with gr.Tab(label("compare")) as tab:
+                compare_tab(tab, vocoders, example)
             with gr.Tab(label("batch")):
                 batch_tab(vocoders, device)
             with gr.Tab(label("device"), id="device") as tab:

@@ -32,6 +32,7 @@ import tts_infer
 from ui.api import SNIPPETS
 from ui.batch import batch, draw_batch, output_names
 from ui.compare import draw_comparison
+from ui.contest import RUNS
 from ui.device import draw_audit, draw_report
 from ui.scenes import facts_of
 from ui.scope import kept, opened
@@ -182,7 +183,7 @@ def test_the_shortest_mels(client: Client, tmp_path: Path) -> None:
         ("/synthesize", "ui.decode.run"),
         ("/decode", "tts_infer.read_mel"),
         ("/stream", "ui.listen.in_pieces"),
-        ("/compare", "ui.compare.with_errors"),
+        ("/compare", "ui.compare.reports_of"),
         ("/batch", "ui.batch.as_csv"),
         ("/doctor", "tts_infer.diagnose.doctor.examine"),
         ("/audit", "tts_infer.diagnose.doctor.audit_stages"),
@@ -268,6 +269,9 @@ def test_compare_runs_every_combination(client: Client) -> None:
     vocoder = tts_infer.load_vocoder(istft="fft")
     audio = torch.from_numpy(tts_infer.read_audio(CLIP, sample_rate=vocoder.sample_rate).samples)[None]
     np.testing.assert_array_equal(soundfile.read(files[0], dtype="int16")[0], tts_infer.to_int16(vocoder(audio)[0])[0])
+    times = [(report["runs"], report["least_ms"], report["total_ms"], report["most_ms"]) for report in reports]
+    assert all(runs == RUNS and 0 < least <= median <= most for runs, least, median, most in times)
+    assert all(sum(row["ms"] for row in one["stages"]) == pytest.approx(one["total_ms"], rel=0.05) for one in reports)
     to_first = [report["error_to_first_db"] for report in reports]
     assert to_first[0] == 0.0
     assert to_first[2] < 0.01 < to_first[1]  # another order of float32 sums is inaudible; bfloat16 is coarser

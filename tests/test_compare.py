@@ -58,6 +58,28 @@ def test_every_combination_takes_part() -> None:
     ]
 
 
+def test_methods_and_formats_are_combined_too(vocoder: tts_infer.Vocoder) -> None:
+    asked: list[tuple[str, str, str, str]] = []
+
+    def load(name: str, *, engine: str, placement: str | None, istft: str, dtype: str) -> tts_infer.Vocoder:
+        asked.append((engine, str(placement), istft, dtype))
+        return vocoder
+
+    formats: list[tts_infer.DTypeChoice] = ["float32", "bfloat16"]
+    found = tts_infer.contestants(
+        engines=["torch", "vocos"], refine=[0, 2], istft=["fft", "matmul"], dtypes=formats, load=load
+    )
+    ours = [f"torch {method} {dtype}" for method in ("fft", "matmul") for dtype in formats]
+    assert [one.label for one in found] == [f"{one} refine={n}" for one in ours for n in (0, 2)] + ["vocos"]
+    assert asked == [
+        *(("torch", "None", method, dtype) for method in ("fft", "matmul") for dtype in formats),
+        ("vocos", "None", "auto", "float32"),
+    ]
+    assert [one.vocoder.refine for one in found[:2] if one.vocoder] == [0, 2]
+    with pytest.raises(tts_infer.PlacementError, match="^nope: method of 'istft' is 'nope'"):
+        tts_infer.contestants(istft=["fft", "nope"], load=LOAD)  # type: ignore[list-item]
+
+
 def test_who_cannot_take_part_is_named() -> None:
     with pytest.raises(tts_infer.PlacementError, match="^cuda_graphs: engine 'cuda_graphs' can run no stage"):
         tts_infer.contestants(engines=["torch", "cuda_graphs"], load=LOAD)
@@ -103,6 +125,31 @@ def test_of_other_rates_the_first_ones_convention_counts(clip: Path, speech: Ten
     assert found.results[0].error_to_input_db == pytest.approx(0.0, abs=1e-3)
 
 
+def test_audio_of_another_rate_than_the_mel_is_compared(clip: Path, speech: Tensor) -> None:
+    """As of vocoders that make more bandwidth than their mels have."""
+    one = copier("one", speech[:, 12000:36000], 1.0)
+
+    def upsampled(features: Tensor | None = None, *, audio: Tensor) -> Synthesis:
+        made = one.synthesize(audio=audio)
+        doubled = tts_infer.resample(tts_infer.AudioClip(made.audio[0].numpy(), 24000), 48000).samples
+        return replace(made, audio=torch.from_numpy(doubled)[None], sample_rate=48000)
+
+    found = tts_infer.compare(clip, [one, replace(one, label="two", timed=upsampled)], runs=1)
+    assert [(result.sample_rate, result.seconds) for result in found.results] == [(24000, 1.0), (48000, 1.0)]
+    for error in (found.results[1].error_to_input_db, found.results[1].error_to_first_db):
+        assert error == pytest.approx(0.0, abs=0.3)  # resampling at the upper edge
+    assert found.results[1].difference_from_first is None
+    assert len(found.sounds[1].at(24000)) == 24000 and len(found.sounds[0].at(48000)) == 48000
+
+
+def test_what_is_odd_about_the_input_is_noted(tmp_path: Path, echo: Callable[..., System]) -> None:
+    clipped = np.sign(np.sin(np.arange(8000) * 0.1)).astype(np.float32)
+    tts_infer.write_audio(tmp_path / "a.wav", clipped, 8000)
+    found = tts_infer.compare(tmp_path / "a.wav", [echo(8000), echo(16000)], runs=1)
+    assert [note.code for note in found.input_notes] == ["clipped-input"]
+    assert found.notes[0] == found.input_notes[0].text
+
+
 def test_a_mel_is_decoded(clip: Path, vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
     mel = vocoder.mel(speech[:, 12000:36000])
     np.save("mel.npy", mel[0])
@@ -123,7 +170,9 @@ def test_a_mel_is_decoded(clip: Path, vocoder: tts_infer.Vocoder, speech: Tensor
 def test_thirty_seconds_and_no_more(tmp_path: Path, echo: Callable[..., System]) -> None:
     tts_infer.write_audio(tmp_path / "a.wav", np.zeros(31 * 8000, np.float32), 8000)
     found = tts_infer.compare(tmp_path / "a.wav", [echo(8000)], runs=1)
-    assert found.shortened and found.results[0].seconds == 30.0 and found.notes == ["only the first 30 s were used"]
+    assert found.shortened and found.results[0].seconds == 30.0
+    assert [note.code for note in found.input_notes] == ["first-seconds", "silent-input"]
+    assert found.notes[0] == "Only the first 30 s were used."
 
 
 def test_nothing_to_compare(clip: Path, echo: Callable[..., System]) -> None:
@@ -151,7 +200,7 @@ def test_where_the_peak_is_not_known(clip: Path, echo: Callable[..., System], mo
     monkeypatch.setattr(memory, "_PROCESS", Path("nowhere"))
     found = tts_infer.compare(clip, [echo()], runs=1)
     assert found.results[0].peak_bytes is None and found.results[0].cells[4] == "-"
-    assert found.notes == [f"not measured: peak_bytes: {memory.NO_PEAK}"]
+    assert found.notes == [f"Not measured: peak_bytes: {memory.NO_PEAK}."]
 
 
 FOUR = [word for name in ("onednn", "torch", "vocos", "griffin-lim") for word in ("--engine", name)]

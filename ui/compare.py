@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,34 +14,34 @@ import gradio as gr
 
 import tts_infer
 from ui.common_scene import scene_of
-from ui.comparison import figures, with_errors
+from ui.comparison import figures, reports_of
+from ui.contest import MOST, Choices, compared
 from ui.decode import EXAMPLES, error_html, examples, inline_error
-from ui.listening import Kind, closed, listening_test, offered, prepared
+from ui.folder import shared
+from ui.listening import Kind, ListeningTest, closed, listening_test, offered, prepared
 from ui.results import notes, result_view
 from ui.scenes import facts_of
 from ui.scope import scope, value_of
-from ui.session import (
-    AUTO,
-    COMPUTE,
-    KEEP_S,
-    Input,
-    Refine,
-    Report,
-    Result,
-    failure,
-    given,
-    load,
-    read_input,
-    shown_errors,
-)
+from ui.session import AUTO, COMPUTE, KEEP_S, DType, Refine, Report, failure, given, shown_errors
 from ui.settings import dropdown, usable_dtypes, usable_placements
 from ui.status import PRESSED
-from ui.synthesis import run
 from ui.texts import Translator, label
 from ui.work import desk
 
 PREFIX = "compare-"  # of element ids
-MOST = 6  # players that fit on a page, and that a listener can tell apart
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# The example is compared when the tab is opened for the first time; what runs for the page is waited for, not ended.
+FIRST_OPENED = """async () => {
+    if (window.ttsInferCompared) return;
+    window.ttsInferCompared = 'waiting';
+    const waits = () => window.ttsInferCompared === 'waiting';
+    const busy = () => document.querySelector('#status [data-busy]');
+    while (waits() && busy()) await new Promise((resolve) => setTimeout(resolve, 100));
+    const button = document.querySelector('#compare');
+    if (waits() && button.checkVisibility()) button.click();
+    else if (waits()) window.ttsInferCompared = undefined;
+}"""
+COMPARE = PRESSED.replace("{", "{ window.ttsInferCompared = 'pressed';", 1)
 
 
 @dataclass(frozen=True)
@@ -62,15 +61,15 @@ def compare(
     audio: str | None,
     vocoders: list[str],
     placements: list[str],
-    istft: list[str],
-    dtypes: list[str],
+    istft: list[tts_infer.MethodChoice],
+    dtypes: list[DType],
     blind: bool = False,
     refine: Sequence[str] = (AUTO,),
     request: gr.Request | None = None,
 ) -> tuple[Any, ...]:
     """Copy-synthesise one clip with every combination of the given settings, two to six of them.
 
-    The beginning is decoded twice, and only the second run is measured. Errors are in the mel convention of the first.
+    The first 30 s of the clip are used. The combinations take turns: each runs once untimed, and three times timed.
 
     Parameters:
         audio: WAV, FLAC, OGG or MP3 file, any sample rate and channel count
@@ -83,51 +82,21 @@ def compare(
 
     Returns:
         six outputs as 16-bit WAV, the last ones empty if there are fewer, and the report: for each combination its
-        name, its settings, error_to_input_db, error_to_first_db, and the report of /synthesize
+        name, its settings, error_to_input_db (in its own mel convention), error_to_first_db (in that of the first), and
+        the report of /synthesize, with the median times, and runs, least_ms and most_ms
     """
     with shown_errors(request, audio, inline=True), desk.job(request) as job:
-        audio = given("audio", audio)
-        settings: list[Any] = list(
-            itertools.product(*(some or () for some in (vocoders, placements, istft, dtypes, refine)))
-        )
-        if not 2 <= len(settings) <= MOST:
-            raise tts_infer.InputError(
-                "These settings make {count} combinations; choose two to {most}.",
-                code="page-combinations",
-                count=len(settings),
-                most=MOST,
-            )
-        results: list[Result] = []
-        models: list[tts_infer.Vocoder] = []
-        for vocoder, place, method, dtype, passes in settings:
-            with desk.turn(job):
-                model = load(vocoder, **where(place), istft=method, dtype=dtype, refine=passes)
-            clip = read_input(model, "audio", audio, desk.turns(job))
-            job.what, job.total = "comparing", len(settings) * clip.seconds(model)
-            run(model, beginning(clip, model), desk.turns(job))
-            results.append(run(model, clip, desk.turns(job), job.advance))
-            job.done = len(results) * clip.seconds(model)
-            models.append(model)
-        first = models[0]
-        reports = with_errors(first, settings, results)
-        outputs = list(zip(results, reports, strict=True))
-        if blind:  # shuffled, so that nobody knows the order
-            random.shuffle(outputs)
-        scene = scene_of(first, [result for result, _ in outputs], reports, Path(audio).stem, blind)
+        audio, choices = given("audio", audio), Choices(vocoders, placements, istft, dtypes, refine)
+        settings = choices.combinations()
+        found = compared(audio, choices.systems(job), job)
+        reports, order = reports_of(settings, found), list(range(len(settings)))
+        if blind:
+            random.shuffle(order)
+        shown = [reports[i] for i in order]
+        scene = scene_of(found, order, shown, Path(audio).stem, blind)
         files = [sound["file"] for sound in facts_of(scene)["sounds"][1:]]
-        comparison = Comparison([report for _, report in outputs], scene, hidden=blind)
-        return (*files, *[None] * (MOST - len(files)), None if blind else comparison.reports, comparison)
-
-
-def beginning(clip: Input, model: tts_infer.Vocoder) -> Input:
-    """The first second of a clip, enough for everything to be set up."""
-    return dataclasses.replace(clip, value=clip.value[:, : max(model.sample_rate, model.mel_config.n_fft)])
-
-
-def where(placement: str) -> dict[str, str]:
-    """A choice of the Placement field as arguments of `load`."""
-    named = placement in tts_infer.named_placements()
-    return {"placement": placement} if named else {"device": placement}
+        comparison = Comparison(shown, scene, hidden=blind)
+        return (*files, *[None] * (MOST - len(files)), None if blind else shown, comparison)
 
 
 def reveal(comparison: Comparison | None, request: gr.Request | None = None) -> tuple[list[Report], Comparison]:
@@ -201,66 +170,108 @@ def failed_test(request: gr.Request) -> Any:
     return gr.skip() if message is None else error_html(message)
 
 
-def compare_tab(vocoders: Sequence[str]) -> None:
-    """Lay the tab out and connect it."""
-    places = list(dict.fromkeys([AUTO, *tts_infer.available_devices(), *usable_placements()]))
+def compare_tab(tab: gr.Tab, vocoders: Sequence[str], example: bool) -> None:
+    """Lay the tab out and connect it.
+
+    Args:
+        tab: what it is laid out in.
+        vocoders: names to choose from; the first one is chosen.
+        example: whether an example is there, and compared when the tab is opened.
+    """
     with gr.Row():
         with gr.Column(scale=2, min_width=300):
-            audio = gr.Audio(label=label("audio"), type="filepath", buttons=["download"], elem_id="compare-audio")
+            first = str(shared(EXAMPLES[:1])[0]) if example else None
+            audio = gr.Audio(
+                first, label=label("audio"), type="filepath", buttons=["download"], elem_id="compare-audio"
+            )
             examples(audio, EXAMPLES, "compare-examples", "load_example_to_compare")
         with gr.Column(scale=3, min_width=300):
-            settings = [
-                dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
-                dropdown("placement", places, [AUTO], PREFIX),
-                dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX),
-                dropdown("number-format", usable_dtypes(), ["float32"], PREFIX),
-            ]
-            refine = dropdown("refine", get_args(Refine), ["0", "8"], PREFIX)
-            blind = gr.Checkbox(label=label("blind"), elem_id="compare-blind")
+            inputs = [audio, *settings_of_comparison(vocoders)]
             button = gr.Button(label("compare"), variant="primary", elem_id="compare")
-    error = inline_error("compare-error")
-    preferred = gr.Radio(label=label("prefer"), visible=False, elem_id="compare-preferred")
-    show = gr.Button(label("reveal"), visible=False, elem_id="compare-reveal")
-    player = scope(label("compare-hint"), "samples")
-    test = listening_test()
-    view = result_view("", "comparison")
-    outputs = [gr.Audio(visible=False, elem_id=f"sample-{i + 1}") for i in range(MOST)]
-    with gr.Accordion(label("report-json"), open=False):
-        report = gr.JSON(label=label("report-json"), show_label=False, elem_id="compare-report")
-    state = gr.State(time_to_live=KEEP_S)
-    tests = [test.panel, test.one, test.other, test.player]
-    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    drawing: dict[str, Any] = {
-        "fn": draw_comparison,
-        "inputs": [state, preferred],
-        "outputs": [preferred, show, view, player, *tests],
-        **private,
-    }
+    result = ComparisonView.laid_out()
+    connect(button, inputs, result)
+    audio.change(js="() => ''", outputs=result.error, api_name="forget_compare_error", **PRIVATE)
+    if example:
+        tab.select(js=FIRST_OPENED, api_name="first_comparison", api_visibility="private")
+
+
+def settings_of_comparison(vocoders: Sequence[str]) -> list[Any]:
+    """The settings, in the order of the parameters of `compare`."""
+    places = list(dict.fromkeys([AUTO, *tts_infer.available_devices(), *usable_placements()]))
+    settings: list[Any] = [
+        dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
+        dropdown("placement", places, [AUTO], PREFIX),
+        dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX),
+        dropdown("number-format", usable_dtypes(), ["float32"], PREFIX),
+    ]
+    refine = dropdown("refine", get_args(Refine), ["0", "8"], PREFIX)
+    blind = gr.Checkbox(label=label("blind"), elem_id="compare-blind")
+    return [*settings, blind, refine]
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """The components that show a comparison."""
+
+    error: gr.HTML
+    preferred: gr.Radio
+    reveal: gr.Button
+    player: gr.HTML
+    test: ListeningTest
+    figures: gr.HTML
+    outputs: list[gr.Audio]
+    report: gr.JSON
+    state: gr.State
+
+    @classmethod
+    def laid_out(cls) -> ComparisonView:
+        """Lay them out, from top to bottom."""
+        error = inline_error("compare-error")
+        preferred = gr.Radio(label=label("prefer"), visible=False, elem_id="compare-preferred")
+        show = gr.Button(label("reveal"), visible=False, elem_id="compare-reveal")
+        player = scope(label("compare-hint"), "samples")
+        test = listening_test()
+        view = result_view("", "comparison")
+        outputs = [gr.Audio(visible=False, elem_id=f"sample-{i + 1}") for i in range(MOST)]
+        with gr.Accordion(label("report-json"), open=False):
+            report = gr.JSON(label=label("report-json"), show_label=False, elem_id="compare-report")
+        return cls(error, preferred, show, player, test, view, outputs, report, gr.State(time_to_live=KEEP_S))
+
+    @property
+    def drawn(self) -> list[Any]:
+        """What `draw_comparison` fills."""
+        tests = [self.test.panel, self.test.one, self.test.other, self.test.player]
+        return [self.preferred, self.reveal, self.figures, self.player, *tests]
+
+
+def connect(button: gr.Button, inputs: Sequence[Any], result: ComparisonView) -> None:
+    """Compare at a click, reveal a blind comparison, and start listening tests."""
+    drawing = {"fn": draw_comparison, "inputs": [result.state, result.preferred], "outputs": result.drawn, **PRIVATE}
+    # an old result beside a new error would mislead
+    shown = [result.report, result.state, *result.drawn, result.error]
     done = button.click(
         compare,
-        [audio, *settings, blind, refine],
-        [*outputs, report, state],
-        js=PRESSED,
+        inputs,
+        [*result.outputs, result.report, result.state],
+        js=COMPARE,
         api_name="compare",
         trigger_mode="multiple",
         show_progress="hidden",
         **COMPUTE,
     )
     done.success(**drawing, api_name="draw_comparison")
-    # an old result beside a new error would mislead
-    shown = [report, state, preferred, show, view, player, *tests, error]
-    done.failure(failed, None, shown, api_name="clear_comparison", **private)
-    audio.change(js="() => ''", outputs=error, api_name="forget_compare_error", **private)
-    told = show.click(reveal, state, [report, state], api_name="reveal", **private)
+    done.failure(failed, None, shown, api_name="clear_comparison", **PRIVATE)
+    told = result.reveal.click(reveal, result.state, [result.report, result.state], api_name="reveal", **PRIVATE)
     told.success(**drawing, api_name="draw_revealed")
-    told.failure(failed, None, shown, api_name="clear_expired", **private)
+    told.failure(failed, None, shown, api_name="clear_expired", **PRIVATE)
+    test = result.test
     begun = test.button.click(
         start_listening,
-        [state, test.kind, test.one, test.other, test.trials],
+        [result.state, test.kind, test.one, test.other, test.trials],
         test.player,
         js=PRESSED,
         api_name="start_listening",
-        **private,
+        **PRIVATE,
     )
-    begun.failure(failed_test, None, test.error, api_name="clear_listening", **private)
-    begun.success(lambda: "", None, test.error, js="() => ''", api_name="well_listening", **private)
+    begun.failure(failed_test, None, test.error, api_name="clear_listening", **PRIVATE)
+    begun.success(lambda: "", None, test.error, js="() => ''", api_name="well_listening", **PRIVATE)

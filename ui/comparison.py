@@ -5,37 +5,47 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+import torch
+
 import tts_infer
 from tts_infer import pictures
-from ui.common_scene import mel_as
 from ui.results import table
-from ui.session import Report, Result
+from ui.session import Input, Report
+from ui.synthesis import finished
 from ui.texts import Translator
 
 SETTINGS = ("vocoder", "placement", "istft", "dtype", "refine")
 REFINE = SETTINGS.index("refine")  # named with its value, since a number alone would not say what it counts
 
 
-def with_errors(
-    first: tts_infer.Vocoder, settings: Sequence[tuple[str, ...]], results: Sequence[Result]
-) -> list[Report]:
-    """The reports, each with its settings, and its log-mel errors in the first vocoder's convention.
+def reports_of(settings: Sequence[tuple[str, ...]], found: tts_infer.Comparison) -> list[Report]:
+    """The report of each system: its name and settings, errors, and what /synthesize reports, with medians.
 
-    A result is named after those settings that are not the same for all.
+    A system is named after those settings that are not the same for all.
     """
     differing = [i for i, values in enumerate(zip(*settings, strict=True)) if len(set(values)) > 1]
-    reference = results[0].input_mel
-    mels = [mel_as(first, result) for result in results]
     return [
         {
             "name": " · ".join(f"refine {setting[i]}" if i == REFINE else setting[i] for i in differing),
             **dict(zip(SETTINGS, setting, strict=True)),
-            "error_to_input_db": tts_infer.log_mel_error_db(reference, mel, first.mel_config),
-            "error_to_first_db": tts_infer.log_mel_error_db(mels[0], mel, first.mel_config),
-            **result.report,  # of refine, the number of passes that ran
+            "error_to_input_db": result.error_to_input_db,
+            "error_to_first_db": result.error_to_first_db,
+            **report_of(found, i),  # of refine, the number of passes that ran
         }
-        for setting, result, mel in zip(settings, results, mels, strict=True)
+        for i, (setting, result) in enumerate(zip(settings, found.results, strict=True))
     ]
+
+
+def report_of(found: tts_infer.Comparison, index: int) -> Report:
+    """The report of the median run of a system."""
+    result, sound = found.results[index], found.sounds[index]
+    model = sound.system.vocoder
+    assert model is not None and sound.original is not None and sound.mel is not None
+    audio, features = torch.from_numpy(sound.audio)[None], sound.input_mel[None]
+    made = tts_infer.Synthesis(audio, features, result.sample_rate, result.stages, result.ms.median)
+    given = Input("audio", torch.from_numpy(sound.original)[None], list(found.input_notes))
+    times = {"runs": found.runs, "least_ms": result.ms.low, "most_ms": result.ms.high}
+    return finished(model, given, made, sound.mel[None]).report | times
 
 
 def figures(reports: Sequence[Report], say: Translator) -> str:

@@ -61,16 +61,26 @@ def load(
         VocoderNotFoundError: it is not on this machine, and cannot be downloaded.
         PlacementError: see `load_vocoder`; or a file of the server.
     """
+    passes = passes_of(refine)
+    vocoder = kept(name, device, require_placement(placement), istft, dtype)
+    if passes is not None:
+        vocoder = copy.copy(vocoder)  # another default for the same stages
+        vocoder.refine = passes
+    return vocoder
+
+
+def passes_of(refine: str) -> int | None:
+    """A choice of refinement passes as a number; None: what suits the vocoder.
+
+    Raises:
+        InputError: the page does not offer it.
+    """
     if refine not in get_args(Refine):
         allowed = ", ".join(get_args(Refine))
         raise tts_infer.InputError(
             "refine is {refine!r}; allowed: {allowed}", code="page-refine", refine=refine, allowed=allowed
         )
-    vocoder = kept(name, device, require_placement(placement), istft, dtype)
-    if refine != AUTO:
-        vocoder = copy.copy(vocoder)  # another default for the same stages
-        vocoder.refine = int(refine)
-    return vocoder
+    return None if refine == AUTO else int(refine)
 
 
 def require_placement(placement: str | None) -> str | None:

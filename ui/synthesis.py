@@ -25,7 +25,14 @@ Piece = tuple[torch.Tensor, "tuple[tts_infer.Synthesis, torch.Tensor] | None"]
 def run(
     model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn, advance: Callable[[float], None] | None = None
 ) -> Result:
-    """Copy audio or decode a mel, and measure the output.
+    """Copy audio or decode a mel, and measure the output; the arguments and errors are those of `synthesized`."""
+    return finished(model, given, *synthesized(model, given, turn, advance))
+
+
+def synthesized(
+    model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn, advance: Callable[[float], None] | None = None
+) -> tuple[tts_infer.Synthesis, torch.Tensor]:
+    """Copy audio or decode a mel; returns the whole, and the mel of its audio.
 
     Args:
         model: the vocoder.
@@ -43,14 +50,13 @@ def run(
             result = model.synthesize(audio=given.value) if audio else model.synthesize(given.value)
             if result.audio.numel() == 0:
                 raise too_short()
-            mel = output_mel(lambda: model.mel(result.audio))
-        return finished(model, given, result, mel)
+            return result, output_mel(lambda: model.mel(result.audio))
     made = None
     for piece, made in in_pieces(model, given, turn):  # noqa: B007  the last one has the whole
         if advance:
             advance(piece.shape[1] / model.sample_rate)
     assert made is not None
-    return finished(model, given, *made)
+    return made
 
 
 def repeated(model: tts_infer.Vocoder, given: Input, runs: int, job: Job) -> Result:

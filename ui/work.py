@@ -38,6 +38,10 @@ class Stopped(tts_infer.InputError):
     def __init__(self) -> None:
         super().__init__("This was cancelled.", code="page-stopped")
 
+    def within(self, where: object) -> Stopped:
+        """The whole job was stopped, whatever part of it ran."""
+        return self
+
 
 @dataclass(eq=False)
 class Job:

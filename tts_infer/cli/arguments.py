@@ -109,17 +109,31 @@ def contestants_from(args: argparse.Namespace) -> list[System]:
             text = "--{option} goes with one --vocoder; there are {count}"
             raise tts_infer.InputError(text, code="cli-option-of-several", option=option, count=len(names))
     settings = (args.engine or ["auto"], args.placement or [None], args.refine or [None])
-    return tts_infer.contestants(names, *settings, load=partial(_load, args))
+    return tts_infer.contestants(names, *settings, istft=[args.istft], dtypes=[args.dtype], load=partial(_load, args))
 
 
 def load_from(args: argparse.Namespace, name: str | None = None, engine: str = "auto") -> Vocoder:
     """Load the vocoder that the options of `add_vocoder_arguments` select; of several, the one of that name."""
-    refine = None if name else args.refine
-    return _load(args, name or args.vocoder, engine=engine, placement=args.placement, refine=refine)
+    return _load(
+        args,
+        name or args.vocoder,
+        engine=engine,
+        placement=args.placement,
+        istft=args.istft,
+        dtype=args.dtype,
+        refine=None if name else args.refine,
+    )
 
 
 def _load(
-    args: argparse.Namespace, name: str, *, engine: str, placement: str | None, refine: int | None = None
+    args: argparse.Namespace,
+    name: str,
+    *,
+    engine: str,
+    placement: str | None,
+    istft: tts_infer.MethodChoice,
+    dtype: tts_infer.DTypeChoice,
+    refine: int | None = None,
 ) -> Vocoder:
     return tts_infer.load_vocoder(
         name,
@@ -127,8 +141,8 @@ def _load(
         placement=placement,
         engine=engine,
         mel=args.mel,
-        istft=args.istft,
-        dtype=args.dtype,
+        istft=istft,
+        dtype=dtype,
         refine=refine,
         revision=args.revision,
         config=args.config,

@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from tts_infer.errors import FileError
+from tts_infer.errors import FileError, InputError
 from tts_infer.evaluation.metrics import Samples
-from tts_infer.evaluation.systems import MAX_SECONDS, System
+from tts_infer.evaluation.systems import MAX_SECONDS, System, on_cpu
+from tts_infer.io.audio import AudioClip, resample
+from tts_infer.io.notes import Note
 from tts_infer.io.sources import Name
 from tts_infer.io.writer import write_audio
 from tts_infer.runtime.timing import StageRecord
@@ -28,6 +31,7 @@ FIGURES = {
     "to first, dB": "the same to the audio of the first system",
     "waveform": "largest difference from the first, of its peak; other phases may sound alike",
 }
+SHORTENED = Note("first-seconds", f"Only the first {MAX_SECONDS:.0f} s were used.")
 
 
 @dataclass(frozen=True)
@@ -94,14 +98,58 @@ def _or_dash(value: float | None, digits: str) -> str:
 class Sound:
     """What one system had and made: for ears and eyes.
 
-    Shape: original (None for a mel) and audio of (T,); mels of (n_mels, L), that of the audio None if it has no frame
+    Attributes:
+        original: at the rate of the mel's convention; None for a mel.
+        sample_rate: of the audio.
+        input_mel, mel: of the input and of the audio; None: the audio is too short for one frame.
+
+    Shape: original and audio of (T,); mels of (n_mels, L)
     """
 
     system: System
     original: Samples | None
     audio: Samples
+    sample_rate: int
     input_mel: Tensor
     mel: Tensor | None
+
+    @classmethod
+    def of(cls, system: System, original: Samples | None, audio: Samples, rate: int, input_mel: Tensor) -> Sound:
+        """What a system made, with the mel of it."""
+        return cls(system, original, audio, rate, input_mel, _mel_of(system, audio, rate))
+
+    def at(self, rate: int) -> Samples:
+        """The audio at another rate. Shape: (T,)"""
+        return _at(self.audio, self.sample_rate, rate)
+
+    def original_at(self, rate: int) -> Samples | None:
+        """The original at another rate. Shape: (T,)"""
+        return None if self.original is None else _at(self.original, self.system.config.sample_rate, rate)
+
+    def mel_as(self, first: Sound) -> Tensor | None:
+        """The mel of the audio in the convention of another sound. Shape: (n_mels, L)"""
+        if self.system.config == first.system.config:
+            return self.mel
+        return _mel_of(first.system, self.audio, self.sample_rate)
+
+
+def _at(samples: Samples, rate: int, wanted: int) -> Samples:
+    """Samples at another rate. Shape: (T,)"""
+    return samples if rate == wanted or not len(samples) else resample(AudioClip(samples, rate), wanted).samples
+
+
+@torch.inference_mode()
+def _mel_of(system: System, samples: Samples, rate: int) -> Tensor | None:
+    """Shape: (T,) -> (n_mels, L); None: too short for one frame"""
+    samples = _at(samples, rate, system.config.sample_rate)
+    if len(samples) < system.config.hop_length:
+        return None
+    try:
+        return on_cpu(system.mel(torch.from_numpy(samples)[None]))[0]
+    except InputError as error:
+        if error.code != "audio-too-short":
+            raise
+        return None
 
 
 @dataclass(frozen=True)
@@ -113,6 +161,7 @@ class Comparison:
         copied: the input is audio: every run makes the mel, too, in the convention of the system.
         shortened: only the first 30 s were used.
         unavailable: what could not be measured -> why.
+        input_notes: what is odd about the input.
     """
 
     source: str
@@ -123,6 +172,7 @@ class Comparison:
     results: tuple[Result, ...]
     sounds: tuple[Sound, ...]
     unavailable: dict[str, str]
+    input_notes: tuple[Note, ...] = ()
 
     @property
     def description(self) -> str:
@@ -137,8 +187,8 @@ class Comparison:
     @property
     def notes(self) -> list[str]:
         """What a reader of the figures must know, in sentences."""
-        notes = [f"only the first {MAX_SECONDS:.0f} s were used"] if self.shortened else []
-        return notes + [f"not measured: {what}: {why}" for what, why in self.unavailable.items()]
+        notes = [note.text for note in self.input_notes]
+        return notes + [f"Not measured: {what}: {why}." for what, why in self.unavailable.items()]
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as a dictionary that strict JSON can hold."""

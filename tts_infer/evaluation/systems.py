@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from tts_infer.devices import CPU, device_lock
 from tts_infer.errors import InputError
 from tts_infer.evaluation.metrics import Samples
 from tts_infer.io.audio import read_blocks
+from tts_infer.io.notes import SignalMeter
 from tts_infer.runtime.placement import make_placement
 from tts_infer.runtime.timing import StageTimer
 from tts_infer.vocoder import Vocoder
@@ -41,6 +42,7 @@ class System:
         mel, decode: the functions.
         timed: what does both and reports its stages, as `Vocoder.synthesize`; None: the two functions are the stages.
         seams: of so many samples, those at which pieces are joined; None: it makes one piece.
+        vocoder: the vocoder that it is, with its own number of passes; None: other software.
     """
 
     label: str
@@ -49,6 +51,7 @@ class System:
     decode: Callable[[Tensor], Tensor]
     timed: Callable[..., Synthesis] | None = None
     seams: Callable[[int], Sequence[int]] | None = None
+    vocoder: Vocoder | None = None
 
     @torch.inference_mode()
     def synthesize(self, features: Tensor | None = None, *, audio: Tensor | None = None) -> Synthesis:
@@ -138,9 +141,9 @@ def system_of(vocoder: Vocoder, label: str, refine: int | None = None) -> System
     """
     if refine is not None and refine < 0:  # refuse before any work is done
         raise InputError("refine is {refine}; allowed: 0 or more passes", code="refine-negative", refine=refine)
-    passes = vocoder.refine if refine is None else refine
-    decode, timed = partial(vocoder.decode, refine=passes), partial(vocoder.synthesize, refine=passes)
-    return System(label, vocoder.mel_config, vocoder.mel, decode, timed)
+    own = copy.copy(vocoder)  # the same stages, and another default
+    own.refine = vocoder.refine if refine is None else refine
+    return System(label, vocoder.mel_config, own.mel, own.decode, own.synthesize, vocoder=own)
 
 
 def _griffin_lim(config: MelConfig) -> Vocoder:
@@ -191,11 +194,17 @@ def on_cpu(tensor: Tensor) -> Tensor:
         return tensor.cpu()
 
 
-def read_beginning(path: Path, sample_rate: int) -> tuple[Samples, bool]:
-    """The first 30 s of a file, and whether the file is longer."""
+def read_beginning(path: Path, sample_rate: int, meter: SignalMeter | None = None) -> tuple[Samples, bool]:
+    """The first 30 s of a file, and whether the file is longer.
+
+    Args:
+        path: the file.
+        sample_rate: at which it is read.
+        meter: measures what is read of it.
+    """
     wanted, samples = round(MAX_SECONDS * sample_rate), 0
     blocks = []
-    for block in read_blocks(path, sample_rate):
+    for block in read_blocks(path, sample_rate, meter=meter):
         blocks.append(block)
         samples += len(block)
         if samples > wanted:

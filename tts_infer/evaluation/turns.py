@@ -21,12 +21,12 @@ from tts_infer.decoding import Synthesis
 from tts_infer.devices import CPU
 from tts_infer.dsp.mel import log_mel_error_db
 from tts_infer.errors import InputError
-from tts_infer.evaluation.comparison import Comparison, Result, Sound, Spread
+from tts_infer.evaluation.comparison import SHORTENED, Comparison, Result, Sound, Spread
 from tts_infer.evaluation.metrics import Samples
 from tts_infer.evaluation.systems import MAX_SECONDS, System, on_cpu, read_beginning, systems_of
-from tts_infer.io.audio import AudioClip, resample
 from tts_infer.io.feature_files import read_features
 from tts_infer.io.features import as_features, prefix_errors
+from tts_infer.io.notes import Note, SignalMeter
 from tts_infer.io.sources import Name, holds_features, is_path
 from tts_infer.runtime.memory import NO_PEAK, with_peak
 from tts_infer.stages import relative_error
@@ -80,7 +80,7 @@ def compare(
     if not found or runs < 1:
         text = "nothing to compare: {systems} systems and {runs} runs; give at least one of each"
         raise InputError(text, code="nothing-to-compare", systems=len(found), runs=runs)
-    entries, shortened = _entries(source, found)
+    entries, notes = _entries(source, found)
     reports: list[list[Synthesis]] = [[] for _ in entries]
     for turn in range(len(entries) * (runs + 1)):
         entry, report = entries[turn % len(entries)], reports[turn % len(entries)]
@@ -99,17 +99,21 @@ def compare(
     unavailable = {"peak_bytes": NO_PEAK} if any(one.peak_bytes is None for one in results) else {}
     name = str(source) if is_path(source) else "a mel"
     copied, threads = entries[0].original is not None, torch.get_num_threads()
-    return Comparison(name, copied, shortened, runs, threads, results, sounds, unavailable)
+    shortened = SHORTENED in notes
+    return Comparison(name, copied, shortened, runs, threads, results, sounds, unavailable, notes)
 
 
-def _entries(source: Name | Features, systems: Sequence[System]) -> tuple[list[_Entry], bool]:
-    """Every system with its input, and whether the input is longer than 30 s."""
+def _entries(source: Name | Features, systems: Sequence[System]) -> tuple[list[_Entry], tuple[Note, ...]]:
+    """Every system with its input, and what is odd about the input."""
     if is_path(source) and not holds_features(source):
-        clips: dict[int, tuple[Samples, bool]] = {}
+        clips: dict[int, Samples] = {}
+        notes: list[Note] = []
         for rate in dict.fromkeys(system.config.sample_rate for system in systems):
-            clips[rate] = read_beginning(Path(source), rate)
-        shortened = any(cut for _, cut in clips.values())
-        return [_Entry(system, clips[system.config.sample_rate][0], None) for system in systems], shortened
+            meter = SignalMeter()
+            clips[rate], cut = read_beginning(Path(source), rate, meter)
+            notes += [*([SHORTENED] if cut else []), *meter.notes()]
+        entries = [_Entry(system, clips[system.config.sample_rate], None) for system in systems]
+        return entries, tuple(dict.fromkeys(notes))
     config = systems[0].config
     with prefix_errors(source if is_path(source) else "input"):
         given = read_features(source) if isinstance(source, (str, os.PathLike)) else source
@@ -118,7 +122,7 @@ def _entries(source: Name | Features, systems: Sequence[System]) -> tuple[list[_
             text = "mel holds a batch of {batch}; expected one mel a file"
             raise InputError(text, code="mel-file-batch", batch=mel.shape[0])
     frames = round(MAX_SECONDS * config.sample_rate / config.hop_length)
-    return [_Entry(system, None, mel[..., :frames]) for system in systems], mel.shape[2] > frames
+    return [_Entry(system, None, mel[..., :frames]) for system in systems], (SHORTENED,) * (mel.shape[2] > frames)
 
 
 def _without_sound(made: Synthesis) -> Synthesis:
@@ -127,23 +131,12 @@ def _without_sound(made: Synthesis) -> Synthesis:
     return replace(made, audio=nothing, features=nothing)
 
 
-@torch.inference_mode()
 def _sound(entry: _Entry) -> Sound:
-    assert entry.first is not None
-    samples, features = on_cpu(entry.first.audio)[0].float(), on_cpu(entry.first.features)[0]
-    return Sound(entry.system, entry.original, samples.numpy(), features, _mel_of(entry.system, samples))
-
-
-def _mel_of(system: System, samples: Tensor) -> Tensor | None:
-    """Shape: (T,) -> (n_mels, L); None: too short for one frame"""
-    if len(samples) < system.config.hop_length:
-        return None
-    try:
-        return on_cpu(system.mel(samples[None]))[0]
-    except InputError as error:
-        if error.code != "audio-too-short":
-            raise
-        return None
+    made = entry.first
+    assert made is not None
+    with torch.inference_mode():
+        audio, features = on_cpu(made.audio)[0].float().numpy(), on_cpu(made.features)[0]
+    return Sound.of(entry.system, entry.original, audio, made.sample_rate, features)
 
 
 def _result(entry: _Entry, report: Sequence[Synthesis], sound: Sound, first: Sound) -> Result:
@@ -154,7 +147,7 @@ def _result(entry: _Entry, report: Sequence[Synthesis], sound: Sound, first: Sou
         report: its timed runs.
         first: what the first system made.
     """
-    rate = entry.system.config.sample_rate
+    rate = sound.sample_rate
     seconds = len(sound.audio) / rate
     runs = sorted(report, key=lambda run: run.total_ms)
     assert entry.first is not None
@@ -167,7 +160,7 @@ def _result(entry: _Entry, report: Sequence[Synthesis], sound: Sound, first: Sou
         runs[len(runs) // 2].stages,
         entry.peak_bytes,
         _distance_db(sound.input_mel, sound.mel, sound.system.config),
-        _distance_db(first.mel, _in_convention_of(first, sound), first.system.config),
+        _distance_db(first.mel, sound.mel_as(first), first.system.config),
         _difference(sound, first),
     )
 
@@ -179,18 +172,8 @@ def _distance_db(reference: Tensor | None, mel: Tensor | None, config: MelConfig
     return log_mel_error_db(reference, mel, config)
 
 
-def _in_convention_of(first: Sound, sound: Sound) -> Tensor | None:
-    """The mel of a sound as the first system computes it."""
-    if first.system.config == sound.system.config and first.system.mel is sound.system.mel:
-        return sound.mel
-    rate = first.system.config.sample_rate
-    clip = AudioClip(sound.audio, sound.system.config.sample_rate)
-    return _mel_of(first.system, torch.from_numpy(resample(clip, rate).samples)) if len(sound.audio) else None
-
-
 def _difference(sound: Sound, first: Sound) -> float | None:
     """Largest difference of two waveforms, relative to the peak of the first; None: they do not match."""
-    same_rate = sound.system.config.sample_rate == first.system.config.sample_rate
-    if not same_rate or not len(sound.audio) or sound.audio.shape != first.audio.shape:
+    if sound.sample_rate != first.sample_rate or not len(sound.audio) or sound.audio.shape != first.audio.shape:
         return None
     return relative_error(torch.from_numpy(sound.audio), torch.from_numpy(first.audio))
