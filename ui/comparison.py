@@ -52,7 +52,8 @@ def figures(reports: Sequence[Report], say: Translator) -> str:
     """Where the time of each sample went, and its times and errors."""
     runs = [(report["name"], report["stages"], report["total_ms"]) for report in reports]
     chart = pictures.stage_bars(runs, words=say.phrase)
-    return f"<h3>{say('where-time-went')}</h3>{chart}{comparison_table(reports, say)}"
+    told = say("compare-runs", runs=reports[0]["runs"])
+    return f"<h3>{say('where-time-went')}</h3><p>{told}</p>{chart}{comparison_table(reports, say)}"
 
 
 def comparison_table(reports: Sequence[Report], say: Translator) -> str:
