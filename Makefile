@@ -31,7 +31,8 @@ slow: $(VENV)/test.installed
 # Our vocoders in the real packages that they are for. What these need differs from what we need, so they have an
 # environment of their own, which sees ours.
 integrations: $(OTHERS)/installed
-	$(OTHERS)/bin/python -m pytest tests/test_integrations_packages.py tests/test_f5_voice.py tests/test_matcha_voice.py
+	$(OTHERS)/bin/python -m pytest tests/test_integrations_packages.py tests/test_integrations_systems.py \
+		tests/test_f5_voice.py tests/test_matcha_voice.py
 
 # Thousands of made-up arguments for the public functions; `make pytest` has some dozens of each.
 fuzz: $(VENV)/test.installed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -236,40 +237,22 @@ MEL = torch.randn(2, 80, 30, generator=torch.Generator().manual_seed(1)) - 5
 
 
 def test_programs_that_call_a_vocoder_with_a_mel() -> None:
-    """The calls, written anew after the sources that are named; the packages themselves are not run here."""
+    """The calls; tests/test_integrations_packages.py and test_integrations_systems.py run the programs themselves."""
     plain = mel_vocoder()
     vocoder, want = MelVocoder(plain).eval(), plain.decode(MEL)
     vocoder.remove_weight_norm()
-    # jik876/hifi-gan inference.py, SWivid/F5-TTS utils_infer.py for "bigvgan"
-    assert torch.equal(vocoder(MEL), want[:, None])
-    # shivammehta25/Matcha-TTS matcha/cli.py to_waveform
-    assert torch.equal(vocoder(MEL).clamp(-1, 1).cpu().squeeze(), want.clamp(-1, 1))
-    # coqui-tts 0.28.0 TTS/utils/synthesizer.py: numpy to (1, C, T), to the device of the weights, to inference
-    device = next(vocoder.parameters()).device
-    assert torch.equal(vocoder.inference(torch.tensor(MEL[0].numpy()).unsqueeze(0).to(device)).squeeze(), want[0])
-    # espnet 202511 espnet2/bin/tts_inference.py Text2Speech: dtype and mode, (L, n_mels), and the rate
-    espnet = MelVocoder(plain, frames_first=True)
+    assert torch.equal(vocoder(MEL), want[:, None]) and torch.equal(vocoder.inference(MEL[:1])[0], want[:1])
+    espnet = MelVocoder(plain, frames_first=True, unit="log10")
     assert isinstance(espnet, nn.Module) and espnet.to(dtype=torch.float32).eval().fs == 22050
-    assert torch.equal(espnet(MEL[0].T), want[0])
+    assert relative_error(espnet(MEL[0].T / math.log(10))[None], want[:1]) < CLOSE
 
 
-def test_chattts_decodes_with_its_file_alone(folder: Path, theirs: Any, speech: Tensor, tmp_path: Path) -> None:
-    """The calls of 2noise/ChatTTS ChatTTS/core.py, `_vocos_decode` included; the package itself is not run here."""
+def test_weights_without_a_configuration(folder: Path, theirs: Any, speech: Tensor, tmp_path: Path) -> None:
+    """As ChatTTS has them."""
     save_file(theirs.state_dict(), tmp_path / "Vocos.safetensors")
-    chat = Chat(Vocos.from_pretrained(tmp_path / "Vocos.safetensors", config="vocos-mel-24khz"))
+    ours = Vocos.from_pretrained(tmp_path / "Vocos.safetensors", config="vocos-mel-24khz")
     mel = theirs.feature_extractor(speech)
-    assert relative_error(torch.from_numpy(chat.vocos_decode(mel)), theirs.decode(mel)) < CLOSE
-
-
-class Chat:
-    """Source: 2noise/ChatTTS, ChatTTS/core.py: how it keeps its vocoder and calls it."""
-
-    def __init__(self, vocos: Any) -> None:
-        self.vocos = vocos.to("cpu").eval()
-
-    @torch.inference_mode()
-    def vocos_decode(self, spec: Tensor) -> Any:
-        return self.vocos.decode(spec).cpu().numpy()
+    assert relative_error(ours.decode(mel), theirs.decode(mel)) < CLOSE
 
 
 def test_the_vocoder_itself_is_called_as_modules_are(vocoder: tts_infer.Vocoder) -> None:
@@ -300,6 +283,7 @@ def test_the_vocoder_itself_is_called_as_modules_are(vocoder: tts_infer.Vocoder)
         (lambda: f5_tts.load_vocoder("hifigan"), tts_infer.InputError, "'hifigan'; allowed: vocos, bigvgan"),
         (lambda: f5_tts.load_vocoder(is_local=True), tts_infer.InputError, "local_path is empty; give its folder"),
         (lambda: f5_tts.load_vocoder(hf_cache_dir="x"), tts_infer.InputError, "set HF_HUB_CACHE before Python starts"),
+        (lambda: MelVocoder(mel_vocoder(), unit="sones"), tts_infer.ConfigError, "from_ is 'sones'; allowed: ln, log2"),
         (
             lambda: replace("no_such_package.a", "b", None, "no-such-package"),
             tts_infer.MissingPackageError,

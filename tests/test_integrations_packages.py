@@ -240,14 +240,19 @@ def test_tokens_in_a_notebook(codes_folder: Path) -> None:
     assert "data:audio/wav;base64" in shown.outputs[0].data["text/html"]
 
 
-def test_the_denoiser_of_matcha() -> None:
-    denoiser = need("matcha-tts", "matcha.hifigan.denoiser", "0.0.7.2")
-    vocoder = MelVocoder(mel_vocoder())
-    denoise = denoiser.Denoiser(vocoder, mode="zeros")
-    audio = vocoder(MEL[:1]).clamp(-1, 1)  # matcha/cli.py to_waveform
-    quieter = denoise(audio.squeeze(), strength=0.00025).cpu().squeeze()
-    assert denoise.bias_spec.shape == (1, 513, 1) and denoise.bias_spec.abs().max() > 0
-    untouched = denoise(audio.squeeze(), strength=0.0).squeeze()
-    error = relative_error(untouched, audio.squeeze()[: len(untouched)])
+def test_matcha_makes_waveforms() -> None:
+    """Its `to_waveform`, without its denoiser and with it."""
+    cli = need("matcha-tts", "matcha.cli", "0.0.7.2")
+    plain = mel_vocoder()
+    vocoder = MelVocoder(plain)
+    denoiser = cli.Denoiser(vocoder, mode="zeros")
+    assert denoiser.bias_spec.shape == (1, 513, 1) and denoiser.bias_spec.abs().max() > 0
+    want = plain.decode(MEL).clamp(-1, 1)
+    assert torch.equal(cli.to_waveform(MEL, vocoder), want)
+    untouched = cli.to_waveform(MEL, vocoder, denoiser, denoiser_strength=0.0)
+    want = want[:, : untouched.shape[1]]
+    error = relative_error(untouched, want)
     assert error < 1e-3  # its own STFT and inverse
-    assert error < relative_error(quieter, audio.squeeze()[: len(quieter)]) < 0.5
+    assert error < relative_error(cli.to_waveform(MEL, vocoder, denoiser), want) < 0.5
+    one = cli.to_waveform(MEL[:1], vocoder, denoiser, denoiser_strength=0.0)
+    assert relative_error(one[None], want[:1]) < 1e-3

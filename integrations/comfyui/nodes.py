@@ -6,7 +6,7 @@ MEL is a tensor of (B, n_mels, L), and TTS_VOCODER a `tts_infer.Vocoder`. ComfyU
 from __future__ import annotations
 
 import os
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,17 +16,21 @@ import tts_infer
 Audio = dict[str, Any]
 Inputs = dict[str, dict[str, tuple[Any, ...]]]
 
-CATEGORY = "audio/tts-infer"
 DEVICES = ["auto", "cpu", "cuda", "mps"]
 
 
-class LoadVocoder:
+class Node:
+    """What all nodes share."""
+
+    CATEGORY = "audio/tts-infer"
+    FUNCTION = "run"
+
+
+class LoadVocoder(Node):
     """A vocoder by name, or from a folder or file. Without `download`, no request leaves this machine."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "load"
-    RETURN_TYPES: ClassVar = ("TTS_VOCODER",)
-    RETURN_NAMES: ClassVar = ("vocoder",)
+    RETURN_TYPES = ("TTS_VOCODER",)
+    RETURN_NAMES = ("vocoder",)
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
@@ -39,7 +43,7 @@ class LoadVocoder:
             },
         }
 
-    def load(self, vocoder: str, device: str, path: str = "", download: bool = False) -> tuple[tts_infer.Vocoder]:
+    def run(self, vocoder: str, device: str, path: str = "", download: bool = False) -> tuple[tts_infer.Vocoder]:
         if path and not os.path.exists(path):
             raise tts_infer.VocoderNotFoundError("no such folder or file: {path}", code="node-no-path", path=path)
         where = {one["name"]: one["status"] for one in tts_infer.list_vocoders()}
@@ -52,13 +56,11 @@ class LoadVocoder:
         return (tts_infer.load_vocoder(path or vocoder, device=device),)
 
 
-class LoadMel:
+class LoadMel(Node):
     """A mel from a file: .npy, .npz, .safetensors or .pt."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "load"
-    RETURN_TYPES: ClassVar = ("MEL",)
-    RETURN_NAMES: ClassVar = ("mel",)
+    RETURN_TYPES = ("MEL",)
+    RETURN_NAMES = ("mel",)
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
@@ -69,64 +71,56 @@ class LoadMel:
         """Not a number, which differs from itself: the file is read at every run."""
         return float("nan")
 
-    def load(self, path: str) -> tuple[Tensor]:
+    def run(self, path: str) -> tuple[Tensor]:
         mel = tts_infer.read_features(path)
         return (mel if mel.ndim == 3 else mel[None],)
 
 
-class AudioToMel:
-    """The mel of audio, in the convention of a vocoder. Each channel is an item of its own."""
-
-    CATEGORY = CATEGORY
-    FUNCTION = "compute"
-    RETURN_TYPES: ClassVar = ("MEL",)
-    RETURN_NAMES: ClassVar = ("mel",)
+class OfAudio(Node):
+    """What takes a vocoder and audio."""
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {"required": {"vocoder": ("TTS_VOCODER",), "audio": ("AUDIO",)}}
 
-    def compute(self, vocoder: tts_infer.Vocoder, audio: Audio) -> tuple[Tensor]:
+
+class AudioToMel(OfAudio):
+    """The mel of audio, in the convention of a vocoder. Each channel is an item of its own."""
+
+    RETURN_TYPES = ("MEL",)
+    RETURN_NAMES = ("mel",)
+
+    def run(self, vocoder: tts_infer.Vocoder, audio: Audio) -> tuple[Tensor]:
         return (_on_cpu(vocoder.mel(_signals(audio, vocoder.sample_rate))),)
 
 
-class DecodeMel:
+class CopyAudio(OfAudio):
+    """Audio through the mel of a vocoder and back, each channel by itself."""
+
+    RETURN_TYPES = ("AUDIO",)
+
+    def run(self, vocoder: tts_infer.Vocoder, audio: Audio) -> tuple[Audio]:
+        copied = vocoder(_signals(audio, vocoder.sample_rate))
+        return (_audio(copied, audio["waveform"].shape[1], vocoder.sample_rate),)
+
+
+class DecodeMel(Node):
     """A mel to audio of one channel."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "decode"
-    RETURN_TYPES: ClassVar = ("AUDIO",)
+    RETURN_TYPES = ("AUDIO",)
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
         return {"required": {"vocoder": ("TTS_VOCODER",), "mel": ("MEL",)}}
 
-    def decode(self, vocoder: tts_infer.Vocoder, mel: Tensor) -> tuple[Audio]:
+    def run(self, vocoder: tts_infer.Vocoder, mel: Tensor) -> tuple[Audio]:
         return (_audio(vocoder.decode(mel), 1, vocoder.sample_rate),)
 
 
-class CopyAudio:
-    """Audio through the mel of a vocoder and back, each channel by itself."""
-
-    CATEGORY = CATEGORY
-    FUNCTION = "copy"
-    RETURN_TYPES: ClassVar = ("AUDIO",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
-        return {"required": {"vocoder": ("TTS_VOCODER",), "audio": ("AUDIO",)}}
-
-    def copy(self, vocoder: tts_infer.Vocoder, audio: Audio) -> tuple[Audio]:
-        copied = vocoder(_signals(audio, vocoder.sample_rate))
-        return (_audio(copied, audio["waveform"].shape[1], vocoder.sample_rate),)
-
-
-class Speak:
+class Speak(Node):
     """A text in a synthetic voice. With a vocoder, that decodes the voice's mel."""
 
-    CATEGORY = CATEGORY
-    FUNCTION = "speak"
-    RETURN_TYPES: ClassVar = ("AUDIO",)
+    RETURN_TYPES = ("AUDIO",)
 
     @classmethod
     def INPUT_TYPES(cls) -> Inputs:  # noqa: N802
@@ -148,7 +142,7 @@ class Speak:
             },
         }
 
-    def speak(
+    def run(
         self, text: str, voice: str, speed: float, seed: int, device: str, vocoder: Any = None, recording: str = ""
     ) -> tuple[Audio]:
         made = tts_infer.speak(text, recording or voice, vocoder=vocoder, speed=speed, seed=seed, device=device)
