@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from benchmarks.load_client import API, ROOT, SETTINGS, Client
+from benchmarks.load_findings import row
 
 EVIL = {"origin": "http://evil.example"}
 SECRET = "/etc/hostname"
@@ -25,18 +26,6 @@ ROUTES = [
     *[("POST", f"{API}/{path}") for path in ("component_server", "stream/a", "process_recording", "vibe-edit")],
 ]
 Row = dict[str, Any]
-
-
-def row(what: str, holds: bool, detail: object = "") -> Row:
-    return {"border": what, "holds": "yes" if holds else f"NO: {detail}"}
-
-
-async def tried(rows: list[Row], what: str, work: Awaitable[list[Row]]) -> None:
-    """Add rows; where finding them fails, that is a row, too."""
-    try:
-        rows += await work
-    except Exception as error:
-        rows.append(row(what, False, f"{type(error).__name__}: {error}"))
 
 
 async def origins(client: Client, paths: list[str]) -> list[Row]:

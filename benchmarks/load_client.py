@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,9 +78,9 @@ class Client:
             raise RefusedError(answer.text)
         return str(answer.json()["event_id"])
 
-    async def result(self, api: str, event: str) -> list[list[Any]]:
-        """What a call gave, piece by piece; the last is the result."""
-        given, kind = [], ""
+    async def pieces(self, api: str, event: str) -> AsyncIterator[list[Any]]:
+        """What a call gives, as it comes; the last is the result."""
+        kind = ""
         async with self.http.stream("GET", f"{API}/call/{api}/{event}") as answer:
             async for line in answer.aiter_lines():
                 self.look(api, line)
@@ -89,12 +89,12 @@ class Client:
                 if name == "data" and kind == "error":
                     raise RefusedError(str((json.loads(value) or {}).get("error")))
                 if name == "data" and kind in ("generating", "complete"):
-                    given.append(json.loads(value))
-        return given
+                    yield json.loads(value)
 
     async def call(self, api: str, data: Sequence[Any], session: str | None = None) -> list[Any]:
         """Call an endpoint, and wait for its result."""
-        return (await self.result(api, await self.begin(api, data, session)))[-1]
+        event = await self.begin(api, data, session)
+        return [piece async for piece in self.pieces(api, event)][-1]
 
     async def fetch(self, file: dict[str, Any]) -> bytes:
         """A file that a call gave."""

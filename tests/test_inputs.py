@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +22,7 @@ import torch
 import tts_infer
 from tts_infer.cli import main
 from tts_infer.errors import FileError, InputTypeError, MissingPackageError
-from tts_infer.io import inputs
+from tts_infer.io import inputs, targets
 from tts_infer.io.audio import read_audio
 from tts_infer.io.writer import write_audio
 
@@ -130,6 +133,51 @@ def test_links_pipes_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "far.wav").symlink_to("missing/b.wav")
     with pytest.raises(FileError, match=r"far.wav: no such folder: .*missing"):
         write_audio(tmp_path / "far.wav", SAMPLES, RATE)
+
+
+def test_a_pipe_without_a_reader_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe.wav")
+    monkeypatch.setattr(targets, "_READER_S", 0.1)
+    with pytest.raises(FileError, match="nobody reads the pipe .*pipe.wav; start the reader first, or give a file"):
+        write_audio(tmp_path / "pipe.wav", SAMPLES, RATE)
+    assert (tmp_path / "pipe.wav").is_fifo() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_sockets_are_refused_and_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket has no name that it can be opened by; `-` and open files are read and written."""
+    monkeypatch.chdir(tmp_path)  # its name may have 107 bytes
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("a.wav")
+        with pytest.raises(FileError, match=r"a.wav is a socket; give a file or a pipe"):
+            read_audio("a.wav")
+        with pytest.raises(FileError, match="cannot write a.wav: No such device or address"):
+            write_audio("a.wav", SAMPLES, RATE)
+        assert Path("a.wav").is_socket() and len(list(tmp_path.iterdir())) == 1
+
+
+def test_pipes_that_break_off(vocoder: tts_infer.Vocoder) -> None:
+    class Broken:
+        name = "stream.wav"
+
+        def read(self, size: int) -> bytes:
+            raise OSError(errno.ECONNRESET, "Connection reset by peer")
+
+    for call in (lambda source: read_audio(source), lambda source: tts_infer.synthesize_file(vocoder, source, "a.wav")):
+        with pytest.raises(FileError, match="stream.wav: Connection reset by peer$"):
+            call(Broken())
+
+
+def test_no_room_for_what_comes_through_a_pipe(
+    vocoder: tts_infer.Vocoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "_IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    for call in (read_audio, lambda source: tts_infer.synthesize_file(vocoder, source, tmp_path / "a.wav")):
+        with pytest.raises(FileError, match="no room for what comes from <BytesIO>: No such file .*; set TMPDIR"):
+            call(io.BytesIO(CONTENT))
+    with pytest.raises(FileError, match="cannot write <BytesIO>: No such file or directory"):
+        write_audio(io.BytesIO(), SAMPLES, RATE)
+    assert not list(tmp_path.iterdir())
 
 
 def run(command: str, **more: Any) -> subprocess.CompletedProcess[bytes]:

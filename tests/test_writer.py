@@ -50,7 +50,10 @@ def test_every_float_is_written(tmp_path: Path, samples: torch.Tensor, sample_fo
         ([0.5], "is a list"),
         (torch.zeros(5).to_sparse(), "is of torch.float32"),
         (torch.tensor([0.5, float("nan"), float("inf")]), "holds 2 NaN or infinite samples"),
-        (torch.zeros(1, 5), r"has shape \(1, 5\); expected \(T,\)"),
+        (torch.zeros(1, 5), r"has shape \(1, 5\); expected \(T,\), one channel of one item: give audio\[0\]$"),
+        (torch.zeros(1, 1, 5), r"give audio\[0\]\[0\]$"),
+        (torch.zeros(5, 2), r"has shape \(5, 2\); .* give audio\[:, 0\]$"),
+        (torch.tensor(0.5), r"has shape \(\); .* give audio\[None\]$"),
     ],
 )
 def test_what_is_no_waveform_is_not_written(tmp_path: Path, samples: torch.Tensor, message: str) -> None:

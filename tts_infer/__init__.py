@@ -9,6 +9,7 @@ from typing import Any
 import tts_infer.diagnose.doctor as doctor
 import tts_infer.evaluation as evaluation
 import tts_infer.report.pictures as pictures
+from tts_infer.arguments import called_as_stated
 from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
 from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
@@ -187,6 +188,9 @@ __all__ = [
     "write_comparison",
     "write_report",
 ]
+
+for _name in __all__:
+    globals()[_name] = called_as_stated(globals()[_name])
 
 _RENAMED = {
     "Candidate": "System",

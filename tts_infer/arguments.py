@@ -1,4 +1,4 @@
-"""Arguments of public functions: of the kinds that their signatures state, or refused in one line."""
+"""Arguments of public functions: those and of the kinds that their signatures state, or refused in one line."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ import numpy as np
 from tts_infer.errors import InputTypeError
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
+T = TypeVar("T")
 
 # What Python's numeric types stand for in a signature: numpy's numbers, too.
 _NUMBERS: dict[Any, Any] = {int: numbers.Integral, float: numbers.Real, bool: (bool, np.bool_)}
 _WORDS = {"NoneType": "None", "ndarray": "array", "PathLike": "path", "int": "whole number", "float": "number"}
+_MARK = "refuses_misfits"  # of a function whose calls are checked already
 _OPEN = (Any, inspect.Parameter.empty, object, BinaryIO, IO)  # of open files, the functions that read them say more
 
 
 def checked(*names: str) -> Callable[[Fn], Fn]:
-    """Decorate a public function: an argument of another kind than its annotation states is refused.
+    """Decorate a public function: a call that does not fit its signature, or an argument of another kind than its
+    annotation states, is refused.
 
     Kinds only: whether a number is in range, and which texts are known, the function says itself. Not for functions
     that are called for every frame: a call takes some microseconds more.
@@ -38,20 +41,89 @@ def checked(*names: str) -> Callable[[Fn], Fn]:
 
         @wraps(function)
         def call(*given: Any, **named: Any) -> Any:
-            try:
-                bound = signature().bind(*given, **named).arguments
-            except TypeError:  # an argument is missing or unknown: Python says it of the function itself
-                return function(*given, **named)
-            for name, value in bound.items():
+            for name, value in _bound(signature(), function, given, named).items():
                 parameter = signature().parameters[name]
                 single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-                if single and name in (names or bound):
-                    _require(function.__qualname__.removesuffix(".__init__"), name, parameter.annotation, value)
+                if single and (name in names or not names):
+                    _require(_name(function), name, parameter.annotation, value)
             return function(*given, **named)
 
-        return cast(Fn, call)
+        return _marked(call)
 
     return decorated
+
+
+def called_as_stated(public: T) -> T:
+    """Make a call that does not fit the signature raise a package error: of a function, or of the methods of a class.
+
+    `tts_infer` does so with its public names. A call that fits costs next to nothing more. Exceptions, and what is no
+    function and no class, stay as they are; so does `forward` of a torch module, which torch calls and traces.
+    """
+    if inspect.isfunction(public):
+        return cast(T, _refusing(public))
+    if isinstance(public, type) and not issubclass(public, BaseException):
+        for kind in public.__mro__:
+            if kind.__module__.partition(".")[0] == __package__:
+                _make_methods_refuse(kind)
+    return public
+
+
+def _make_methods_refuse(kind: type) -> None:
+    for name, method in list(vars(kind).items()):
+        if (name.startswith("_") and name not in ("__init__", "__call__")) or name == "forward":
+            continue
+        if inspect.isfunction(method):
+            setattr(kind, name, _refusing(method))
+        elif isinstance(method, classmethod):
+            setattr(kind, name, classmethod(_refusing(method.__func__)))
+
+
+def _refusing(function: Fn) -> Fn:
+    if getattr(function, _MARK, False):
+        return function
+
+    @wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except TypeError:
+            _bound(inspect.signature(function), function, given, named)
+            raise
+
+    return _marked(call)
+
+
+def _marked(function: Callable[..., Any]) -> Any:
+    """The function, with a note that it refuses calls that do not fit."""
+    setattr(function, _MARK, True)
+    return function
+
+
+def _bound(
+    signature: inspect.Signature, function: Callable[..., Any], given: tuple[Any, ...], named: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of a call by name.
+
+    Raises:
+        InputTypeError: the call does not fit.
+    """
+    try:
+        return signature.bind(*given, **named).arguments
+    except TypeError as error:
+        text, takes = "{function}: {reason}; it takes {takes}", ", ".join(_parameters(signature)) or "no arguments"
+        raise InputTypeError(
+            text, code="arguments-misfit", function=_name(function), reason=str(error), takes=takes
+        ) from None
+
+
+def _parameters(signature: inspect.Signature) -> list[str]:
+    """The names of parameters, as Python writes them."""
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    return [stars.get(one.kind, "") + name for name, one in signature.parameters.items() if name not in ("self", "cls")]
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return function.__qualname__.removesuffix(".__init__").removesuffix(".__call__")
 
 
 def require_fields(instance: Any) -> None:

@@ -24,7 +24,7 @@ Source = Name | bytes | bytearray | memoryview | BinaryIO
 
 MOST_PIPED_BYTES = 2**32  # as much as a WAV file holds
 _IN_MEMORY_BYTES = 2**26
-_PIPE_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # POSIX has the first, Windows the second
+PIPE_FLAGS = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)  # POSIX has the first, Windows the second
 _WRITER_S = 10.0  # a FIFO that nobody opens for writing is refused after this time
 _FEATURES = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz or .pt"}
 
@@ -52,8 +52,8 @@ def hold(source: Source | Held) -> Iterator[Name | Held]:
     """Give the path of a regular file as it is, and everything else as `Held`.
 
     Raises:
-        FileError: there is nothing; it is a folder or a device; nobody writes into the pipe; more came through than
-            `MOST_PIPED_BYTES`; or features came, which must be files.
+        FileError: there is nothing; it is a folder, a device or a socket; nobody writes into the pipe; more came
+            through than `MOST_PIPED_BYTES`, or than there is room for; or features came, which must be files.
         InputTypeError: it is no source.
     """
     if isinstance(source, Held):
@@ -97,11 +97,11 @@ def require_input(path: Name) -> None:
     """Refuse a path that leads to nothing that can be read.
 
     Raises:
-        FileError: it leads to nothing, to a folder, or to a device.
+        FileError: it leads to nothing, to a folder, to a device, or to a socket, which has no name to be opened by.
     """
     mode = _mode(path)
-    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)):
-        kind = "a folder" if stat.S_ISDIR(mode) else "a device"
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
         text = "{path} is {kind}; give a file or a pipe"
         raise FileError(text, code="input-kind", path=name_of(path), kind=kind)
 
@@ -125,13 +125,20 @@ def _mode(path: Name) -> int:
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL, which no name has
         raise file_not_found(path) from None
     except OSError as error:
-        text = "cannot read {path}: {reason}"
-        raise FileError(text, code="unreadable", path=name_of(path), reason=error.strerror) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(source: Any, error: OSError) -> FileError:
+    text, reason = "cannot read {path}: {reason}", error.strerror or str(error)
+    return FileError(text, code="unreadable", path=name_of(source), reason=reason)
 
 
 def _open_pipe(path: Name) -> BinaryIO:
     """Open a FIFO for reading once somebody writes into it; plain `open` might wait without end."""
-    number = os.open(path, os.O_RDONLY | _PIPE_FLAGS)
+    try:
+        number = os.open(path, os.O_RDONLY | PIPE_FLAGS)
+    except OSError as error:
+        raise _unreadable(path, error) from None
     pipe, start = io.FileIO(number, "rb"), time.monotonic()
     try:
         # Without a writer, a read says that it is the end; with one who is not ready, that it would block.
@@ -171,17 +178,29 @@ def _spooled(source: Any, name: str) -> Iterator[Held]:
     """Everything that is left to read, in memory or in a temporary file."""
     with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as file:
         size = 0
-        while chunk := source.read(2**20):
+        while chunk := _read(source, name):
             if not isinstance(chunk, bytes):
                 text = "{path} gives {kind}, not bytes; open it in binary mode"
                 raise InputTypeError(text, code="source-not-binary", path=name, kind=type(chunk).__name__)
             if size == 0:
                 _refuse_features(chunk, name)
-            size += file.write(chunk)
+            try:
+                size += file.write(chunk)
+            except OSError as error:  # what is large lies on a disk
+                text = "no room for what comes from {path}: {reason}; set TMPDIR to a folder with room, or give a file"
+                reason = error.strerror or str(error)
+                raise FileError(text, code="piped-no-room", path=name, reason=reason) from None
             if size > MOST_PIPED_BYTES:
                 text = "more than {limit} bytes came from {path}; write them to a file, and give its path"
                 raise FileError(text, code="piped-too-much", path=name, limit=MOST_PIPED_BYTES)
         yield Held(name, file)  # type: ignore[arg-type]
+
+
+def _read(source: Any, name: str) -> Any:
+    try:
+        return source.read(2**20)
+    except OSError as error:
+        raise _unreadable(name, error) from None
 
 
 def _refuse_features(head: bytes, name: str) -> None:

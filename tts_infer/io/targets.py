@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 import soundfile
 
 from tts_infer.errors import FileError, InputError, InputTypeError
 from tts_infer.io.decoders import reason_of
+from tts_infer.io.inputs import PIPE_FLAGS
 from tts_infer.io.sources import as_name
 
 SampleFormat = Literal["pcm16", "float32"]
 RATES_HZ = {".wav": range(1, 2**30), ".flac": range(1, 655351)}  # in Hz, that a header can hold
+_READER_S = 10.0  # a pipe that nobody opens for reading is refused after this time
 _MAX_STEM_BYTES = 200  # of the 255 that file systems allow a name
 
 
@@ -95,13 +99,16 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A file takes its name at once: the temporary one lies beside it, or beside what it links to. A pipe, a socket or a
     device stays what it is, and takes the bytes of a file elsewhere.
+
+    Raises:
+        FileError: nobody reads the pipe.
     """
     path = Path(path)
     if _takes_bytes(path):
         with tempfile.TemporaryDirectory(prefix="tts-infer-") as folder:
             part = Path(folder, "part")
             yield part
-            with open(part, "rb") as made, open(path, "wb", buffering=0) as target:
+            with open(part, "rb") as made, _opened(path) as target:
                 shutil.copyfileobj(made, target)
         return
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -112,6 +119,30 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # on a file system that was made read-only; what went wrong before is to be told
             part.unlink()
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Open a device, or a pipe once somebody reads it; plain `open` might wait without end.
+
+    Raises:
+        FileError: nobody reads the pipe.
+        OSError: the system refuses.
+    """
+    start = time.monotonic()
+    while True:
+        try:
+            number = os.open(path, os.O_WRONLY | PIPE_FLAGS)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+                raise
+        if time.monotonic() - start > _READER_S:
+            text = "nobody reads the pipe {path}; start the reader first, or give a file"
+            raise FileError(text, code="pipe-unread", path=str(path))
+        time.sleep(0.02)
+    if hasattr(os, "set_blocking"):
+        os.set_blocking(number, True)
+    return open(number, "wb", buffering=0)
 
 
 def _takes_bytes(path: Path) -> bool:

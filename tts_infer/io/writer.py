@@ -96,13 +96,19 @@ class AudioWriter:
         """
         encoded, clipped = to_int16(audio) if self._sample_format == "pcm16" else (as_samples(audio), 0)
         if encoded.ndim != 1:
-            raise InputError(
-                "audio to write has shape {shape}; expected (T,)", code="audio-not-1d", shape=encoded.shape
-            )
+            text = "audio to write has shape {shape}; expected (T,), one channel of one item: give {part}"
+            raise InputError(text, code="audio-not-1d", shape=encoded.shape, part=_one_channel(encoded.shape))
         self.samples += len(encoded)
         self.clipped_samples += clipped
         with file_errors(self._path):
             self._encoder.write(encoded)
+
+
+def _one_channel(shape: tuple[int, ...]) -> str:
+    """How to take one channel of audio of another shape than (T,): (B, T), or (T, channels) as soundfile has it."""
+    if not shape:
+        return "audio[None]"
+    return "audio[:, 0]" if len(shape) == 2 and shape[1] < shape[0] else "audio" + "[0]" * (len(shape) - 1)
 
 
 @contextmanager
@@ -160,7 +166,9 @@ def _to_open_file(
     if not callable(getattr(file, "write", None)):
         text = "output is a {kind}; expected a path, or a file that is open for writing bytes"
         raise InputTypeError(text, code="target-type", kind=type(file).__name__)
-    with tempfile.TemporaryDirectory(prefix="tts-infer-") as folder:
+    with ExitStack() as stack:
+        with file_errors(Path(name_of(file))):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tts-infer-"))
         made = Path(folder, "part.wav")
         with audio_writer(made, sample_rate, sample_format, comments) as writer:
             yield writer

@@ -227,6 +227,12 @@ def _unavailable(repo_id: str, revision: str | None, error: Exception, about: di
             reason=type(error).__name__,
             cache=HF_HUB_CACHE[-60:],
         )
+    return _unreachable(repo_id, error)
+
+
+def _unreachable(repo_id: str, error: Exception) -> VocoderNotFoundError:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
     return VocoderNotFoundError(
         "vocoder {repo_id!r} is not in the Hub cache ({cache}) and could not be downloaded: {reason}; give a local "
         "directory with {config} and {weights}, or use the embedded {embedded!r}",
