@@ -93,7 +93,8 @@ def public_calls() -> Iterator[tuple[str, Callable[..., Any]]]:
                 public = not method.startswith("_") or method in ("__init__", "__call__")
                 ours = (inspect.unwrap(function).__module__ or "").startswith("tts_infer")
                 made = inspect.unwrap(function).__qualname__.endswith(".__init__")  # of dataclasses, no module says it
-                if public and method != "forward" and (ours or made):
+                stays = method == "forward" or inspect.iscoroutinefunction(function)
+                if public and not stays and (ours or made):
                     yield f"{name}.{method}", function
 
 
@@ -126,3 +127,9 @@ def test_an_error_within_a_function_stays_what_it_is() -> None:
     with pytest.raises(TypeError, match="unsupported operand") as caught:
         add(1, "2")  # type: ignore[arg-type]
     assert type(caught.value) is TypeError and called_as_stated(3) == 3
+
+
+def test_what_is_awaited_stays_so() -> None:
+    """A server looks at its application to learn how to call it."""
+    assert inspect.iscoroutinefunction(tts_infer.ServerApp.__call__)
+    assert inspect.iscoroutinefunction(tts_infer.LiveAudio.aclose)

@@ -140,5 +140,20 @@ def test_any_number_of_channels(channels: int, tmp_path: Path) -> None:
         content = bytearray((tmp_path / "a.wav").read_bytes())
         content[22:24] = b"\xff\xff"
         (tmp_path / "a.wav").write_bytes(content)
-        with pytest.raises(FileError, match=r"cannot read .*a.wav as audio"):
+        with pytest.raises(
+            FileError, match=r"cannot read .*a.wav as audio: it has more than 1024 channels; give a WAV"
+        ):
             read_audio(tmp_path / "a.wav")
+
+
+def test_the_largest_rate_and_those_that_no_file_has(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(24000), 1_000_000)
+    assert len(read_audio(tmp_path / "a.wav", 24000).samples) == 288
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    for rate, message in (
+        (0, "it states a sample rate of 0 Hz"),
+        (1_000_001, "a sample rate of 1000001 Hz; allowed: 1 to"),
+    ):
+        content[24:28] = rate.to_bytes(4, "little")
+        with pytest.raises(FileError, match=message):
+            read_audio(bytes(content))

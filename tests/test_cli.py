@@ -325,11 +325,29 @@ def in_a_shell(line: str, where: Path, **environment: str) -> subprocess.Complet
     return subprocess.run(["sh", "-c", line], capture_output=True, cwd=where, env=settings)
 
 
-@pytest.mark.parametrize(("command", "code"), [("decode mel.npy --stream >&-", 0), ("decode nothing -o o.wav 2>&-", 2)])
-def test_closed_streams_lead_nowhere(command: str, code: int, tmp_path: Path) -> None:
+NO_STDOUT = b"tts-infer: standard output is closed; give the name of a file (-o OUT)\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("decode mel.npy -o o.wav >&-", 0, b""),  # a report that nobody asked for
+        ("decode nothing -o o.wav 2>&-", 2, b""),
+        ("decode mel.npy --stream >&-", 2, NO_STDOUT),
+        ("decode mel.npy -o - >&-", 2, NO_STDOUT),
+        ("speak Hello. --stream >&-", 2, NO_STDOUT),
+        (
+            "speak - -o o.wav <&-",
+            2,
+            b"tts-infer: standard input is closed; give the text itself, or a file\n",
+        ),
+    ],
+)
+def test_closed_streams(command: str, code: int, said: bytes, tmp_path: Path) -> None:
     np.save(tmp_path / "mel.npy", np.zeros((100, 9), dtype=np.float32))
     done = in_a_shell(f"tts-infer {command}", tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (code, b"", b"")
+    assert (done.returncode, done.stdout, done.stderr) == (code, b"", said)
+    assert (tmp_path / "o.wav").exists() == (code == 0)
 
 
 def test_names_that_stdout_cannot_say_are_spelt_out(tmp_path: Path) -> None:

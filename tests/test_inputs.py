@@ -130,6 +130,10 @@ def test_links_pipes_and_devices_stay_what_they_are(tmp_path: Path) -> None:
     write_audio(tmp_path / "null", SAMPLES, RATE)
     assert Path("/dev/null").is_char_device()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.wav", "deep", "link.wav", "null", "pipe"]
+    (tmp_path / "loop.wav").symlink_to("loop.wav")
+    with pytest.raises(FileError, match=r"cannot write .*loop.wav: Too many levels of symbolic links"):
+        write_audio(tmp_path / "loop.wav", SAMPLES, RATE)
+    assert (tmp_path / "loop.wav").is_symlink()
     (tmp_path / "far.wav").symlink_to("missing/b.wav")
     with pytest.raises(FileError, match=r"far.wav: no such folder: .*missing"):
         write_audio(tmp_path / "far.wav", SAMPLES, RATE)

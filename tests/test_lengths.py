@@ -45,6 +45,12 @@ def test_sizes_that_were_never_filled_in(sizes: tuple[int, int]) -> None:
     assert np.array_equal(read_audio(content).samples, whole(encoded("WAV")))  # no warning: nothing is missing
 
 
+def test_a_day_in_the_header_and_seconds_in_the_file() -> None:
+    day = 24 * 3600 * RATE * 2  # 4.1 GB, which a WAV file can hold
+    with pytest.warns(AudioWarning, match="ends after 3.00 s, but states 86400.00 s"):
+        assert np.array_equal(read_audio(wav(day, 36 + day)).samples, whole(encoded("WAV")))
+
+
 def test_an_empty_wav_stays_empty() -> None:
     """What follows its samples is no sound."""
     empty = bytearray(encoded("WAV", SOUND[:0])) + b"LIST" + struct.pack("<I", 400) + b"INFO" + b"x" * 396

@@ -57,7 +57,8 @@ def called_as_stated(public: T) -> T:
     """Make a call that does not fit the signature raise a package error: of a function, or of the methods of a class.
 
     `tts_infer` does so with its public names. A call that fits costs next to nothing more. Exceptions, and what is no
-    function and no class, stay as they are; so does `forward` of a torch module, which torch calls and traces.
+    function and no class, stay as they are; so do `forward` of a torch module, which torch calls and traces, and what
+    is awaited, whose kind servers look at.
     """
     if inspect.isfunction(public):
         return cast(T, _refusing(public))
@@ -79,7 +80,7 @@ def _make_methods_refuse(kind: type) -> None:
 
 
 def _refusing(function: Fn) -> Fn:
-    if getattr(function, _MARK, False):
+    if getattr(function, _MARK, False) or inspect.iscoroutinefunction(function):
         return function
 
     @wraps(function)

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from functools import partial
-from typing import get_args
+from typing import BinaryIO, get_args
 
 import tts_infer
 from tts_infer import System, Vocoder
+
+
+def standard_output() -> BinaryIO:
+    """Standard output, for audio.
+
+    Raises:
+        FileError: it is closed; what stands in its place, so that reports may be printed, takes no audio.
+    """
+    if sys.__stdout__ is None:
+        raise tts_infer.FileError("standard output is closed; give the name of a file (-o OUT)", code="stdout-closed")
+    return sys.stdout.buffer
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import tts_infer
 from tts_infer import Vocoder
-from tts_infer.cli.arguments import add_output_arguments, add_vocoder_arguments, load_from
+from tts_infer.cli.arguments import add_output_arguments, add_vocoder_arguments, load_from, standard_output
 
 _STANDARD = "-"  # standard input or output
 
@@ -77,14 +77,16 @@ def _check(args: argparse.Namespace) -> None:
     if args.stream_frames < 1:
         text = "--stream-frames is {frames}; it must be at least 1"
         raise tts_infer.InputError(text, code="cli-stream-frames", frames=args.stream_frames)
-    if not args.stream and args.output != _STANDARD:
+    if args.stream or args.output == _STANDARD:
+        standard_output()
+    else:
         tts_infer.check_writable(args.output, args.sample_format)
 
 
 def _to_file(args: argparse.Namespace) -> int:
     vocoder = load_from(args, engine=args.engine)
     conditions = _conditions(vocoder, args.bandwidth)
-    target = sys.stdout.buffer if args.output == _STANDARD else args.output
+    target = standard_output() if args.output == _STANDARD else args.output
     made = tts_infer.synthesize_file(vocoder, _source(args), target, sample_format=args.sample_format, **conditions)
     names = {"input": args.input, "output": args.output, "vocoder": vocoder.name}
     speed = {"rtfx": made.rtfx, "xrt": made.rtfx}  # xrt: the old name, for one release
@@ -116,8 +118,8 @@ def _to_stdout(args: argparse.Namespace) -> int:
     samples = vocoder.n_samples(mel.shape[-1])
     before = b"" if args.raw else tts_infer.wav_header(vocoder.sample_rate, samples)
     for piece in stream.decode(mel.split(args.stream_frames, dim=-1)):
-        sys.stdout.buffer.write(before + tts_infer.to_int16(piece[0])[0].astype("<i2").tobytes())
-        sys.stdout.buffer.flush()
+        standard_output().write(before + tts_infer.to_int16(piece[0])[0].astype("<i2").tobytes())
+        standard_output().flush()
         before = b""
     return 0
 

@@ -10,7 +10,7 @@ import sys
 
 import tts_infer
 from tts_infer import Speaker
-from tts_infer.cli.arguments import add_output_arguments
+from tts_infer.cli.arguments import add_output_arguments, standard_output
 
 # The header of a stream must state a length before it is known: one that no speech reaches (a day at 24 kHz).
 _STREAM_SAMPLES = 2**31 - 1024
@@ -59,7 +59,9 @@ def _check(args: argparse.Namespace) -> None:
         if given:
             text = "{option} goes with {there}, not with {here}"
             raise tts_infer.InputError(text, code="cli-other-output", option=option, there=there, here=here)
-    if not args.stream:
+    if args.stream:
+        standard_output()
+    else:
         tts_infer.check_writable(args.output, args.sample_format)
 
 
@@ -67,6 +69,8 @@ def _read(text: str) -> str:
     """The text: that of stdin, that of a file, or the argument itself."""
     if text != "-" and not _is_file(text):
         return text
+    if text == "-" and sys.stdin is None:
+        raise tts_infer.FileError("standard input is closed; give the text itself, or a file", code="text-stdin-closed")
     return tts_infer.read_text(sys.stdin if text == "-" else text)
 
 
@@ -97,7 +101,7 @@ def _to_stdout(speaker: Speaker, text: str, args: argparse.Namespace) -> int:
     header = tts_infer.wav_header(speaker.sample_rate, _STREAM_SAMPLES, comments=speaker.comments)
     before = b"" if args.raw else header
     for piece in stream:
-        sys.stdout.buffer.write(before + tts_infer.to_int16(piece[0])[0].astype("<i2").tobytes())
-        sys.stdout.buffer.flush()
+        standard_output().write(before + tts_infer.to_int16(piece[0])[0].astype("<i2").tobytes())
+        standard_output().flush()
         before = b""
     return 0

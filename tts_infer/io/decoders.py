@@ -29,6 +29,12 @@ _MOST_FRAMES = 2**48  # libsndfile states more than this where it knows nothing
 _CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,aac,asf,amr,amrnb,amrwb,avi,flv,mpegts,mpeg,ogg,caf,mp3,ac3,eac3,wv"
 )
+# What libsndfile says of some headers, and what that means.
+_PLAINLY = {
+    "Internal error : SF_INFO struct incomplete": "it states a sample rate of 0 Hz, or far too high a one",
+    "Too many channels specified": f"it has more than {MOST_CHANNELS} channels",
+    "Bad channel count": f"it has no channel, or more than {MOST_CHANNELS}",
+}
 
 
 class Decoder(Protocol):
@@ -79,7 +85,8 @@ def unreadable(name: str, reason: str) -> FileError:
 def reason_of(error: BaseException) -> str:
     """What the system or libsndfile said, without the name of the file."""
     said = getattr(error, "strerror", None) or getattr(error, "error_string", None) or str(error)
-    return str(said).strip().rstrip(".").removeprefix("Error : ")[:120] or type(error).__name__
+    reason = str(said).strip().rstrip(".").removeprefix("Error : ")[:120]
+    return _PLAINLY.get(reason, reason) or type(error).__name__
 
 
 def _check(sound: Decoder, name: str) -> None:

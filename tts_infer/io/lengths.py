@@ -26,7 +26,8 @@ _RATES = {
 }
 _HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by the bits of the version
 _LARGE_FRAME = 9  # index of a bit rate whose frames hold a Xing header
-_UNKNOWN_WAV = 0x7FFF0000  # programs that write to a pipe state this much or more
+# Sizes that programs state which write to a pipe: about the largest number of 31 or of 32 bits.
+_UNKNOWN_WAV = (range(0x7FFF0000, 0x80010000), range(0xFFFF0000, 2**32))
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _of_wav(file: BinaryIO) -> Length:
             if size == 0 and there and riff_end <= place + 8:  # never filled in
                 file.seek(0)
                 return Length(head=file.read(place + 4) + b"\xff" * 4, skip=place + 8)
-            known = width and _is_pcm(file) and size < _UNKNOWN_WAV
+            known = width and _is_pcm(file) and not any(size in sizes for sizes in _UNKNOWN_WAV)
             return Length(stated=size // width if known else None)
         place += 8 + size + size % 2
     return Length()

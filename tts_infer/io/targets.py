@@ -70,7 +70,7 @@ def require_place(path: Path) -> None:
         FileError: the folder does not exist, the path is a folder, or the system allows no such name.
     """
     with file_errors(path), suppress(FileNotFoundError):
-        os.lstat(path)
+        os.stat(path)  # also refuses links that lead to themselves
     folder = Path(os.path.realpath(path)).parent if path.is_symlink() and not _takes_bytes(path) else path.parent
     if not os.path.isdir(folder):
         text = "cannot write {path}: no such folder: {folder}"
