@@ -158,6 +158,24 @@ def test_odd_calls(name: str, first: Any, second: Any) -> None:
     outcome(lambda: CALLS[name](first, second))
 
 
+# What `make fuzz` has found.
+FOUND = [
+    ("ConventionCheck()", torch.zeros(1, 0, 1), None),
+    ("ConventionCheck()", torch.zeros(1, 40, 7, device="meta"), None),
+    ("LogMel()", torch.zeros(1, 3000).to_sparse(), None),
+    ("LogMel()", torch.zeros(1, 3000, device="meta"), None),
+    ("MelUnit", 0, -(2**63) - 1),
+    ("MelUnit", -1e308, 0.0),
+    ("convert_mel", MEL.to_sparse(), "ln"),
+]
+
+
+@pytest.mark.parametrize(("name", "first", "second"), FOUND)
+def test_what_was_found(name: str, first: Any, second: Any) -> None:
+    made = outcome(lambda: CALLS[name](first, second))
+    assert not isinstance(made, torch.Tensor) or torch.isfinite(made.to_dense()).all()
+
+
 def called() -> str:
     return "".join(Path(__file__).with_name(name).read_text("utf-8") for name in ("test_fuzz.py", "test_fuzz_calls.py"))
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save, save_file
 from torch import Tensor
@@ -120,6 +120,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 
 @fuzz
 @given(documents())
+@example(("bigvgan", {**BIGVGAN, "fmax": 1}))  # filters without a frequency
 def test_configurations(made: tuple[str, Any]) -> None:
     name, document = made
     if name == "bigvgan":
@@ -182,6 +183,7 @@ def tensors(draw: st.DrawFn) -> tuple[str, dict[str, Tensor]]:
 
 @fuzz
 @given(tensors(), st.booleans())
+@example(("bigvgan", Weights({**WEIGHTS["bigvgan"], "conv_pre.weight_g": torch.zeros(0)})), False)
 def test_names_and_shapes(made: tuple[str, dict[str, Tensor]], alone: bool) -> None:
     name, weights = made
     if name == "bigvgan":

@@ -259,10 +259,11 @@ def test_weight_norm_of_one_value_for_all(folder: Path) -> None:
     split = {"backbone.embed.weight_g": embed.norm(), "backbone.embed.weight_v": 3 * embed}
     torch.save({k: t for k, t in WEIGHTS.items() if k != EMBED} | split, folder / "pytorch_model.bin")
     assert difference(folder) <= 1e-6  # as above
-    split["backbone.embed.weight_g"] = torch.ones(5, 1, 1)
-    torch.save({k: t for k, t in WEIGHTS.items() if k != EMBED} | split, folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match="1 of another shape: backbone.embed.weight"):
-        load_model(resolve(folder))
+    for wrong in (torch.ones(5, 1, 1), torch.ones(0), torch.ones(2, 2)):
+        split["backbone.embed.weight_g"] = wrong
+        torch.save({k: t for k, t in WEIGHTS.items() if k != EMBED} | split, folder / "pytorch_model.bin")
+        with pytest.raises(CheckpointError, match="1 of another shape: backbone.embed.weight"):
+            load_model(resolve(folder))
 
 
 def test_surplus_that_is_not_of_training_is_refused(folder: Path) -> None:

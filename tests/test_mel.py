@@ -128,3 +128,10 @@ def test_what_is_traced_holds_for_other_lengths(speech: torch.Tensor) -> None:
     mel = LogMel(VOCOS, "fft")
     traced = torch.jit.trace(mel, speech.repeat(1, 5))  # as long as takes several pieces
     assert torch.allclose(traced(speech), mel(speech), atol=1e-5)  # products of other sizes
+
+
+def test_filters_without_a_frequency_are_refused() -> None:
+    """Every mel would be silence. A single filter may be empty, as in librosa."""
+    config = MelConfig(n_fft=64, hop_length=16, n_mels=12, f_max=1.0)
+    with pytest.raises(ConfigError, match="the mel filters from 0 to 1 Hz hold no frequency of an FFT of 64"):
+        LogMel(config, "fft")

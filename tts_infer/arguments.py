@@ -11,7 +11,7 @@ from typing import IO, Any, BinaryIO, Literal, TypeVar, Union, cast, get_args, g
 
 import numpy as np
 
-from tts_infer.errors import InputTypeError
+from tts_infer.errors import InputTypeError, few
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -111,9 +111,12 @@ def _bound(
     try:
         return signature.bind(*given, **named).arguments
     except TypeError as error:
+        others = [name for name in named if name not in signature.parameters]
+        got = f" (got {few(others)})" if others and str(error).startswith("missing") else ""
         text, takes = "{function}: {reason}; it takes {takes}", ", ".join(_parameters(signature)) or "no arguments"
+        reason = f"{error}{got}"
         raise InputTypeError(
-            text, code="arguments-misfit", function=_name(function), reason=str(error), takes=takes
+            text, code="arguments-misfit", function=_name(function), reason=reason, takes=takes
         ) from None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tts_infer.dsp.tiles import is_traced
@@ -28,9 +29,17 @@ def require_floats(value: Any, what: str, axes: tuple[int, ...], expected: str) 
         kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         text = "{what} is {kind}; expected a tensor of floats of shape {expected}"
         raise InputTypeError(text, code="no-float-tensor", what=what, kind=kind, expected=expected)
+    if not is_dense(value):
+        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
+        raise InputTypeError(text, code="not-dense", what=what)
     if value.ndim not in axes or value.shape[0] == 0:
         text = "{what} has shape {shape}; expected {expected}, at least one item"
         raise InputError(text, code="tensor-shape", what=what, shape=tuple(value.shape), expected=expected)
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether a tensor holds a value for each place."""
+    return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
 
 
 def require_spectrum(real: Any, imag: Any, bins: int) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig, require_finite
+from tts_infer.dsp.checks import is_dense
 from tts_infer.errors import ConfigError, InputError, InputTypeError
 
 _HIFIGAN = MelConfig(
@@ -141,7 +142,8 @@ def convert_mel(
     Raises:
         ConfigError: an unknown name, or scale or offset of a `MelUnit` is no finite number.
         InputTypeError: the mel is no tensor or array, or not floating point.
-        InputError: no exact conversion exists; compute the mel from audio by `LogMel` instead.
+        InputError: no exact conversion exists; compute the mel from audio by `LogMel` instead. Or the values are
+            beyond float32.
     """
     wanted = convention(to)
     values = torch.from_numpy(_native(mel)) if isinstance(mel, np.ndarray) else mel
@@ -152,13 +154,20 @@ def convert_mel(
         raise InputTypeError(
             "mel has dtype {dtype}; expected a floating-point type", code="mel-convert-dtype", dtype=values.dtype
         )
+    if not is_dense(values):
+        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
+        raise InputTypeError(text, code="not-dense", what="mel")
     values = values.float()
     if isinstance(from_, str) and from_ == "linear":
         return values.clamp_min(wanted.log_floor).log()
     unit = from_ if isinstance(from_, MelUnit) else _unit_of(from_, wanted)
     # decibels of a magnitude are those of its power: twice the logarithm, where the mel is one of powers
     scale = unit.scale * (wanted.power if isinstance(from_, str) and from_ == "decibels" else 1)
-    return (values * scale + unit.offset).clamp_min(math.log(wanted.log_floor))
+    made = (values * float(scale) + float(unit.offset)).clamp_min(math.log(wanted.log_floor))
+    if not torch.isfinite(made[torch.isfinite(values)]).all():
+        text = "converted, the mel is beyond what float32 holds; check scale {scale} and offset {offset}"
+        raise InputError(text, code="mel-convert-range", scale=unit.scale, offset=unit.offset)
+    return made
 
 
 def _native(array: NDArray[Any]) -> NDArray[Any]:

@@ -59,6 +59,8 @@ def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
     than a bin may be all zero, as in torchaudio and librosa.
 
     Shape: (N, n_mels), N = n_fft // 2 + 1
+    Raises:
+        ConfigError: every filter is all zero, so that any audio would be silence.
     Source: torchaudio.functional.melscale_fbanks and librosa.filters.mel, which compute the same triangles.
     """
     edges = _filter_edges(config)
@@ -67,6 +69,12 @@ def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
     rising = distance[:, :-2] / (edges[1:-1] - edges[:-2])
     falling = -distance[:, 2:] / (edges[2:] - edges[1:-1])
     triangles = np.maximum(np.minimum(rising, falling), 0.0)
+    if not triangles.any():
+        text = (
+            "the mel filters from {f_min:g} to {f_max:g} Hz hold no frequency of an FFT of {n_fft}; allowed: wider ones"
+        )
+        span = {"f_min": edges[0], "f_max": edges[-1], "n_fft": config.n_fft}
+        raise ConfigError(text, code="mel-filters-empty", **span)
     if config.norm == "slaney":
         triangles = triangles * (2.0 / (edges[2:] - edges[:-2]))
     return triangles

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
+from tts_infer.dsp.checks import is_dense
 from tts_infer.dsp.conventions import convention, convention_name
 from tts_infer.dsp.evidence import SCALES, may_be_of_scale, other_filterbank, scale_values
 from tts_infer.dsp.fingerprints import ceiling, describe
@@ -107,10 +108,10 @@ class ConventionCheck:
         Raises:
             InputTypeError: the mel is no tensor of this shape.
         """
-        if not isinstance(mel, Tensor) or mel.ndim != 3:
-            text = "mel is {got}; expected a tensor of (B, n_mels, L)"
+        if not isinstance(mel, Tensor) or mel.ndim != 3 or not is_dense(mel):
+            text = "mel is {got}; expected a dense tensor of (B, n_mels, L)"
             raise InputTypeError(text, code="mel-check-type", got=reprlib.repr(getattr(mel, "shape", mel)))
-        if mel.shape[2] == 0:
+        if mel.numel() == 0:
             return None
         if lengths is None:
             items: Iterable[Tensor] = mel[:ITEMS].float().cpu()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import CPU
+from tts_infer.dsp.checks import is_dense
 from tts_infer.errors import InputError, InputTypeError
 
 # Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
@@ -206,7 +207,7 @@ def as_float_tensor(value: Any, what: str) -> Tensor:
         # numpy has floats that torch lacks, such as other byte orders; and torch warns about read-only arrays
         with np.errstate(over="ignore"):  # infinite values are reported later
             return torch.from_numpy(np.require(value, np.float32, ["C", "W", "E"]))
-    if value.layout != torch.strided or value.is_nested or value.is_meta:
+    if not is_dense(value):
         text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
         raise InputTypeError(text, code="not-dense", what=what)
     try:

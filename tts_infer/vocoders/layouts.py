@@ -163,11 +163,13 @@ def _merged(parts: Parts) -> Tensor:
     g, v = parts["g"].float(), parts["v"].float()
     if g.ndim == 1 and v.ndim > 1 and g.shape[0] == v.shape[0]:
         g = g.reshape(-1, *[1] * (v.ndim - 1))
-    if g.numel() > 1 and (g.ndim != v.ndim or any(a not in (1, b) for a, b in zip(g.shape, v.shape, strict=True))):
+    if g.numel() == 1:  # one norm for all
+        g = g.reshape([1] * v.ndim)
+    if g.ndim != v.ndim or any(a not in (1, b) for a, b in zip(g.shape, v.shape, strict=True)):
         return torch.empty(0)  # of no model's shape, so it is named
-    axes = [axis for axis in range(v.ndim) if g.numel() == 1 or g.shape[axis] == 1]
+    axes = [axis for axis in range(v.ndim) if g.shape[axis] == 1]
     norm = torch.linalg.vector_norm(v, dim=axes or None, keepdim=True) if axes else v.abs()
-    return g.reshape(g.shape if g.ndim == v.ndim else [1] * v.ndim) * v / norm
+    return g * v / norm
 
 
 def _without_layer_scale(stored: Collection[str], wanted: Collection[str]) -> list[str]:
