@@ -104,6 +104,21 @@ def test_it_passes_the_self_test(number: int) -> None:
         assert check.passed and check.error < 1e-5, check  # float32 sums in another order
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_pieces_of_other_backbones(number: int) -> None:
+    """With several norms, and with other kernels."""
+    stage = list(stages())[number]
+    (features, *numbers), made = stage.probe(), []
+    ours, state = ENGINES["mlx"].prepare(stage, CPU, "float32"), stage.initial_state(len(features))
+    with torch.inference_mode():
+        (whole,), _ = stage((features, *numbers))
+        for start in range(0, features.shape[2], 5):
+            final = start + 5 >= features.shape[2]
+            (piece,), state = ours((features[..., start : start + 5], *numbers), state, final=final)
+            made.append(piece)
+    assert relative_error(torch.cat(made, dim=1), whole) <= 1e-5  # as above
+
+
 def test_threads_compute_side_by_side(ours: tts_infer.Vocoder, mel: Tensor) -> None:
     """Each with signals of its own, and in threads that did not load the vocoder."""
     given = [mel[..., 5 * i : 5 * i + 40 + i] for i in range(12)]
@@ -123,9 +138,10 @@ def test_threads_compute_side_by_side(ours: tts_infer.Vocoder, mel: Tensor) -> N
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not list threads")
 def test_threads_leave_no_threads_behind(ours: tts_infer.Vocoder, mel: Tensor) -> None:
     """As in servers with a thread for each call. MLX gives every thread another one, which stays."""
+    (backbone,) = [stage for stage in ours.stages if stage.name == "backbone"]
 
     def run_and_count() -> int:
-        thread = threading.Thread(target=ours.decode, args=(mel[..., :5],))
+        thread = threading.Thread(target=backbone, args=((mel[..., :5],),))
         thread.start()
         thread.join()
         return len(list(Path("/proc/self/task").iterdir()))
