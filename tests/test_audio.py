@@ -123,6 +123,7 @@ def test_what_cannot_be_resampled() -> None:
         (AudioClip(np.zeros(5000, np.float32), 24000), 1, "one may be 1000 times the other"),
         (AudioClip(np.zeros(2, np.float32), 24000), 1000, "2 samples of 24000 Hz give none of 1000 Hz"),
         (AudioClip(np.full(5000, np.nan, np.float32), 24000), 16000, "5000 NaN or infinite values"),
+        (AudioClip(np.full(50, 3e38, np.float32), 24000), 16000, r"audio reaches 3e\+38, too much to be resampled"),
     ):
         with pytest.raises(InputError, match=message):
             resample(clip, rate)

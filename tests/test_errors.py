@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,16 @@ def test_braces_in_plain_texts_and_values_stay() -> None:
 def test_within_names_the_outer_place_first() -> None:
     error = InputError("mel is empty", code="mel-empty").within("item 3").within("a.npz")
     assert str(error) == "a.npz: item 3: mel is empty" and error.code == "mel-empty"
+
+
+def test_other_names_are_told_in_full() -> None:
+    """A message that is cut to its length shortens the paths in it, where nobody would find them any more."""
+    path, reason = f"/tmp/{'d' * 64}/{'e' * 64}/clip.zip", "it is encrypted, with a password that is required " * 3
+    error = FileError("cannot unpack {file}: {reason}", code="x", where=path, file=Path(path), reason=reason)
+    assert path not in str(error)
+    named = error.naming({path: "clip.zip"})
+    assert str(named) == f"clip.zip: cannot unpack clip.zip: {reason}" and named.code == "x"
+    assert str(FileError(f"cannot read {path}").naming({path: "clip.zip"})) == "cannot read clip.zip"
 
 
 @pytest.mark.parametrize("kind", [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)])

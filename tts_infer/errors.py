@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
@@ -74,6 +74,24 @@ class TTSInferError(Exception):
         """The same error about a part of something: the message begins with the name of that."""
         path = f"{where}: {self.where}" if self.where else str(where)
         return type(self)(self.text, code=self.code, where=path, **self.fields)
+
+    def naming(self: E, names: Mapping[str, str]) -> E:
+        """The same error with other names for what it is about, such as those by which a page's visitor knows files.
+
+        To replace them in the message would be too late: long paths are cut there.
+        """
+
+        def named(value: Any) -> Any:
+            said = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+            if not isinstance(said, str):
+                return value
+            for name, other in names.items():
+                said = said.replace(name, other)
+            return said
+
+        fields = {key: named(value) for key, value in self.fields.items()}
+        text = self.text if self.code else named(self.text)
+        return type(self)(text, code=self.code, where=named(self.where), **fields)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _remade, (type(self), self.text, self.code, self.where, self.fields)

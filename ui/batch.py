@@ -75,8 +75,8 @@ def batch(
             except Stopped:
                 done.rows.append({"file": packed.name, "error": say("cancelled")})
             except tts_infer.TTSInferError as error:
-                message = say.error(error).replace(str(packed.target), packed.name)
-                done.rows.append({"file": packed.name, "error": message.replace(packed.source, packed.shown)})
+                names = {str(packed.target): packed.name, packed.source: packed.shown}
+                done.rows.append({"file": packed.name, "error": say.error(error.naming(names))})
             else:
                 done.add(packed.name, output, result)
         total_ms = 1e3 * (time.perf_counter() - start)

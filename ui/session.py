@@ -251,9 +251,7 @@ def shown_errors(request: gr.Request | None, *uploads: str | None, inline: bool 
     try:
         yield say
     except tts_infer.TTSInferError as error:
-        message = say.error(error)
-        for path in uploads:
-            message = message.replace(path, Path(path).name) if path else message
+        message = say.error(error.naming({path: Path(path).name for path in uploads if path}))
         if not isinstance(error, Stopped):
             _keep(request, message, inline)
         # the page shows it as HTML, but programs read it, too

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager as Context
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -40,6 +40,9 @@ class Stopped(tts_infer.InputError):
 
     def within(self, where: object) -> Stopped:
         """The whole job was stopped, whatever part of it ran."""
+        return self
+
+    def naming(self, names: Mapping[str, str]) -> Stopped:
         return self
 
 

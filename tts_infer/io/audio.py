@@ -145,7 +145,7 @@ def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
 
     Raises:
         InputError: a rate is no whole number of 1 to 1,000,000 Hz; one is more than 1,000 times the other; or the clip
-            is not of shape (T,), or too short to give a sample of that rate.
+            is not of shape (T,), too short to give a sample of that rate, or so loud that sums are beyond float32.
         InputTypeError: its samples are no floats.
     """
     if not isinstance(clip, AudioClip):
@@ -166,6 +166,9 @@ def _resampled(clip: AudioClip, sample_rate: int) -> AudioClip:
         return clip
     _check_ratio(int(clip.sample_rate), sample_rate)
     made = soxr.resample(clip.samples, int(clip.sample_rate), sample_rate, quality="HQ")
+    if not np.isfinite(made).all() and np.isfinite(clip.samples).all():
+        text = "audio reaches {largest:.4g}, too much to be resampled: full scale is 1.0"
+        raise InputError(text, code="resampled-range", largest=float(np.abs(clip.samples).max()))
     if len(clip.samples) and not len(made):
         text = "{count} samples of {rate} Hz give none of {sample_rate} Hz; give a longer clip, or a higher rate"
         fields: dict[str, Any] = {"count": len(clip.samples), "rate": clip.sample_rate, "sample_rate": sample_rate}
