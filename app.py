@@ -12,6 +12,7 @@ import asyncio
 import dataclasses
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -191,7 +192,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--port",
         type=port,
-        help="port (default: GRADIO_SERVER_PORT, or the first free one from 7860)",
+        help="port; 0: any free one (default: GRADIO_SERVER_PORT, or the first free one from 7860)",
     )
     parser.add_argument("--share", action="store_true", help="also open a public link through gradio.live")
     parser.add_argument("--open", action="store_true", help="open the page in the web browser")
@@ -219,6 +220,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+def free_port() -> int:
+    """A port that nobody uses now, on any address. Gradio would take one for 0, too, but not say which."""
+    with socket.socket() as one:
+        one.bind(("", 0))
+        return int(one.getsockname()[1])
+
+
 def serve(args: argparse.Namespace) -> int:
     """Serve the page until interrupted; returns the exit code."""
     with own_folder() as folder:
@@ -231,7 +239,7 @@ def serve_in(folder: Path, args: argparse.Namespace) -> int:
     try:
         demo.launch(
             server_name=args.host,
-            server_port=args.port,
+            server_port=free_port() if args.port == 0 else args.port,
             share=args.share,
             inbrowser=args.open,
             auth=tuple(args.auth.split(":", 1)) if args.auth else None,
@@ -257,4 +265,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that visitors' files are removed then, too
+    tts_infer.limit_kernel_caches()  # clips of visitors are of any length
     sys.exit(main())

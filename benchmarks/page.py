@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -56,9 +55,7 @@ CANCEL = """async () => {
 @contextmanager
 def serving() -> Iterator[tuple[str, int]]:
     """The address of a page of this machine, and the process that serves it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-u", "app.py", "--port", str(port)]
+    command = [sys.executable, "-u", "app.py", "--port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

@@ -345,7 +345,9 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
     assert [row["file"] for row in rows if "error" in row] == ["ten.wav", "../escape.wav"]
     assert all(row["file"] in row["error"] and "/tmp" not in row["error"] for row in rows if "error" in row)
     with zipfile.ZipFile(output) as archive:
-        assert archive.namelist() == ["english.wav", "mel.wav", "folder/english.wav", "results.csv"]
+        assert archive.namelist() == [f"{name}-refine8.wav" for name in ("english", "mel", "folder/english")] + [
+            "results.csv"
+        ]
         table = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode())))
         waves = {
             name: soundfile.read(io.BytesIO(archive.read(name)), dtype="int16")[0] for name in archive.namelist()[:3]
@@ -371,7 +373,7 @@ def test_batch_measures_what_the_decode_tab_measures(client: Client, tmp_path: P
     # the same samples, but threads may add the matmuls' sums in another order
     assert report["files"][0]["log_mel_error_db"] == pytest.approx(alone["log_mel_error_db"], abs=1e-3)
     with zipfile.ZipFile(output) as archive:
-        packed = archive.read("silent.wav")
+        packed = archive.read("silent-refine8.wav")
     tts_infer.write_audio(tmp_path / "expected.wav", samples / np.float32(32768), alone["sample_rate"])
     assert packed == (tmp_path / "expected.wav").read_bytes()
 
@@ -399,7 +401,7 @@ def test_batch_explains_what_is_too_short_and_goes_on(client: Client, tmp_path: 
     assert ["one mel frame long" in row.get("error", "") for row in rows] == [True, True, False, False]
     assert rows[2]["error"] == "two.npy holds a batch of 2; expected one mel a file"
     with zipfile.ZipFile(output) as archive:
-        assert archive.namelist() == ["english.wav", "results.csv"]
+        assert archive.namelist() == ["english-refine8.wav", "results.csv"]
 
 
 def test_batch_refines(client: Client) -> None:
@@ -410,7 +412,7 @@ def test_batch_refines(client: Client) -> None:
         output, report = client.predict(files=files, vocoder=VOCODER, refine=refine, api_name="/batch")
         assert report["refine"] == passes
         with zipfile.ZipFile(output) as archive:
-            samples, _ = soundfile.read(io.BytesIO(archive.read("english.wav")), dtype="int16")
+            samples, _ = soundfile.read(io.BytesIO(archive.read(f"english-refine{passes}.wav")), dtype="int16")
         np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio, refine=passes)[0])[0])
 
 
@@ -429,7 +431,7 @@ def test_an_unreadable_zip_is_one_row(client: Client, tmp_path: Path) -> None:
     _, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
     bad, good = report["files"]
     assert bad == {"file": "broken.zip", "error": "cannot read broken.zip as a zip file; pack it again"}
-    assert good["output"] == "english.wav"
+    assert good["output"] == "english-refine8.wav"
 
 
 def test_folders_in_zips_are_kept_and_lead_nowhere_else() -> None:
@@ -438,8 +440,10 @@ def test_folders_in_zips_are_kept_and_lead_nowhere_else() -> None:
     for one, name in zip(inputs, names, strict=True):
         assert one.member
         one.member.filename = name
-    assert output_names(inputs) == [
-        *("a/one.wav", "A/One-2.wav", "b/one.wav", "one.wav", "etc/one.wav", "one-2.wav", "output.wav", "one-3.wav")
+    chosen = {"vocoder": VOCODER, "refine": 8, "settings": {}}
+    assert output_names(inputs, chosen) == [
+        *("a/one-refine8.wav", "A/One-refine8-2.wav", "b/one-refine8.wav", "one-refine8.wav", "etc/one-refine8.wav"),
+        *("one-refine8-2.wav", "output-refine8.wav", "one-refine8-3.wav"),
     ]
 
 
@@ -566,7 +570,7 @@ def test_page_works_inside_another_app() -> None:
 
 def test_command_line_serves_the_page(tmp_path: Path) -> None:
     server = subprocess.Popen(
-        [sys.executable, "-u", str(ROOT / "app.py"), "--host", "127.0.0.1"],
+        [sys.executable, "-u", str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", "0"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -119,7 +119,7 @@ def test_settings_are_in_the_link_and_come_back(visitor: Page, first: str, brows
     await_name(visitor, "english-refine16.wav")
     other = browser.new_context(**DESKTOP).new_page()
     other.goto(f"{first}?__theme=light&refine=0&istft=matmul")
-    await_name(other, "english-refine0.wav")
+    await_name(other, "english-refine0-istft-matmul.wav")
     expect(other.locator("#result tr", has_text="istft")).to_contain_text("matmul")
     expect(other.locator("#preset").get_by_label("Fast")).to_be_checked()
     other.locator("#preset").get_by_text("Balanced").click()

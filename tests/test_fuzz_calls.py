@@ -37,6 +37,7 @@ ALONE = (
     "available_devices",
     "clear_checks",
     "known_vocoders",
+    "limit_kernel_caches",
     "list_vocoders",
     "list_voices",
     "named_placements",

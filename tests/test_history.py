@@ -29,7 +29,8 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     quiet_browser,
     synthesize,
 )
-from ui.history import MOST, History, in_short, rows_of
+from ui.history import MOST, History, rows_of
+from ui.names import in_short, named
 from ui.scenes import Sound, keep
 from ui.strip import draw_strip
 from ui.texts import Translator
@@ -104,9 +105,9 @@ def test_a_program_gets_its_own_results(demo: gr.Blocks, tmp_path: Path) -> None
             audio=handle_file(str(CLIP)), vocoder="vocos-mini-24khz", refine=passes, istft="fft", api_name="/synthesize"
         )
     _, rows = one.predict(api_name="/results")
-    assert [row["file"] for row in rows] == ["english-refine2.wav", "english-refine0.wav"]
+    assert [row["file"] for row in rows] == ["english-refine2-istft-fft.wav", "english-refine0-istft-fft.wav"]
     assert rows[0]["settings"] == "vocos-mini-24khz · refine 2 · istft fft"
-    assert [row["file"] for row in other.predict(api_name="/results")[1]] == ["english-refine1.wav"]
+    assert [row["file"] for row in other.predict(api_name="/results")[1]] == ["english-refine1-istft-fft.wav"]
     with pytest.raises(AppError, match="no results yet"):
         Client(str(demo.local_url), verbose=False).predict(api_name="/results")
 
@@ -146,3 +147,16 @@ def test_settings_in_short() -> None:
     report = {"vocoder": "v", "refine": 8, "settings": settings}
     assert in_short(report) == "v · refine 8 · placement istft-on-cpu · istft fft · bfloat16"
     assert in_short({"voice": "heart", "vocoder": None}) == "heart"
+
+
+def test_names_carry_the_settings() -> None:
+    report = {"vocoder": tts_infer.DEFAULT_VOCODER, "refine": 8, "settings": {"device": "auto", "dtype": "float32"}}
+    assert named("english", report) == "english-refine8"
+    chosen = {"placement": "istft=cpu/fft", "istft": "matmul", "dtype": "bfloat16"}
+    other = report | {"vocoder": "mine (local)", "settings": chosen}
+    assert named("english", other) == "english-mine-local-refine8-placement-istft-cpu-fft-istft-matmul-bfloat16"
+    assert named("é" * 200, report) == f"{'é' * 116}-refine8"  # 240 bytes
+    spoken = {"voice": "f5-tts/me.wav", "vocoder": None, "speed": 1.5}
+    assert named("speech", spoken) == "speech-me.wav-speed1.5"
+    assert named("speech", spoken | {"vocoder": tts_infer.DEFAULT_VOCODER, "speed": 1.0}).endswith("-vocos-mini-24khz")
+    assert len(named("a", report | {"settings": {"placement": "backbone=cpu," * 20}})) < 60

@@ -17,7 +17,7 @@ import app
 import tts_infer
 from tests.helpers import small_vocoder
 from ui.session import Input, Kind, Refine, load, read_input
-from ui.synthesis import FIRST, LEAST, LONGEST, in_pieces, next_length
+from ui.synthesis import FIRST, LENGTHS, in_pieces, next_length
 from ui.work import PIECE_S
 
 CLIP = Path(app.__file__).parent / "examples" / "english.wav"
@@ -48,10 +48,10 @@ def test_pieces_grow_as_long_as_they_are_decoded_in_time(s_per_frame: float) -> 
     length = FIRST
     for _ in range(20):
         following = next_length(length, length, length * s_per_frame)
-        assert LEAST <= following <= min(2 * length, LONGEST)  # or playback could run dry
-        assert following == LEAST or following * s_per_frame <= PIECE_S * 1.001
+        assert following in LENGTHS and following <= 2 * length  # or playback could run dry
+        assert following == LENGTHS[0] or following * s_per_frame <= PIECE_S * 1.001
         length = following
-    assert length == {0.0: LONGEST, 1e-6: LONGEST, 1e-4: 1200, 1e-2: LEAST, 1.0: LEAST}[s_per_frame]
+    assert length == {0.0: 3200, 1e-6: 3200, 1e-4: 800, 1e-2: 25, 1.0: 25}[s_per_frame]
 
 
 def joined(vocoder: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> tts_infer.Synthesis:

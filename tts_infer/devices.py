@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ DTYPES: dict[DTypeName, torch.dtype] = {name: getattr(torch, name) for name in g
 # device="auto" takes the first of these that the machine has.
 ACCELERATORS = ("cuda", "mps", "xpu")
 _KEPT_BYTES = 31 << 20  # just below the largest threshold that glibc takes
+# Compiled kernels that are kept: by oneDNN for all threads, and by torch for each thread. More than one decode needs.
+_KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 128, "LRU_CACHE_CAPACITY": 16}
 
 _locks: dict[torch.device, threading.RLock] = {}
 _locks_guard = threading.Lock()
@@ -124,6 +127,19 @@ def trim_memory() -> None:
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
             trim(0)
+
+
+def limit_kernel_caches() -> None:
+    """Have torch keep few compiled kernels: for programs that decode many lengths, before they decode the first one.
+
+    oneDNN compiles kernels for each length, half a megabyte each, and keeps 1024 of them. torch keeps as many again, in
+    each thread. So a program grows by 5 MB with each new length, up to a gigabyte. What is compiled anew takes
+    milliseconds. Variables of the environment that say something else are left as they are.
+
+    Source: oneDNN's developer guide, "Primitive Cache"; pytorch issue 98688.
+    """
+    for name, count in _KEPT_KERNELS.items():
+        os.environ.setdefault(name, str(count))
 
 
 def release_memory(device: torch.device) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import html
 import io
-import itertools
 import tempfile
 import time
 import zipfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,6 +18,7 @@ from gradio.processing_utils import save_bytes_to_cache
 
 import tts_infer
 from ui.decode import error_html, inline_error
+from ui.names import free_names, named
 from ui.results import STYLE, clipping, speed, table
 from ui.scenes import Sound, served, write_sounds
 from ui.scope import script_texts, static
@@ -66,8 +67,9 @@ def batch(
         with desk.turn(job):
             model = settings.load()
         done = Outputs()
+        chosen = {"vocoder": model.name, "refine": model.refine, "settings": asdict(settings)}
         job.what, job.total = "files", len(inputs)
-        for index, (packed, output) in enumerate(zip(inputs, output_names(inputs), strict=True)):
+        for index, (packed, output) in enumerate(zip(inputs, output_names(inputs, chosen), strict=True)):
             job.done = index
             try:
                 require_room(done.seconds)
@@ -149,15 +151,16 @@ class Outputs:
         return self._bytes.getvalue()
 
 
-def output_names(inputs: Sequence[Packed]) -> list[str]:
-    """A name for the output of each input that no other output has, in the folder that the input has in its zip."""
-    taken: dict[str, str] = {}  # by the name that a file system may take it for
-    for one in inputs:
-        stem = one.inside.with_suffix("").as_posix()
-        numbered = (f"{stem}{number}.wav" for number in itertools.chain([""], (f"-{i}" for i in itertools.count(2))))
-        free = next(candidate for candidate in numbered if candidate.casefold() not in taken)
-        taken[free.casefold()] = free
-    return list(taken.values())
+def output_names(inputs: Sequence[Packed], chosen: Report) -> list[str]:
+    """A name for the output of each input that no other output has, in the folder that the input has in its zip.
+
+    Args:
+        inputs: of the batch.
+        chosen: vocoder, refine and settings of all.
+    """
+    return free_names(
+        [(one.inside.parent / named(one.inside.with_suffix("").name, chosen)).as_posix() for one in inputs]
+    )
 
 
 def as_csv(rows: Sequence[Report]) -> str:

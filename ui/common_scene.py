@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import torch
 
 import tts_infer
+from ui.names import file_part
 from ui.scenes import Sound, keep
 from ui.session import Report
 
@@ -27,7 +27,7 @@ def scene_of(
     first = found.sounds[0]
     original, made = first.original_at(first.sample_rate), [found.sounds[i] for i in order]
     assert original is not None
-    names = [str(i + 1) if hidden else file_part(report["name"]) for i, report in enumerate(reports)]
+    names = [str(i + 1) if hidden else file_part(report["name"].replace(" ", "")) for i, report in enumerate(reports)]
     sounds = [Sound("original", f"{stem}-original.wav", torch.from_numpy(original))]
     for i, (sound, name) in enumerate(zip(made, names, strict=True), start=1):
         sounds.append(Sound(str(i), f"{stem}-{name}.wav", torch.from_numpy(sound.at(first.sample_rate))))
@@ -37,8 +37,3 @@ def scene_of(
         assert mel is not None, "what is too short for a frame was refused before"
         mels.append(mel)
     return keep(sounds, first.sample_rate, mels, first.system.config, {"streamed": False})
-
-
-def file_part(name: str) -> str:
-    """The name of a combination as part of a file name."""
-    return re.sub(r"[^\w.]+", "-", name.replace(" ", "")).strip("-")

@@ -15,7 +15,8 @@ from typing import Any
 import gradio as gr
 
 import tts_infer
-from ui.scenes import facts_of, free_names
+from ui.names import free_names, in_short
+from ui.scenes import facts_of
 from ui.session import Report
 
 MOST = 10  # results of a page
@@ -73,27 +74,15 @@ decoded, spoken = History(), History()
 
 def rows_of(results: Sequence[Report]) -> Rows:
     """What the strip and the zip say of results, under names that differ."""
-    paths = [Path(facts["sounds"][-1]["file"]) for facts in results]
+    stems = [Path(facts["sounds"][-1]["file"]).stem for facts in results]
     return [
         {
             "file": file,
             "settings": in_short(facts["report"]),
             **{key: facts["report"].get(key) for key in ("seconds", "total_ms", "log_mel_error_db")},
         }
-        for facts, file in zip(results, free_names([(path.name, path) for path in paths]), strict=True)
+        for facts, file in zip(results, free_names(stems), strict=True)
     ]
-
-
-def in_short(report: Report) -> str:
-    """The settings of a result, those that were left to the page's choice not named."""
-    settings = report.get("settings", {})
-    stated = [
-        f"{key} {settings[key]}" for key in ("device", "placement", "istft") if settings.get(key, "auto") != "auto"
-    ]
-    stated += [settings["dtype"]] if settings.get("dtype", "float32") != "float32" else []
-    first = [report[key] for key in ("voice", "vocoder") if report.get(key)]
-    passes = [f"refine {report['refine']}"] if "refine" in report else []
-    return " · ".join([*first, *passes, *stated])
 
 
 def packed(results: Sequence[Report], rows: Rows) -> str:

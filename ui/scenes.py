@@ -7,13 +7,12 @@ removes the files together with those of uploads.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 import gradio as gr
@@ -193,14 +192,3 @@ def pitch(scene: str, sound: int, start_s: float, stop_s: float) -> dict[str, An
         "hop_s": hop_s,
         "hz": [None if np.isnan(hz) else round(float(hz), 1) for hz in found],
     }
-
-
-def free_names(inputs: Sequence[tuple[str, Path]]) -> list[str]:
-    """A name for the output of each input that no other output has."""
-    taken: dict[str, str] = {}  # by the name that a file system may take it for
-    for name, _ in inputs:
-        stem = PurePosixPath(name).stem
-        numbered = (f"{stem}{number}.wav" for number in itertools.chain([""], (f"-{i}" for i in itertools.count(2))))
-        free = next(candidate for candidate in numbered if candidate.casefold() not in taken)
-        taken[free.casefold()] = free
-    return list(taken.values())

@@ -13,6 +13,7 @@ from gradio.i18n import I18nData
 
 import tts_infer
 from tts_infer import pictures
+from ui.names import named
 from ui.results import STYLE, details, summary
 from ui.scenes import Sound, facts_of, keep, pitch, served, window
 from ui.session import Result, shown_errors
@@ -96,11 +97,11 @@ def kept(result: Result, stem: str, *, streamed: bool = False) -> str:
     """Write a result as a scene, and return its name.
 
     Args:
-        result: of one synthesis.
+        result: of one synthesis; its report has the settings.
         stem: of the input's file name.
         streamed: the page has the output already, in pieces.
     """
-    output = Sound("out", f"{stem}-refine{result.report['refine']}.wav", result.waveform)
+    output = Sound("out", f"{named(stem, result.report)}.wav", result.waveform)
     original = [Sound("original", f"{stem}-original.wav", result.clip)] if result.clip is not None else []
     mels = [result.input_mel, result.output_mel]
     facts = {"report": result.report, "streamed": streamed}

@@ -11,10 +11,10 @@ import gradio as gr
 import torch
 
 import tts_infer
-from ui.common_scene import file_part
 from ui.decode import BEGIN, IN_SIGHT, failed, inline_error
 from ui.history import spoken
 from ui.listen import Piece, piece_of
+from ui.names import named
 from ui.results import clipping, details, notes, speed
 from ui.scenes import Sound, facts_of, keep
 from ui.scope import output_of, scope, value_of
@@ -46,8 +46,8 @@ def speak(
 
     Returns:
         a piece, as in /stream; the last one is empty, and with it come the whole as 16-bit WAV, and the report: voice,
-        vocoder, sample_rate, seconds, total_ms, first_audio_ms, rtfx, peak, clipped_samples, left_out (words that the
-        voice cannot read), stages, notes
+        speed, vocoder, sample_rate, seconds, total_ms, first_audio_ms, rtfx, peak, clipped_samples, left_out (words
+        that the voice cannot read), stages, notes
     """
     with shown_errors(request, inline=True), desk.job(request) as job:
         require_length(text)
@@ -67,7 +67,7 @@ def speak(
             job.total = max(job.total, job.done)
             yield piece_of(audios[-1], rate, len(audios) - 1, job.done, job.total, comments), None, None, None
         with desk.turn(job):
-            scene = finished(speaker, stream, torch.cat(audios, 1))
+            scene = finished(speaker, stream, torch.cat(audios, 1), speed)
         end = piece_of(audios[0][:, :0], rate, len(audios), job.done, 0.0, comments)
         spoken.add(request, scene)
         yield end, output_of(scene), facts_of(scene)["report"], scene
@@ -96,12 +96,13 @@ def kept(voice: str, vocoder: str | None) -> tts_infer.Speaker:
     return speaker
 
 
-def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: torch.Tensor) -> str:
+def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: torch.Tensor, pace: float) -> str:
     """The whole and its report as a scene, whose file names its voice as synthetic.
 
     Args:
         speaker, stream: what spoke; the stream has ended.
         audio: all of it. Shape: (1, T)
+        pace: the speed that was asked for.
     """
     samples, clipped = tts_infer.to_int16(audio[0])
     meter = tts_infer.SignalMeter()
@@ -110,6 +111,7 @@ def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: 
     seconds = len(samples) / rate
     report: Report = {
         "voice": speaker.voice,
+        "speed": pace,
         "vocoder": vocoder.name if vocoder else None,
         "sample_rate": rate,
         "seconds": seconds,
@@ -127,9 +129,7 @@ def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: 
     }  # fmt: skip
     config = vocoder.mel_config if vocoder else tts_infer.MelConfig(sample_rate=rate)
     mel = tts_infer.LogMel(config)(audio)[0]
-    voice = speaker.voice.rpartition("/")[2]
-    parts = ["speech", voice, *([file_part(vocoder.name)] if vocoder else [])]
-    sound = Sound("out", f"{'-'.join(parts)}.wav", audio[0], speaker.comments)
+    sound = Sound("out", f"{named('speech', report)}.wav", audio[0], speaker.comments)
     return keep([sound], rate, [mel], config, {"report": report, "streamed": True})
 
 

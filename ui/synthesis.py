@@ -13,9 +13,10 @@ from ui.session import Input, Report, Result
 from ui.work import PIECE_S, Job, Turn, desk, no_turn
 
 # Frames behind the first piece, about a second: it is decoded while the click is still felt. Each next piece is at most
-# twice as long, so playback stays ahead on any machine that decodes at twice real time.
+# twice as long, so playback stays ahead on any machine that decodes at twice real time. Pieces have few lengths:
+# kernels are compiled for each.
 FIRST = 100
-LEAST, LONGEST = 25, 4000
+LENGTHS = (25, 50, 100, 200, 400, 800, 1600, 3200)
 # Inputs of up to so many frames are decoded at once, to the bits of `Vocoder.synthesize`.
 AT_ONCE = 600
 
@@ -113,15 +114,15 @@ def in_pieces(model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn) -> I
 
 
 def next_length(before: int, decoded: int, took_s: float) -> int:
-    """Frames of the next piece: at most twice those of the last, and no more than are decoded in `PIECE_S`.
+    """Frames of the next piece, of `LENGTHS`: at most twice the last one's, and no more than `PIECE_S` decodes.
 
     Args:
         before: what may be doubled.
         decoded: frames of the last piece.
         took_s: for how long it was decoded.
     """
-    in_time = int(decoded * PIECE_S / took_s) if took_s else LONGEST
-    return max(LEAST, min(2 * before, in_time, LONGEST))
+    in_time = decoded * PIECE_S / took_s if took_s else LENGTHS[-1]
+    return max([length for length in LENGTHS if length <= min(2 * before, in_time)], default=LENGTHS[0])
 
 
 def _checked(check: tts_infer.StreamingMel, audio: torch.Tensor, last: bool) -> torch.Tensor:

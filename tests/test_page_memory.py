@@ -1,0 +1,32 @@
+"""Memory of the page's server: kernels are compiled for each length of clips, and few of them are kept."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from gradio_client import Client, handle_file
+
+import app
+import tts_infer
+from benchmarks.memory import resident_mb
+from benchmarks.page import serving
+
+CLIP = Path(app.__file__).parent / "examples" / "english.wav"
+MOST_MB = 100  # by which the server may grow from the fifth result to the fiftieth
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="memory is known on Linux only")]
+
+
+def test_the_server_after_fifty_results(tmp_path: Path) -> None:
+    samples, rate = soundfile.read(CLIP, dtype="int16")
+    with serving() as (address, process):
+        client, after = Client(address, verbose=False), {}
+        for i in range(1, 51):
+            soundfile.write(tmp_path / "clip.wav", np.resize(samples, 2 * rate + 1000 * i), rate)
+            given = {"audio": handle_file(str(tmp_path / "clip.wav")), "vocoder": tts_infer.DEFAULT_VOCODER}
+            client.predict(**given, refine="0", api_name="/synthesize")
+            after[i] = resident_mb(process)
+    assert after[50] - after[5] < MOST_MB
