@@ -116,3 +116,26 @@ def downloaded(page: Page, folder: Path) -> np.ndarray:
     download.value.save_as(folder / "download.wav")
     samples, _ = soundfile.read(folder / "download.wav", dtype="int16")
     return samples
+
+
+# What a finger meets: of a box, a dot or a choice it is the label or the whole field. Gradio has copies that are 1 px.
+_SMALL = """() => {
+    const seen = (e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true });
+    const field = (e) => (e.matches('[type=checkbox], [type=radio]') ? e.closest('label')
+        : e.matches('input') && e.closest('.wrap:has(> .wrap-inner)')) || e;
+    const all = 'a[href], button, summary, textarea, select, input:not([type=file])'
+        + ', [role=tab], [role=option], [role=button]';
+    return [...document.querySelectorAll(all)].filter(seen).map(field)
+        .map((e) => [e, e.getBoundingClientRect()])
+        .filter(([, box]) => box.width > 1 && box.height > 1 && Math.min(box.width, box.height) < 43.5)
+        .map(([e, box]) => [
+            e.closest('[id]')?.id, e.outerHTML.replace(/<svg.*?<\\/svg>/gs, '').slice(0, 110),
+            e.ariaLabel ?? e.innerText.trim(), `${box.width.toFixed(0)} x ${box.height.toFixed(0)}`,
+        ].join(' | '));
+}"""
+
+
+def small_targets(page: Page) -> list[str]:
+    """What can be pressed, moved or filled in, is in sight, and has less than 44 px for a finger."""
+    page.wait_for_timeout(700)  # Gradio fades and unfolds for about half a second
+    return sorted(set(page.evaluate(_SMALL)))

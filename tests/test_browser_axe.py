@@ -30,7 +30,7 @@ pytestmark = [
     pytest.mark.skipif(not AXE.exists(), reason="axe-core is not in node_modules: npm install, see package.json"),
 ]
 DARK: dict[str, Any] = DESKTOP | {"color_scheme": "dark"}
-STYLES = [pytest.param(DARK, id="dark"), pytest.param(PHONE, id="phone")]  # the phone is light
+STYLES = [pytest.param(style, id=id) for id, style in (("light", DESKTOP), ("dark", DARK), ("phone", PHONE))]
 
 
 def faults(page: Page) -> list[str]:

@@ -29,6 +29,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     open_tab,
     opened_page,
     quiet_browser,
+    small_targets,
     synthesize,
 )
 from tts_infer.runtime.selftest import Size
@@ -217,16 +218,7 @@ def test_on_a_phone_the_result_comes_into_sight_and_fingers_find_what_they_need(
     page.wait_for_function("Math.abs(document.querySelector('#result').getBoundingClientRect().top) < 60")
     page.locator("#settings").get_by_role("button").first.click()
     expect(page.locator("#use-advice")).to_be_visible()
-    page.wait_for_timeout(700)  # Gradio unfolds it
-    small = page.evaluate(
-        """[...document.querySelectorAll('main button, main summary, main [role=tab], main input:not([type=file])')]
-            .filter((e) => e.checkVisibility({ opacityProperty: true, visibilityProperty: true }))
-            .map((e) => [e, e.matches('input') && e.closest('label, .wrap:has(> .wrap-inner)') || e])
-            .map(([e, target]) => [e, target.getBoundingClientRect()])
-            .filter(([, box]) => box.height > 1 && box.height < 43.5)  // 1: Gradio's hidden copy of the tabs
-            .map(([e, box]) => `${e.id || e.className} ${e.ariaLabel ?? e.innerText} ${box.height}`)"""
-    )
-    assert small == []
+    assert small_targets(page) == []
 
 
 def test_on_a_phone_the_page_begins_at_its_top(first: str, browser: Browser) -> None:

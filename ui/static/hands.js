@@ -60,12 +60,16 @@ function remembered(key, value) {
   return null;
 }
 
-// where keys mean something else
-const WRITING = "input, textarea, select, [contenteditable='true'], [role=listbox], [role=tab], .cm-editor";
+// where all keys mean something else, and where those do that move or press what has the focus
+const CHOSEN = "[type=radio], [type=checkbox], [type=range]";
+const WRITING = `input:not(${CHOSEN}), textarea, select, [contenteditable='true'], [role=listbox], .cm-editor`;
+const MOVED = "input, [role=tab]";
+const PRESSED = `${MOVED}, button, a, summary, label`;
 function onKey(event) {
   if (!scene || !root.offsetParent || event.ctrlKey || event.metaKey || event.altKey || !KEYS[event.key]) return;
-  if (event.target.closest(WRITING)) return;
-  if (event.key === " " && event.target.closest("button, a, summary, label")) return;
+  const { key, target } = event;
+  const theirs = key === " " ? PRESSED : key.length > 1 ? MOVED : WRITING; // arrows and Home have long names
+  if (target.closest(theirs) || target.closest(WRITING)) return;
   event.preventDefault();
   KEYS[event.key]();
 }
