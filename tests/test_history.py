@@ -31,6 +31,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
 )
 from ui.history import MOST, History, rows_of
 from ui.names import in_short, named
+from ui.results import stage_line
 from ui.scenes import Sound, keep
 from ui.strip import draw_strip
 from ui.texts import Translator
@@ -160,3 +161,13 @@ def test_names_carry_the_settings() -> None:
     assert named("speech", spoken) == "speech-me.wav-speed1.5"
     assert named("speech", spoken | {"vocoder": tts_infer.DEFAULT_VOCODER, "speed": 1.0}).endswith("-vocos-mini-24khz")
     assert len(named("a", report | {"settings": {"placement": "backbone=cpu," * 20}})) < 60
+
+
+@pytest.mark.parametrize(
+    ("ms", "said"), [(0.44, "0.4 ms"), (999.9, "999.9 ms"), (2312.0, "2.31 s"), (29_912.0, "29.9 s")]
+)
+def test_times_have_the_unit_that_suits_them(ms: float, said: str) -> None:
+    report = {"stages": [{"stage": "mel", "ms": ms}], "total_ms": ms, "least_ms": ms, "most_ms": ms}
+    assert stage_line(report, Translator("en")) == f"1 run: mel {said}"
+    several = f"5 runs: median {said} ({said} to {said}): mel {said}"
+    assert stage_line(report | {"runs": 5}, Translator("en")) == several

@@ -64,10 +64,11 @@ def notes(found: list[dict[str, str]], say: Translator) -> str:
 def stage_line(report: Report, say: Translator) -> str:
     """How often it ran, and the time of each stage, in one line."""
     runs = report.get("runs", 1)
-    times = " · ".join(f"{stage['stage']} {stage['ms']:.1f}" for stage in report["stages"])
-    spread = {"least": report.get("least_ms", 0.0), "most": report.get("most_ms", 0.0)}
-    said = say("one-run") if runs == 1 else say("runs", runs=runs, median=report["total_ms"], **spread)
-    return f"{said} {times} ms"
+    times = " · ".join(f"{stage['stage']} {duration(stage['ms'])}" for stage in report["stages"])
+    if runs == 1:
+        return f"{say('one-run')} {times}"
+    median, least, most = (duration(report[key]) for key in ("total_ms", "least_ms", "most_ms"))
+    return f"{say('runs', runs=runs, median=median, least=least, most=most)} {times}"
 
 
 def in_words(report: Report, say: Translator) -> str:
@@ -80,7 +81,7 @@ def in_words(report: Report, say: Translator) -> str:
 
 def speed(report: Report, say: Translator) -> str:
     """How much audio was made, and how fast, as the beginning of a sentence."""
-    return say("result-speed", seconds=report["seconds"], time=duration(report), rtfx=report["rtfx"])
+    return say("result-speed", seconds=report["seconds"], time=duration(report["total_ms"]), rtfx=report["rtfx"])
 
 
 def clipping(report: Report, say: Translator) -> str:
@@ -92,7 +93,7 @@ def clipping(report: Report, say: Translator) -> str:
 def tiles(report: Report, say: Translator) -> str:
     """The main figures as a list of terms and values."""
     values = (
-        ("time", duration(report)),
+        ("time", duration(report["total_ms"])),
         ("times-real-time", f"{report['rtfx']:.1f}"),
         ("audio", f"{report['seconds']:.2f} s"),
         ("log-mel-error", f"{report['log_mel_error_db']:.2f} dB"),
@@ -103,9 +104,8 @@ def tiles(report: Report, say: Translator) -> str:
     return f'<dl class="tts-tiles">{items}</dl>'
 
 
-def duration(report: Report) -> str:
-    """The wall time, in the unit that suits it."""
-    ms = report["total_ms"]
+def duration(ms: float) -> str:
+    """A time in the unit that suits it."""
     return f"{ms:.1f} ms" if ms < 1000 else f"{ms / 1000:.2f} s" if ms < 10_000 else f"{ms / 1000:.1f} s"
 
 
