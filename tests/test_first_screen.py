@@ -103,6 +103,8 @@ def test_presets_are_passes_and_run_at_once(visitor: Page) -> None:
     for name, passes in (("Fast", 0), ("Best", 16)):
         preset.get_by_text(name).click()
         await_name(visitor, f"english-refine{passes}.wav")
+    visitor.keyboard.press("o")  # keys switch sounds although the preset has the focus
+    expect(visitor.locator("#result [data-sound='0']")).to_have_attribute("aria-pressed", "true")
     visitor.locator("#settings").get_by_role("button").first.click()
     choose(visitor, "#refine", "2")
     await_name(visitor, "english-refine2.wav")
