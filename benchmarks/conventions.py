@@ -3,9 +3,10 @@
 python -m benchmarks.conventions [--speech FOLDER] [--clips 1000]
 
 Clips of the right convention are speech (as recorded, quiet, loud, whispered, noisy), predicted-like speech (smoothed
-over time), noise, tones, music, clicks and silence. Wrong mels are made of the speech clips. `named` is the share in
-which the warning also names the right kind. `1 s` and `smoothed` are the detections of the first second only, which is
-what a stream sees, and of wrong mels smoothed over three frames, as a network may predict them.
+over time, blurred over bands, or with errors), noise, tones, music, clicks and silence. Wrong mels are made of the
+speech clips. `named` is the share in which the warning also names the right kind. `1 s` and `smoothed` are the
+detections of the first second only, which is what a stream sees, and of wrong mels smoothed over three frames, as a
+network may predict them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Wave = NDArray[np.floating[Any]]
 Mel = NDArray[np.floating[Any]]
 
 SPEECH = Path(__file__).parent.parent / "examples"
-VOCODERS = ("vocos-24k", "bigvgan-24k-100", "hifigan-22k")
+VOCODERS = ("vocos-24k", "bigvgan-24k-100", "hifigan-22k", "bigvgan-22k-80")
 FRAMES_A_SECOND = 94
 
 
@@ -137,12 +138,21 @@ def smooth(mel: Mel, frames: int) -> Mel:
     return np.lib.stride_tricks.sliding_window_view(mel, frames, axis=1).mean(-1)
 
 
+def blur(mel: Mel) -> Mel:
+    """Half of each band, and a quarter of both neighbours. Shape: (C, L) -> (C, L)"""
+    padded = np.pad(mel, ((1, 1), (0, 0)), mode="edge")
+    return mel / 2 + (padded[:-2] + padded[2:]) / 4
+
+
 def right_mels(clips: list[Wave], config: MelConfig, rng: np.random.Generator) -> Iterator[tuple[str, Mel]]:
     """Mels that must not be suspected."""
     analyse = analysis(config)
     for kind, wave in right_waves(clips, config.sample_rate, rng):
         mel = analyse(wave)
         yield kind, mel
+        if kind == "speech":
+            yield "speech, blurred over bands", blur(mel)
+            yield "speech, with errors", mel + rng.normal(0, rng.uniform(0.01, 0.05), mel.shape)
         if kind in ("speech", "noisy", "whispered", "noise", "music", "chirp"):
             yield f"{kind}, smoothed", smooth(mel, int(rng.choice([3, 5, 9])))
         if kind in ("speech", "quiet", "silence"):
@@ -208,8 +218,10 @@ def others(config: MelConfig) -> dict[str, MelConfig]:
     if config.norm is None:
         return {"BigVGAN and HiFi-GAN (slaney)": slaney}
     found = {"Vocos (htk, no norm)": htk}
-    if config.f_max == 8000:
-        found["BigVGAN, 80 bins to 11 kHz"] = slaney
+    if config.n_mels == 80:
+        to_8000 = config.f_max == 8000
+        name = "BigVGAN, 80 bins to 11 kHz" if to_8000 else "HiFi-GAN, 80 bins to 8 kHz"
+        found[name] = slaney if to_8000 else replace(slaney, f_max=8000.0)
     return found
 
 

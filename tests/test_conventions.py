@@ -29,11 +29,7 @@ from tts_infer.vocoders.checkpoint import ASSETS
 EXAMPLES = Path(__file__).parent.parent / "examples"
 OWN = CONVENTIONS["vocos-24k"]
 # Not always found in clips as short as these, see docs/checkpoints.md.
-UNSURE = {
-    ("vocos-24k", "log10"),
-    ("vocos-24k", "mean 0, deviation 1, global"),
-    ("hifigan-22k", "BigVGAN, 80 bins to 11 kHz"),
-}
+UNSURE = {("bigvgan-22k-80", "HiFi-GAN, 80 bins to 8 kHz")}
 
 
 @pytest.fixture(scope="module")
@@ -119,10 +115,10 @@ def test_refused_conversions(given: dict[str, Any], error: type[Exception], mess
 @pytest.mark.parametrize("name", VOCODERS)
 def test_right_mels_are_not_suspected(name: str) -> None:
     config = CONVENTIONS[name]
-    clips = list(speech([EXAMPLES], 3, config.sample_rate, seed=5))
+    clips = list(speech([EXAMPLES], 2, config.sample_rate, seed=5))
     check = ConventionCheck(config)
     alarms = [(kind, check(tensor(mel))) for kind, mel in right_mels(clips, config, np.random.default_rng(6))]
-    assert len(alarms) > 60
+    assert len(alarms) == 50
     assert [alarm for alarm in alarms if alarm[1] is not None] == []
 
 

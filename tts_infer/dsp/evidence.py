@@ -1,4 +1,4 @@
-"""What speaks for a wrong scale or a wrong filterbank: few statistics, weighed.
+"""What speaks for a wrong scale or a wrong filterbank: few statistics, weighed, for filterbanks without `judges`.
 
 Each weighing is linear, and holds only within a gate: outside of it are sounds that say nothing about the question,
 such as tones. The weights were fitted by `python -m benchmarks.conventions_fit` on speech and on synthetic sounds; 0 is
@@ -30,19 +30,18 @@ class Weighing:
 # For each wrong scale: filters without norm, and of equal area. The values are those of `scale_values`.
 SCALES: dict[str, tuple[Weighing, Weighing]] = {
     "power": (
-        Weighing((29.63, -15.33, 8.48, 2.22, -9.62, -2.06, 3.38, -2.79), 5.79),
-        Weighing((16.62, -5.37, 8.47, 0.76, -12.89, -1.6, 4.68, -4.85), -12.4),
+        Weighing((12.58, -12.46, 12.07, 6.18, -13.96, -0.51, 3.61, -3.07), 0.59),
+        Weighing((27.81, -14.87, 4.84, 0.72, -9.74, -2.63, 5.32, -5.25), -23.58),
     ),
     "log10": (
-        Weighing((-12.2, 5.49, 5.95, -16.75, 1.5, 1.95, -5.89, 6.67), -11.66),
-        Weighing((-5.69, 2.12, 1.78, -3.58, 0.9, 2.23, -3.51, 6.72), 20.36),
+        Weighing((6.19, -1.39, 1.58, -5.88, -10.98, 6.86, -5.07, 5.88), 26.48),
+        Weighing((-5.83, -11.83, 1.25, -6.69, -3.74, 6.11, 0.44, 5.4), 4.36),
     ),
 }
 # Our filterbank -> the other one: (mel scale, mel scale). The values are those of `filterbank_values`.
 FILTERBANKS: dict[tuple[str, str], Weighing] = {
-    ("htk", "slaney"): Weighing((13.86, 34.31, 0.29, -0.7), -11.55),
-    ("slaney", "htk"): Weighing((34.97, 28.39, 2.28, 0.49), 0.6),
-    ("slaney", "slaney"): Weighing((139.52, 31.45, 0.81, -0.7), -9.6),  # HiFi-GAN's and BigVGAN's 80 bins
+    ("htk", "slaney"): Weighing((9.65, 37.87, -0.04, -0.29), -7.53),
+    ("slaney", "htk"): Weighing((66.03, 11.84, 2.96, 1.28), 5.07),
 }
 
 
@@ -54,8 +53,8 @@ def may_be_of_scale(kind: str, given: Statistics) -> bool:
     that for powers, 0.43 of that for log10. Smoothed mels bend less than they change; clicks and tones bend more.
     """
     if kind == "power":
-        return 0.88 < given.curvature < 1.5 and 0.45 < given.fluctuation < 1.3
-    if not (0.97 < given.curvature < 1.63 and 0.1 < given.fluctuation < 0.31 and given.roughness < 0.27):
+        return 0.88 < given.curvature < 1.6 and 0.4 < given.fluctuation < 1.5
+    if not (1.03 < given.curvature < 1.63 and 0.1 < given.fluctuation < 0.31):
         return False
     return given.modulation > 0.2 * given.deviation and given.deviation < 1.5  # stationary sounds say nothing
 
@@ -68,8 +67,7 @@ def may_be_of_other_filterbank(given: Statistics) -> bool:
 def scale_values(given: Statistics, config: MelConfig) -> tuple[float, ...]:
     """Sizes, in logarithms, and levels below the ceiling. A wrong scale multiplies all sizes by one number."""
     top = ceiling(config)
-    sizes = given.change, given.bend, given.upper_bend, given.roughness, given.deviation, given.modulation
-    return (*(math.log(max(size, 1e-3)) for size in sizes), given.high - top, given.mean - top)
+    return (*(math.log(max(size, 1e-3)) for size in given.sizes), given.high - top, given.mean - top)
 
 
 def filterbank_values(given: Statistics, config: MelConfig) -> dict[MelConfig, tuple[float, ...]]:
@@ -78,6 +76,26 @@ def filterbank_values(given: Statistics, config: MelConfig) -> dict[MelConfig, t
     pitch = harmonics.preference(given.frames, config, others) if others else []
     cheap = _cheap_values(given, config)
     return {other: (even, *cheap[other]) for other, even in zip(others, pitch, strict=True)}
+
+
+class Evidence:
+    """What is asked of a mel whose filterbank has no judges.
+
+    Args:
+        config: the filterbank.
+    """
+
+    def __init__(self, config: MelConfig) -> None:
+        self._config = config
+
+    def __call__(self, given: Statistics) -> tuple[str, MelConfig | None] | None:
+        """The kind of wrong mel that this one is, and its filterbank if that is what differs; None: it may be right."""
+        for kind, weighings in SCALES.items():
+            if may_be_of_scale(kind, given):
+                weigh = weighings[self._config.norm is not None]
+                return (kind, None) if weigh(scale_values(given, self._config)) > 0 else None
+        rival = other_filterbank(given, self._config)
+        return None if rival is None else ("filterbank", rival)
 
 
 def other_filterbank(given: Statistics, config: MelConfig) -> MelConfig | None:
@@ -100,7 +118,7 @@ def other_filterbank(given: Statistics, config: MelConfig) -> MelConfig | None:
 
 
 def _cheap_values(given: Statistics, config: MelConfig) -> dict[MelConfig, tuple[float, float, float]]:
-    bends, heard = bends_of(given.profile, given.low)
+    bends, heard = bends_of(given.level, given.low)
     top = ceiling(config)
     levels = given.high - top, given.mean - top
     return {other: (irregularity(bends, heard, config, other), *levels) for other in rivals(config)}

@@ -5,7 +5,7 @@ at a subset of the frames:
 
 - Range. A log-mel of audio within full scale lies between the log floor and a ceiling that follows from the window and
   the filterbank.
-- Scale and filterbank, see `evidence`.
+- Scale and filterbank, see `judges`, and `evidence` for filterbanks that have none.
 - Level and deviation, for mels that were mapped to 0..1, or to mean 0 and deviation 1.
 
 benchmarks/conventions.py prints the false alarms and the detections.
@@ -29,8 +29,9 @@ from torch import Tensor
 from tts_infer.config import MelConfig
 from tts_infer.dsp.checks import is_dense
 from tts_infer.dsp.conventions import convention, convention_name
-from tts_infer.dsp.evidence import SCALES, may_be_of_scale, other_filterbank, scale_values
+from tts_infer.dsp.evidence import Evidence
 from tts_infer.dsp.fingerprints import ceiling, describe
+from tts_infer.dsp.judges import judges_of
 from tts_infer.dsp.mel_statistics import LEAST_FRAMES, Array, Statistics
 from tts_infer.errors import InputTypeError
 
@@ -45,6 +46,8 @@ _DECIBEL_RANGE = 40.0
 _LARGE = 0.55
 # What has less fluctuation, and a deviation below the other, was mapped to a small range.
 _TINY, _NARROW = 0.125, 0.45
+# Few right mels have less fluctuation, and none of them was seen to have mean 0 and deviation 1 by chance, too.
+_CALM = 0.33
 
 _CONVERT = "convert it with tts_infer.convert_mel(mel, from_={unit!r}, to=vocoder.mel_config)"
 _COMPUTE = "compute it with tts_infer.LogMel(vocoder.mel_config), or use a vocoder of the mel's convention"
@@ -140,13 +143,22 @@ class ConventionCheck:
             return None  # the usual case of short pieces, which must cost next to nothing
         values: Array = mel.numpy()
         given = Statistics(values if power == 1 else values / np.float32(power), low, high)
-        kind, rival = self._out_of_range(given), None
+        kind = self._out_of_range(given)
         if kind is None and given.heard and given.range > 0.05:
-            kind = self._of_wrong_scale(given)
-            rival = None if kind else other_filterbank(given, self._magnitudes)
-        if rival is not None:
-            return "filterbank", describe(rival)
+            kind = self._mapped(given)
+            return self._suspicion(given) if kind is None else (kind, "")
         return None if kind is None else (kind, "")
+
+    def _suspicion(self, given: Statistics) -> tuple[str, str] | None:
+        """Whether it looks like another logarithm, a normalised mel, or another filterbank."""
+        if given.fluctuation < _CALM and given.is_standardised:
+            return "normalised", ""
+        judges = judges_of(self._magnitudes) if self.config.power == 1 else None
+        found = (judges or Evidence(self._magnitudes))(given)
+        if found is None:
+            return None
+        kind, rival = found
+        return kind, "" if rival is None else describe(rival)
 
     def _out_of_range(self, given: Statistics) -> str | None:
         if given.low < self._floor - _BELOW:
@@ -159,17 +171,11 @@ class ConventionCheck:
             return "power" if given.fluctuation > _LARGE and self.config.power == 1 else "level"
         return None
 
-    def _of_wrong_scale(self, given: Statistics) -> str | None:
-        """Whether sizes and levels are those of another logarithm or scale."""
+    def _mapped(self, given: Statistics) -> str | None:
+        """Whether its values were mapped to a small range."""
         mapped = given.fluctuation < _TINY and given.deviation < _NARROW and given.range < 2.2
         if mapped and given.modulation > 0.2 * given.deviation and given.mean > -4.5:
             return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
-        for kind, weighings in SCALES.items():
-            if may_be_of_scale(kind, given):
-                if kind == "log10" and given.is_standardised:
-                    return "normalised"
-                weigh = weighings[self.config.norm is not None]
-                return kind if weigh(scale_values(given, self._magnitudes)) > 0 else None
         return None
 
     def _warning(self, kind: str, rival: str, low: float, high: float) -> MelConventionWarning:
