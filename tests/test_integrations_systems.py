@@ -149,16 +149,15 @@ def glow() -> Any:
     return import_module("TTS.tts.configs.glow_tts_config").GlowTTSConfig
 
 
-def synthesizer_of(glow: Any, path: Path, **audio: Any) -> Any:
-    """`TTS(...).synthesizer` of a model in files, as the project publishes them."""
+def tts_of(glow: Any, path: Path, **audio: Any) -> Any:
+    """`TTS.api.TTS` of a model in files, as the project publishes them."""
     shared = import_module("TTS.config.shared_configs")
     config = glow(**SMALL, audio=shared.BaseAudioConfig(**FIXED, **audio))
     torch.manual_seed(0)
     model = import_module("TTS.tts.models.glow_tts").GlowTTS(config)
     torch.save({"model": model.state_dict()}, path / "model.pth")
     config.save_json(str(path / "config.json"))
-    tts = import_module("TTS.api").TTS(model_path=str(path / "model.pth"), config_path=str(path / "config.json"))
-    return tts.synthesizer
+    return import_module("TTS.api").TTS(model_path=str(path / "model.pth"), config_path=str(path / "config.json"))
 
 
 PLAIN = {"log_func": "np.log", "spec_gain": 1, "signal_norm": False}  # as HiFi-GAN takes mels
@@ -174,10 +173,10 @@ def amplitudes(audio: Any, mel: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("audio", [{}, PLAIN, {"do_amp_to_db_mel": False, "signal_norm": False}])
 def test_coqui_speaks(glow: Any, tmp_path: Path, audio: dict[str, Any]) -> None:
     """Mels in decibels from -4 to 4, which is coqui's default; in natural logarithms; and amplitudes."""
-    synthesizer, plain = synthesizer_of(glow, tmp_path, **audio), mel_vocoder()
-    model = synthesizer.tts_model
+    tts, plain = tts_of(glow, tmp_path, **audio), mel_vocoder()
+    synthesizer, model = tts.synthesizer, tts.synthesizer.tts_model
     undo = coqui.install(synthesizer, plain)
-    speech = torch.tensor(synthesizer.tts(TEXT))
+    speech = torch.tensor(tts.tts(TEXT))
     mel = model.synthesize(TEXT)["outputs"]["model_outputs"][0].numpy()
     heard = plain.decode(np.log(np.maximum(amplitudes(model.ap, mel), plain.mel_config.log_floor))[None])
     assert len(speech) == heard.shape[1] + 10000 and not speech[-10000:].any()  # coqui's pause after a sentence
@@ -189,7 +188,7 @@ def test_coqui_speaks(glow: Any, tmp_path: Path, audio: dict[str, Any]) -> None:
 
 def test_coqui_has_a_vocoder_already(glow: Any, tmp_path: Path) -> None:
     """HiFi-GAN of coqui, with random weights: ours takes its place, and gives it back."""
-    synthesizer = synthesizer_of(glow, tmp_path)
+    synthesizer = tts_of(glow, tmp_path).synthesizer
     config = import_module("TTS.vocoder.configs").HifiganConfig()
     config.generator_model_params |= {"upsample_initial_channel": 32}
     network = import_module("TTS.vocoder.models").setup_model(config)
@@ -205,7 +204,7 @@ def test_coqui_has_a_vocoder_already(glow: Any, tmp_path: Path) -> None:
 
 def test_the_mels_of_coqui_are_those_of_the_vocoder(glow: Any, tmp_path: Path, speech: Tensor) -> None:
     """Real speech through coqui's own processor, and through what `install` puts in its place."""
-    synthesizer, plain = synthesizer_of(glow, tmp_path), mel_vocoder()
+    synthesizer, plain = tts_of(glow, tmp_path).synthesizer, mel_vocoder()
     audio, samples = synthesizer.tts_model.ap, speech[0, :44100]
     coqui.install(synthesizer, plain)
     theirs = torch.from_numpy(audio.denormalize(audio.melspectrogram(samples.numpy())))
@@ -215,7 +214,7 @@ def test_the_mels_of_coqui_are_those_of_the_vocoder(glow: Any, tmp_path: Path, s
 
 
 def test_what_coqui_cannot_do(glow: Any, tmp_path: Path) -> None:
-    synthesizer = synthesizer_of(glow, tmp_path, mel_fmin=50.0)
+    synthesizer = tts_of(glow, tmp_path, mel_fmin=50.0).synthesizer
     with pytest.raises(tts_infer.InputError, match="these mel conventions differ in f_min, so no exact"):
         coqui.install(synthesizer, mel_vocoder())
     synthesizer.tts_model = torch.nn.Identity()
