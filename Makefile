@@ -60,6 +60,7 @@ $(VENV)/app.installed: requirements.txt
 $(VENV)/test.installed: pyproject.toml requirements-test.txt training/requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -r requirements-test.txt
+	-$(BIN)/python -m pip install -e '.[mlx]' # tested where there is a wheel for the system
 	touch $@
 
 $(OTHERS)/installed: requirements-integrations.txt requirements-integrations-packages.txt $(VENV)/test.installed
