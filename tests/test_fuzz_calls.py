@@ -148,7 +148,7 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "vocoder.stream": lambda pieces, _: list(VOCODER.stream().decode(pieces)),
     "vocoder.synthesize": lambda features, audio: VOCODER.synthesize(features, audio=audio),
     "vocoder.synthesize codes": lambda codes, _: VOCODER.synthesize(codes=codes),
-    "vocoder.to": lambda device, dtype: VOCODER.to(device, dtype) if device is not None or dtype else None,
+    "vocoder.to": lambda device, dtype: VOCODER.to(device, dtype) if device is not None or dtype is not None else None,
 }
 
 
@@ -168,6 +168,17 @@ FOUND = [
     ("MelUnit", 0, -(2**63) - 1),
     ("MelUnit", -1e308, 0.0),
     ("convert_mel", MEL.to_sparse(), "ln"),
+    ("convert_mel", np.zeros(1, np.float32)[::-1], "ln"),
+    ("AudioClip", np.zeros(1, np.float32)[::-1], 8),
+    ("AudioClip", np.zeros(1, ">f4"), 8000),
+    ("vocoder.checked_features", MEL, MEL),
+    ("vocoder.cuda", 128, None),
+    ("vocoder.decode lengths", torch.zeros(2).to_sparse(), None),
+    ("vocoder.decode lengths", torch.zeros(2, device="meta"), None),
+    ("vocoder.mel_stream", torch.tensor(0.0), None),
+    ("vocoder.mel_stream", np.zeros(1, np.float32)[::-1], None),
+    ("vocoder.stream", np.array(0.0, np.float32), None),
+    ("vocoder.synthesize", None, np.zeros(1, np.float32)[::-1]),
 ]
 
 

@@ -83,7 +83,7 @@ def resolve_device(name: str | torch.device) -> torch.device:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         raise _unknown(name) from None
-    if (device.index or 0) >= device_count(device.type):
+    if not 0 <= (device.index or 0) < device_count(device.type):  # torch counts to 127, and then from -128
         raise PlacementError(
             "device '{name}' is not available; here: {available}",
             code="device-unavailable",

@@ -14,7 +14,7 @@ from torch import Tensor
 from tts_infer.arguments import checked
 from tts_infer.devices import CPU, device_lock, device_of
 from tts_infer.dsp.mismatch import ConventionCheck, FirstSecond
-from tts_infer.errors import InputError
+from tts_infer.errors import InputError, InputTypeError
 from tts_infer.io.features import as_audio
 from tts_infer.runtime import parallel
 from tts_infer.runtime.pipeline import Pipeline, Placed, require_pieces
@@ -129,6 +129,14 @@ def _copied(kind: type[StageStream], made_with: tuple[Any, ...], kept: Mapping[s
     return stream
 
 
+def _each(pieces: Iterable[Array]) -> Iterable[Array]:
+    """Pieces to iterate over; a single number as an array says that it is iterable, and is not."""
+    if isinstance(pieces, (Tensor, np.ndarray)) and pieces.ndim == 0:
+        text = "pieces are a single number; expected an iterable of tensors or arrays"
+        raise InputTypeError(text, code="pieces-single")
+    return pieces
+
+
 class StreamingDecoder(StageStream):
     """Decodes features that arrive in pieces; the pieces of audio join to what `Vocoder.decode` gives of the whole.
 
@@ -218,7 +226,7 @@ class StreamingDecoder(StageStream):
         Raises:
             InputError, InputTypeError: see `push`.
         """
-        for piece in pieces:
+        for piece in _each(pieces):
             audio = self.push(piece)
             if audio.shape[1]:
                 yield audio
@@ -275,6 +283,6 @@ class StreamingMel(StageStream):
         Raises:
             InputError, InputTypeError: see `push` and `flush`.
         """
-        for piece in pieces:
+        for piece in _each(pieces):
             yield self.push(piece)
         yield self.flush()

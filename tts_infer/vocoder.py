@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tts_infer import decoding
+from tts_infer.arguments import checked
 from tts_infer.config import DTypeName
 from tts_infer.decoding import Synthesis
 from tts_infer.devices import device_lock, device_of, keep_memory, uncompiled
@@ -134,6 +135,7 @@ class Vocoder(ModuleLike):
     ) -> list[Tensor]: ...
 
     @uncompiled(torch.inference_mode)
+    @checked("check_convention")
     def decode(
         self,
         features: Features | Sequence[Features],
@@ -253,6 +255,7 @@ class Vocoder(ModuleLike):
         """Compute the mel of audio that arrives in pieces, see `StreamingMel`."""
         return StreamingMel(self._pipeline, timed)
 
+    @checked("check_convention")
     def checked_features(self, features: Features, check_convention: bool = True) -> Tensor:
         """Features as the stages take them. Shape: (B, C, L) or (C, L) -> (B, C, L), float32
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 from tts_infer.dsp.tiles import is_traced
@@ -40,6 +42,13 @@ def require_floats(value: Any, what: str, axes: tuple[int, ...], expected: str) 
 def is_dense(tensor: Tensor) -> bool:
     """Whether a tensor holds a value for each place."""
     return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
+
+
+def native(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:
+    """An array as torch takes it: of this dtype, of this machine's byte order, writeable, and in order."""
+    made = np.require(array, dtype, ["C", "W", "E"])
+    # numpy says of few values that they are in order, whatever their strides; torch refuses negative ones
+    return made.copy() if any(stride < 0 for stride in made.strides) else made
 
 
 def require_spectrum(real: Any, imag: Any, bins: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig, require_finite
-from tts_infer.dsp.checks import is_dense
+from tts_infer.dsp.checks import is_dense, native
 from tts_infer.errors import ConfigError, InputError, InputTypeError
 
 _HIFIGAN = MelConfig(
@@ -179,7 +179,7 @@ def _native(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype.kind not in "fiub":
         text = "mel has dtype {dtype}; expected a floating-point type"
         raise InputTypeError(text, code="mel-convert-dtype", dtype=array.dtype)
-    return np.require(array, np.float32, ["C", "W", "E"])
+    return native(array, np.float32)
 
 
 def _unit_of(source: str | MelConfig, wanted: MelConfig) -> MelUnit:

@@ -158,7 +158,9 @@ def resample(clip: AudioClip, sample_rate: int) -> AudioClip:
         text = "clip to resample has shape {shape}; expected (T,), one channel"
         raise InputError(text, code="clip-shape", shape=tuple(samples.shape))
     check_values(samples, "audio", piece=True, most=math.inf)
-    return _resampled(clip, int(sample_rate))
+    if sample_rate == clip.sample_rate:
+        return clip
+    return _resampled(AudioClip(samples.cpu().numpy(), int(clip.sample_rate)), int(sample_rate))
 
 
 def _resampled(clip: AudioClip, sample_rate: int) -> AudioClip:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tts_infer.dsp.checks import native
 from tts_infer.errors import InputError, InputTypeError
 from tts_infer.io.features import as_float_tensor, check_values
 
@@ -61,11 +62,7 @@ def as_codes(codes: Tensor | NDArray[Any], codebooks: int, bins: int) -> Tensor:
         InputError: wrong rank; empty; more codebooks than there are; or a code that is negative or too large.
     """
     integers = holds_integers(codes)
-    tensor = (
-        torch.from_numpy(np.require(codes, np.int64, ["C", "W", "E"]))
-        if isinstance(codes, np.ndarray) and integers
-        else codes
-    )
+    tensor = torch.from_numpy(native(codes, np.int64)) if isinstance(codes, np.ndarray) and integers else codes
     if not integers or not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
         text = "codes are {kind}; expected a dense tensor or array of whole numbers"
         kind = str(getattr(codes, "dtype", type(codes).__name__))

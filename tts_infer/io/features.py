@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import CPU
-from tts_infer.dsp.checks import is_dense
+from tts_infer.dsp.checks import is_dense, native
 from tts_infer.errors import InputError, InputTypeError
 
 # Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
@@ -123,7 +123,8 @@ def as_ragged(
 
 
 def _as_list(lengths: Any) -> list[Any]:
-    given = lengths.tolist() if isinstance(lengths, Tensor | np.ndarray) else lengths
+    dense = isinstance(lengths, np.ndarray) or (isinstance(lengths, Tensor) and is_dense(lengths))
+    given = lengths.tolist() if dense else lengths
     if not isinstance(given, Sequence):
         text = "lengths is a {kind}; expected a list, an array or a tensor of whole numbers"
         raise InputTypeError(text, code="lengths-type", kind=type(given).__name__)
@@ -204,9 +205,8 @@ def as_float_tensor(value: Any, what: str) -> Tensor:
         text = "{what} has dtype {dtype}; expected a floating-point type"
         raise InputTypeError(text, code="not-float", what=what, dtype=str(value.dtype))
     if isinstance(value, np.ndarray):
-        # numpy has floats that torch lacks, such as other byte orders; and torch warns about read-only arrays
         with np.errstate(over="ignore"):  # infinite values are reported later
-            return torch.from_numpy(np.require(value, np.float32, ["C", "W", "E"]))
+            return torch.from_numpy(native(value, np.float32))
     if not is_dense(value):
         text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
         raise InputTypeError(text, code="not-dense", what=what)
