@@ -30,13 +30,13 @@ TICK_S = 0.001
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """The address of a server of this machine."""
+def serving() -> Iterator[tuple[str, int]]:
+    """The address of a server of this machine, and its process."""
     command = [sys.executable, "-m", "tts_infer", "serve", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
-            yield process.stderr.readline().rpartition(" ")[2].strip()
+            yield process.stderr.readline().rpartition(" ")[2].strip(), process.pid
         finally:
             process.terminate()
 
@@ -124,7 +124,7 @@ def main() -> None:
     setting = environment("hibari-tts", "onnxruntime", "uvicorn")
     print(setting)
     vocoder = tts_infer.load_vocoder()
-    with serving() as url:
+    with serving() as (url, _):
         names = ["hibari", vocoder.name]
         speakers = zip(names, tts_infer.load_speakers([vocoder]), strict=True)
         firsts = [asyncio.run(first_audio(url, speaker, name, args.rounds)) for name, speaker in speakers]

@@ -1,10 +1,12 @@
-"""Memory of the page's server: kernels are compiled for each length of clips, and few of them are kept."""
+"""Memory of servers: kernels are compiled for each length of clips, and few of them are kept."""
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 import soundfile
@@ -12,21 +14,32 @@ from gradio_client import Client, handle_file
 
 import app
 import tts_infer
+from benchmarks import page, serve
 from benchmarks.memory import resident_mb
-from benchmarks.page import serving
 
 CLIP = Path(app.__file__).parent / "examples" / "english.wav"
-MOST_MB = 100  # by which the server may grow from the fifth result to the fiftieth
+MOST_MB = 100  # by which a server may grow from the fifth result to the fiftieth
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="memory is known on Linux only")]
 
 
-def test_the_server_after_fifty_results(tmp_path: Path) -> None:
+def test_the_page_after_fifty_results(tmp_path: Path) -> None:
     samples, rate = soundfile.read(CLIP, dtype="int16")
-    with serving() as (address, process):
+    with page.serving() as (address, process):
         client, after = Client(address, verbose=False), {}
         for i in range(1, 51):
             soundfile.write(tmp_path / "clip.wav", np.resize(samples, 2 * rate + 1000 * i), rate)
             given = {"audio": handle_file(str(tmp_path / "clip.wav")), "vocoder": tts_infer.DEFAULT_VOCODER}
             client.predict(**given, refine="0", api_name="/synthesize")
+            after[i] = resident_mb(process)
+    assert after[50] - after[5] < MOST_MB
+
+
+def test_the_speech_server_after_fifty_results() -> None:
+    with serve.serving() as (address, process), httpx.Client(base_url=address, timeout=60) as client:
+        after = {}
+        for i in range(1, 51):
+            mel = io.BytesIO()
+            np.save(mel, np.full((100, 200 + 7 * i), -5.0, np.float32))
+            client.post("/v1/audio/decode", content=mel.getvalue()).raise_for_status()
             after[i] = resident_mb(process)
     assert after[50] - after[5] < MOST_MB
