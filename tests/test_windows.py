@@ -123,6 +123,7 @@ GUARDED = {
     ("tts_infer/runtime/kept.py", "/proc/cpuinfo"): "suppress(OSError",
     ("tts_infer/runtime/memory.py", "/proc/self"): "NO_PEAK",  # said where it cannot be opened
     ("tts_infer/io/inputs.py", "os.set_blocking"): 'hasattr(os, "set_blocking")',
+    ("tts_infer/io/targets.py", "os.set_blocking"): 'hasattr(os, "set_blocking")',
 }
 FILES = [ROOT / "app.py", *sorted((ROOT / "ui").rglob("*.py")), *sorted((ROOT / "tts_infer").rglob("*.py"))]
 FILES += sorted((ROOT / "integrations").rglob("*.py"))

@@ -16,7 +16,7 @@ from tts_infer.devices import CPU, device_lock, device_of
 from tts_infer.dsp.mismatch import ConventionCheck, FirstSecond
 from tts_infer.errors import InputError, InputTypeError
 from tts_infer.io.features import as_audio
-from tts_infer.runtime import parallel
+from tts_infer.runtime import parallel, workers
 from tts_infer.runtime.pipeline import Pipeline, Placed, require_pieces
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 from tts_infer.stages import total_frames
@@ -186,6 +186,7 @@ class StreamingDecoder(StageStream):
         super().reset()
         self._first_second = FirstSecond(self._convention)
 
+    @workers.forkable
     def push(self, features: Array) -> Tensor:
         """Add frames, and return the samples that are due: possibly none yet.
 
@@ -204,6 +205,7 @@ class StreamingDecoder(StageStream):
         self._device = piece.device
         return self._advance(piece, final=False)
 
+    @workers.forkable
     def flush(self) -> Tensor:
         """End the signal, and return everything that is left. Then only `reset` is allowed.
 
@@ -249,6 +251,7 @@ class StreamingMel(StageStream):
         self._made_with = (pipeline, timed)
         super().__init__(pipeline.front(), "audio", pipeline.features.name, timed)
 
+    @workers.forkable
     def push(self, audio: Array) -> Tensor:
         """Add samples, and return the frames that no later sample can change: possibly none yet.
 
@@ -263,6 +266,7 @@ class StreamingMel(StageStream):
         self._device = samples.device
         return self._advance(samples, final=False)
 
+    @workers.forkable
     def flush(self) -> Tensor:
         """End the signal, and return the frames that are left.
 

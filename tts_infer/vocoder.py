@@ -65,6 +65,7 @@ class Vocoder(ModuleLike):
         keep_memory()
         workers.survive_fork()
 
+    @workers.forkable
     @uncompiled(torch.no_grad)  # not inference_mode: a model may be trained on the result
     def mel(self, audio: Waveform) -> Tensor:
         """Compute the log-mel spectrogram in this vocoder's convention.
@@ -134,6 +135,7 @@ class Vocoder(ModuleLike):
         **conditions: Number,
     ) -> list[Tensor]: ...
 
+    @workers.forkable
     @uncompiled(torch.inference_mode)
     @checked("check_convention")
     def decode(
@@ -178,6 +180,7 @@ class Vocoder(ModuleLike):
             return decoding.decode_ragged(self._pipeline, padded, counts, passes, timer, given)
         return decoding.decode(self._pipeline, self.checked_features(features, check_convention), passes, timer, given)
 
+    @workers.forkable
     @uncompiled(torch.inference_mode)
     def __call__(self, audio: Waveform, *, refine: int | None = None, **conditions: Number) -> Tensor:
         """Copy audio: compute its mel and decode that.
@@ -193,6 +196,7 @@ class Vocoder(ModuleLike):
         passes, untimed = self._passes(refine), StageTimer(enabled=False)
         return decoding.decode(self._pipeline, self.mel(audio), passes, untimed, given)
 
+    @workers.forkable
     @uncompiled(torch.inference_mode)
     def synthesize(
         self,

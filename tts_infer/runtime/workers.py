@@ -19,11 +19,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 import torch
 
 T = TypeVar("T")
+Fn = TypeVar("Fn", bound=Callable[..., Any])
 
 # Frames of a part at most: longer parts need more memory, and the frames around a part weigh less than a tenth.
 PART_FRAMES = 2048
@@ -105,6 +107,19 @@ def should_share() -> bool:
     return count() > 1 and _others.are_busy()
 
 
+def forkable(function: Fn) -> Fn:
+    """Decorate a function that computes: in a forked child that asked torch for several threads, a worker runs it."""
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        if not _is_forked or count() == 1:
+            return function(*arguments, **named)
+        (result,) = run([lambda: function(*arguments, **named)])
+        return result
+
+    return cast(Fn, call)
+
+
 def other_cores() -> float:
     """Cores that other processes use, as far as it is known."""
     return _others.cores
@@ -163,7 +178,7 @@ def use_one_thread() -> None:
 def survive_fork() -> None:
     """Let forked children compute: torch's threads do not exist in them, and to wait for them would be endless.
 
-    A child has one torch thread, and makes workers of its own only if it asks torch for more.
+    A child has one torch thread. If it asks torch for more, a worker of its own computes, see `forkable`.
     """
     global _fork_is_safe
     with _making:
@@ -173,10 +188,12 @@ def survive_fork() -> None:
 
 
 _fork_is_safe = False
+_is_forked = False
 
 
 def _in_child() -> None:
-    global _making, _setting_threads
+    global _making, _setting_threads, _is_forked
+    _is_forked = True
     _making, _setting_threads = threading.Lock(), threading.Lock()  # a parent's thread may have held them
     torch.set_num_threads(1)
 
