@@ -95,7 +95,7 @@ class Visitors:
         if [row.get("error") for row in report["files"]] != [None, None]:
             return str(report["files"])
         with zipfile.ZipFile(io.BytesIO(await client.fetch(output))) as archive:
-            copy, mel = (archive.read(name) for stem in ("clip", "mel") for name in archive.namelist() if stem in name)
+            copy, mel = (archive.read(name) for name in archive.namelist() if name.endswith(".wav"))  # in order
         return self._truth.differs(copy, self._truth.copy) or self._truth.differs(mel, self._truth.decoded[None])
 
     async def _cancelled(self, client: Client) -> str:
