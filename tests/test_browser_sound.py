@@ -203,7 +203,7 @@ def test_measure_says_the_spread(page: Page) -> None:
     page.locator("#measure").click()
     found = page.locator("#result [data-details]")
     expect(found).to_contain_text("5 runs: median", timeout=PATIENCE_MS)
-    numbers = re.search(r"median ([\d.]+) ms \(([\d.]+) to ([\d.]+)\)", found.inner_text())
+    numbers = re.search(r"median ([\d.]+) ms \(([\d.]+) ms to ([\d.]+) ms\)", found.inner_text())
     assert numbers
     median, least, most = map(float, numbers.groups())
     assert 0 < least <= median <= most
