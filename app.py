@@ -246,6 +246,9 @@ def serve_in(folder: Path, args: argparse.Namespace) -> int:
             root_path=args.root_path,
             **launch_options(server_settings(args), bool(args.auth), server_routes(args), folder, args.keep),
         )
+    except BrokenPipeError:
+        print("app.py: nobody reads standard output any more; the page has ended", file=sys.stderr)
+        return 2
     except OSError as error:  # also if the host is not this machine: Gradio then finds no port
         where = f"{args.host or 'this machine'}, port {args.port or 'from 7860'}"
         print(f"app.py: cannot listen on {where}: {error}; give another --host or --port", file=sys.stderr)

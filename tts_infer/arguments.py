@@ -1,4 +1,4 @@
-"""Arguments of public functions: those and of the kinds that their signatures state, or refused in one line."""
+"""Arguments of public functions: a call that does not fit the signature is refused in one line."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ DTYPES: dict[DTypeName, torch.dtype] = {name: getattr(torch, name) for name in g
 # device="auto" takes the first of these that the machine has.
 ACCELERATORS = ("cuda", "mps", "xpu")
 _KEPT_BYTES = 31 << 20  # just below the largest threshold that glibc takes
-# Compiled kernels that are kept: by oneDNN for all threads, and by torch for each thread. More than one decode needs.
+# Compiled kernels that are kept: by oneDNN for all threads, and by torch for each thread. One decode needs fewer.
 _KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 128, "LRU_CACHE_CAPACITY": 16}
 
 _locks: dict[torch.device, threading.RLock] = {}

@@ -31,9 +31,7 @@ def require_floats(value: Any, what: str, axes: tuple[int, ...], expected: str) 
         kind = f"a tensor of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         text = "{what} is {kind}; expected a tensor of floats of shape {expected}"
         raise InputTypeError(text, code="no-float-tensor", what=what, kind=kind, expected=expected)
-    if not is_dense(value):
-        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
-        raise InputTypeError(text, code="not-dense", what=what)
+    require_dense(value, what)
     if value.ndim not in axes or value.shape[0] == 0:
         text = "{what} has shape {shape}; expected {expected}, at least one item"
         raise InputError(text, code="tensor-shape", what=what, shape=tuple(value.shape), expected=expected)
@@ -42,6 +40,21 @@ def require_floats(value: Any, what: str, axes: tuple[int, ...], expected: str) 
 def is_dense(tensor: Tensor) -> bool:
     """Whether a tensor holds a value for each place."""
     return tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_meta
+
+
+def require_dense(tensor: Tensor, what: str) -> None:
+    """Refuse a tensor that does not hold a value for each place.
+
+    Args:
+        tensor: of a caller.
+        what: its name, for messages.
+
+    Raises:
+        InputTypeError: it does not.
+    """
+    if not is_dense(tensor):
+        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
+        raise InputTypeError(text, code="not-dense", what=what)
 
 
 def native(array: NDArray[Any], dtype: DTypeLike) -> NDArray[Any]:

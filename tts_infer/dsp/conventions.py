@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig, require_finite
-from tts_infer.dsp.checks import is_dense, native
+from tts_infer.dsp.checks import native, require_dense
 from tts_infer.errors import ConfigError, InputError, InputTypeError
 
 _HIFIGAN = MelConfig(
@@ -154,9 +154,7 @@ def convert_mel(
         raise InputTypeError(
             "mel has dtype {dtype}; expected a floating-point type", code="mel-convert-dtype", dtype=values.dtype
         )
-    if not is_dense(values):
-        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
-        raise InputTypeError(text, code="not-dense", what="mel")
+    require_dense(values, "mel")
     values = values.float()
     if isinstance(from_, str) and from_ == "linear":
         return values.clamp_min(wanted.log_floor).log()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import CPU
-from tts_infer.dsp.checks import is_dense, native
+from tts_infer.dsp.checks import is_dense, native, require_dense
 from tts_infer.errors import InputError, InputTypeError
 
 # Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
@@ -207,9 +207,7 @@ def as_float_tensor(value: Any, what: str) -> Tensor:
     if isinstance(value, np.ndarray):
         with np.errstate(over="ignore"):  # infinite values are reported later
             return torch.from_numpy(native(value, np.float32))
-    if not is_dense(value):
-        text = "{what} is a sparse, nested or meta tensor; expected a dense one: give its .to_dense()"
-        raise InputTypeError(text, code="not-dense", what=what)
+    require_dense(value, what)
     try:
         return value.detach().float()
     except NotImplementedError:  # several numbers a byte
