@@ -587,6 +587,15 @@ def test_command_line_serves_the_page(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
+def test_nobody_reads_what_the_program_prints(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", str(ROOT / "app.py"), "--host", "127.0.0.1", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout and server.stderr
+        server.stdout.close()
+        assert server.wait(60) == 2
+        assert "nobody reads standard output" in server.stderr.read()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
