@@ -88,6 +88,7 @@ def systems(
     if with_compile and (device != CPU or shutil.which("g++")):
         found["official compiled"] = torch.compile(official(config, weights).to(device), dynamic=True)
     for dtype in half_and_float(device):
+        found[f"ours {dtype}, default"] = ours(config, weights, device, dtype)
         for istft in ("fft", "matmul"):
             found[f"ours {dtype}, {istft}"] = ours(config, weights, device, dtype, istft=istft)
     if device != CPU:

@@ -206,7 +206,7 @@ def test_choices_of_a_cpu_are_kept_for_other_processes(monkeypatch: pytest.Monke
     assert measured["istft"].check is not None  # by this very process
     entries = json.loads(kept.file().read_text())
     assert all(set(entry) == kept.FIELDS for entry in entries.values()) and len(entries) >= 2
-    monkeypatch.setattr("tts_infer.runtime.choice._chosen", {})  # as in another process
+    monkeypatch.setattr(kept, "_answers", {})  # as in another process
     monkeypatch.setattr("tts_infer.runtime.choice._measured", lambda request: pytest.fail("it was measured again"))
     remembered = make_placement(device="cpu")
     assert str(remembered) == str(measured)
@@ -231,7 +231,7 @@ def test_choices_that_this_release_does_not_know_are_left(monkeypatch: pytest.Mo
     make_placement(device="cpu")
     entries = json.loads(kept.file().read_text())
     kept.file().write_text(json.dumps({name: {**entry, "engine": "abacus"} for name, entry in entries.items()}))
-    monkeypatch.setattr("tts_infer.runtime.choice._chosen", {})
+    monkeypatch.setattr(kept, "_answers", {})
     assert make_placement(device="cpu")["istft"].engine == "torch"
 
 

@@ -72,11 +72,12 @@ def decode(
     batch, _, frames = features.shape
     if pipeline.is_whole:
         return _decode_whole(pipeline, features, refine, timer, conditions)
+    chain = pipeline.decoding(refine, frames=batch * frames)
     if pipeline.is_on_cpu and workers.should_share():
-        return parallel.decode(pipeline, features, pipeline.decoding(refine), timer, conditions)
+        return parallel.decode(pipeline, features, chain, timer, conditions)
     piece = max(1, pipeline.max_frames // batch)
     if frames <= piece:
-        return pipeline.decode(features, pipeline.decoding(refine), timer, numbers=conditions)
+        return pipeline.decode(features, chain, timer, numbers=conditions)
     stream = StreamingDecoder(pipeline, refine, timed=timer.enabled, conditions=conditions)
     device, done = pipeline.out_device, 0
     with device_lock(device):

@@ -62,7 +62,7 @@ def examine(
         "versions": _versions(),
         "devices": {name: _dtypes(torch.device(name)) for name in available_devices()},
         "graphs": {name: unsupported_reason(resolve_device(name)) or "right" for name in available_devices()[1:]},
-        "placement": {stage: _placed(placement, stage) for stage in placement},
+        "placement": _places(placement),
         "checks": checks,
         "speed": speeds,
         "dtype": dict(zip(("best", "reason"), dtype, strict=True)),
@@ -111,10 +111,16 @@ def _dtypes(device: torch.device) -> dict[str, str]:
     return {name: dtype_refusal(device, name) or "fast" for name in DTYPES}
 
 
-def _placed(placement: Placement, stage: str) -> dict[str, Any]:
-    place = placement[stage]
-    how = {"engine": place.engine, "method": place.method or place.engine}
-    return {"device": str(place.device), **how, "reason": place.reason}
+def _places(placement: Placement) -> dict[str, dict[str, Any]]:
+    """Stage, or "short" for what runs short signals -> where, how and why."""
+    rows: dict[str, dict[str, Any]] = {}
+    for stage, place in placement.items():
+        how = {"engine": place.engine, "method": place.method or place.engine}
+        rows[stage] = {"device": str(place.device), **how, "reason": place.reason}
+    if (short := placement.short) is not None:
+        how = {"engine": short.engine, "method": f"to {short.frames}"}
+        rows["short"] = {"device": str(CPU), **how, "reason": short.reason}
+    return rows
 
 
 def _trials(stages: Sequence[Stage]) -> list[StageTrial]:

@@ -7,6 +7,7 @@ then agree with the whole signal to the last bit. Those over time differ by 2e-6
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -67,8 +68,8 @@ class GraphRun:
         return tuple(map(torch.from_numpy, self._session.run(None, feed)))
 
 
-class Session(GraphRun):
-    """A module's forward in ONNX Runtime, on as many threads as torch has when the session is made.
+class Session:
+    """A module's forward in ONNX Runtime, on as many threads as the caller's torch has. Forked children may use it.
 
     Args:
         module, inputs, axes: see `export`.
@@ -78,7 +79,19 @@ class Session(GraphRun):
     """
 
     def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
-        super().__init__(session(with_image_convolutions(export(module, inputs, axes))))
+        self._model = with_image_convolutions(export(module, inputs, axes))
+        self._runs: dict[tuple[int, int], GraphRun] = {}  # by process and number of threads
+        self._get()
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        return self._get()(*inputs)
+
+    def _get(self) -> GraphRun:
+        """The graph for this caller. A forked child has none of its parent's threads, and would wait for them."""
+        key = os.getpid(), torch.get_num_threads()
+        if key not in self._runs:  # no lock, as in `openvino.Session`
+            self._runs.setdefault(key, GraphRun(session(self._model)))
+        return self._runs[key]
 
 
 def with_image_convolutions(model: bytes) -> bytes:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
+from tts_infer.engines.chains import Chain
 from tts_infer.stages import Stage, Tensors
 from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
@@ -64,6 +65,11 @@ class TracedEngine:
         graphs = GraphModule(stage.using(stage.module.to(device)), self.maker(dtype))
         graphs.session("whole")  # now, not in the first decode
         return stage.using(graphs)
+
+    def chain(self, stages: Sequence[Stage]) -> Session:
+        """Stages as one graph in float32, from what the first takes to what the last gives."""
+        x = stages[0].probe()[0]
+        return self.maker("float32")(Chain(stages).eval(), {"x": x}, {"x": {0: "B", stages[0].frame_axis: "L"}})
 
     def maker(self, dtype: DTypeName) -> MakeSession:
         """What makes a session of a module, example inputs by name, and their variable axes."""

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.arguments import checked
+from tts_infer.engines.chains import real_stages
 from tts_infer.errors import ExportError, FileError, require_package
-from tts_infer.export.graphs import Copier, Decoder, decoding_stages, metadata_of, real_stages
+from tts_infer.export.graphs import Copier, Decoder, decoding_stages, metadata_of
 from tts_infer.export.onnx import ExportCheck, compared, run_by_onnxruntime, traced
 from tts_infer.export.weights import stored_exactly
 from tts_infer.io.writer import whole_file

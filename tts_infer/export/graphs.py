@@ -15,12 +15,13 @@ from importlib.metadata import version
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tts_infer.config import MelConfig, known_vocoders
 from tts_infer.decoding import passes
 from tts_infer.devices import CPU
 from tts_infer.dsp.istft import ISTFT
+from tts_infer.engines.chains import Chain, real_stages
 from tts_infer.errors import ExportError, InputError
 from tts_infer.export.weights import ExportDType, round_blocks
 from tts_infer.stages import Stage, total_frames, wave
@@ -33,8 +34,8 @@ ExportSource = Literal["features", "audio"]
 _SOME_FRAMES = 10  # any number but 0: the samples that audio lacks are the same for all
 
 
-class Decoder(nn.Module):
-    """The stages from features to audio, one after the other, as one function.
+class Decoder(Chain):
+    """The stages from features to audio, as one function.
 
     Args:
         stages: in order.
@@ -50,21 +51,10 @@ class Decoder(nn.Module):
     tolerance = 1e-4
 
     def __init__(self, stages: Sequence[Stage], spec: FeatureSpec, name: str = "") -> None:
-        super().__init__()
-        self.stages, self.spec = stages, spec
-        self.inputs = (name or stages[0].takes[0], *(condition.name for condition in spec.conditions))
-        self.parts = nn.ModuleList(stage.module for stage in stages)
-
-    def forward(self, features: Tensor, *conditions: Tensor) -> Any:
-        return self.results(features, *conditions)["audio"]
-
-    def results(self, features: Tensor, *conditions: Tensor) -> dict[str, Tensor]:
-        """All tensors that the stages give, by name."""
-        live = dict(zip((self.stages[0].takes[0], *self.inputs[1:]), (features, *conditions), strict=True))
-        for stage in self.stages:
-            outputs, _ = stage(tuple(live[name] for name in stage.takes))
-            live.update(zip(stage.gives, outputs, strict=True))
-        return live
+        conditions = [condition.name for condition in spec.conditions]
+        super().__init__(stages, [stages[0].takes[0], *conditions])
+        self.spec = spec
+        self.inputs = (name or stages[0].takes[0], *conditions)
 
     def audio(self, *outputs: Tensor) -> Tensor:
         """The waveform of the outputs of the graph."""
@@ -106,8 +96,8 @@ class SpectrumDecoder(Decoder):
         super().__init__(stages, spec, "mels")
         self.istft = istft
 
-    def forward(self, features: Tensor, *conditions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        live = self.results(features, *conditions)
+    def forward(self, *given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        live = self.results(*given)
         real, imag = live["real"], live["imag"]
         magnitude = (real * real + imag * imag).sqrt().clamp_min(1e-12)  # so that 0 / 0 gives 0
         return magnitude, real / magnitude, imag / magnitude
@@ -150,11 +140,6 @@ def decoding_stages(
         text = "{name} has no blocks with large weights; leave the dtype at float32"
         raise ExportError(text, code="export-no-blocks", name=vocoder.name)
     return [stage for stage in chain if stage.passes != 0]
-
-
-def real_stages(stages: Sequence[Stage]) -> list[Stage]:
-    """The same stages by real numbers only."""
-    return [stage.by("matmul") if stage.methods else stage for stage in stages]
 
 
 def graph_of(

@@ -13,9 +13,9 @@ import torch
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, dtype_refusal
-from tts_infer.engines import ENGINES, usable_engines
+from tts_infer.engines import usable_engines
 from tts_infer.errors import PlacementError
-from tts_infer.runtime import kept, precision, selftest
+from tts_infer.runtime import kept, selftest
 from tts_infer.runtime.selftest import StageCheck, StageTrial
 from tts_infer.stages import Stage
 
@@ -24,8 +24,6 @@ MARGIN = 1.5
 
 # Why an engine is taken on the CPU where there is no other.
 _USUAL = {"torch": "the reference", "onednn": "fused products, probed here"}
-
-_chosen: dict[object, Place] = {}
 
 
 @dataclass(frozen=True)
@@ -37,11 +35,9 @@ class Place:
     method: str  # of spectral stages; "" for the others
     reason: str
     check: StageCheck | None = None  # None: nothing was checked, because nothing was to be chosen
-    short: str = ""  # the engine of short whole signals, where it is another one
 
     def __str__(self) -> str:
-        engine = f"{self.engine}+{self.short}" if self.short else self.engine
-        how = [engine] if engine != "torch" or not self.method else []
+        how = [self.engine] if self.engine != "torch" or not self.method else []
         return "/".join([str(self.device), *how, *([self.method] if self.method else [])])
 
 
@@ -55,7 +51,6 @@ class StageRequest:
     insists: bool  # the device was stated for this very stage
     any_device: bool  # no device was named at all
     dtype: DTypeName
-    short: str = ""  # the engine that is stated for short whole signals
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -65,9 +60,7 @@ class StageRequest:
 
 def clear_checks() -> None:
     """Prove and time the stages anew from now on. What a process cannot unlearn, such as its operators, stays."""
-    _chosen.clear()
     selftest.clear()
-    precision.clear()
     kept.forget()
 
 
@@ -85,13 +78,12 @@ def choose(request: StageRequest, check: bool) -> Place:
     if len(request.choices) == 1 and (request.insists or request.device == CPU):
         usual = _USUAL.get(engine, "the only engine that runs it")
         reason = "asked for" if request.insists else usual
-        return Place(request.device, engine, method, reason, short=request.short)
+        return Place(request.device, engine, method, reason)
     if not check:
         return Place(request.device, engine, method, "preferred there; not checked")
     with device_lock(request.device):  # two threads would measure each other, and warn twice
-        if request.key not in _chosen:
-            _chosen[request.key] = _remembered(request) if request.device == CPU else _measured(request)
-        return _chosen[request.key]
+        measure = _remembered if request.device == CPU else _measured
+        return kept.once(request.key, lambda: measure(request))
 
 
 def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str, ...]:
@@ -105,12 +97,12 @@ def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str,
 def _remembered(request: StageRequest) -> Place:
     """What another process chose on this very machine; else what is chosen now."""
     found = kept.read(request.key)
-    if found is not None and (found["engine"], found["method"]) in request.choices and found["short"] in ("", *ENGINES):
-        return Place(CPU, found["engine"], found["method"], found["reason"], short=found["short"])
+    if found is not None and (found["engine"], found["method"]) in request.choices:
+        return Place(CPU, found["engine"], found["method"], found["reason"])
     place = _measured(request)
     if place.check is None or not place.check.passed:
         return place  # what failed here may pass in the next process
-    about = {"engine": place.engine, "method": place.method, "short": place.short}
+    about = {"engine": place.engine, "method": place.method}
     kept.write(request.key, {**about, "reason": f"{place.reason}; measured before"})
     return place
 
@@ -134,35 +126,7 @@ def _measured(request: StageRequest) -> Place:
     others = [check for trial, check in checks.items() if trial is not best and check.passed]
     against = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method or c.engine}" for c in others)
     reasons = [f"{checks[best].ms:.2f} ms against {against}" if others else "right there", *map(str, failed)]
-    short = _short_engine(best, [trial for trial in rivals if trial is not best])
-    if short is not None:
-        reasons.append(str(short))
-    place = best.device, best.engine, best.method
-    return Place(*place, "; ".join(reasons), checks[best], short.engine if short else "")
-
-
-@dataclass(frozen=True)
-class _Short:
-    """The engine of short whole signals, and why."""
-
-    engine: str
-    ms: float
-    other_ms: float
-
-    def __str__(self) -> str:
-        return f"short signals by {self.engine}: {self.ms:.2f} ms against {self.other_ms:.2f}"
-
-
-def _short_engine(best: StageTrial, rivals: Sequence[StageTrial]) -> _Short | None:
-    """The rival that is right and clearly faster than the best on a few frames, where calls cost more than products."""
-    for rival in rivals:
-        if rival.engine == best.engine:
-            continue
-        few, usual = rival.on("few"), best.on("few")
-        check = few.check()
-        if check.passed and few.is_faster_than(usual, MARGIN):
-            return _Short(rival.engine, check.ms, usual.check().ms)
-    return None
+    return Place(best.device, best.engine, best.method, "; ".join(reasons), checks[best])
 
 
 def _on_cpu(request: StageRequest) -> tuple[tuple[str, str], ...]:

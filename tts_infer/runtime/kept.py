@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept on disk: one small JSON file in the user's cache folder.
+"""What was measured on this machine, kept in the process and on disk: one small JSON file in the user's cache folder.
 
 An entry holds for one processor, one release of torch and of each engine's package, and one number of threads. A file
 that cannot be read or written is as good as none: then every process measures.
@@ -11,22 +11,25 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from tts_infer.engines import ENGINES
 from tts_infer.io.writer import whole_file
 
+T = TypeVar("T")
 Entry = dict[str, str]
-FIELDS = {"engine", "method", "short", "reason"}
+FIELDS = {"engine", "method", "reason"}
 # Entries in the file; the oldest go.
 _MOST = 200
 
+_answers: dict[object, Any] = {}  # of this process
 _ignored = False  # what the file says, after `forget`, until this process has measured anew
 
 
@@ -37,9 +40,18 @@ def file() -> Path:
 
 
 def forget() -> None:
-    """Leave the file unread from now on in this process: what is measured now replaces it."""
+    """Measure anew from now on in this process, and leave the file unread: what is measured now replaces it."""
     global _ignored
     _ignored = True
+    _answers.clear()
+
+
+def once(key: object, find: Callable[[], T]) -> T:
+    """The answer to a question, which this process looks for once."""
+    if key not in _answers:
+        _answers[key] = find()
+    found: T = _answers[key]
+    return found
 
 
 def read(key: object) -> Entry | None:

@@ -36,7 +36,7 @@ def decode(
     require_batch(numbers, batch)
     context = total_frames((placed.stage for placed in chain), lambda stage: stage.delay_frames)
     cut = workers.parts(batch, frames, context, workers.count(), workers.other_cores())
-    if len(cut) == 1:
+    if len(cut) == 1 or any(placed.stage.whole for placed in chain):
         return alone(lambda: pipeline.decode(features, chain, timer, numbers=numbers))
     samples, per_frame = pipeline.n_samples(frames), pipeline.n_samples(frames + 1) - pipeline.n_samples(frames)
     audio = torch.empty(batch, samples, dtype=torch.float32, device=features.device)

@@ -19,13 +19,11 @@ from tts_infer.devices import CPU, device_lock, precision, release_memory, requi
 from tts_infer.engines import ENGINES
 from tts_infer.errors import InputError
 from tts_infer.runtime.placement import Place, Placement
+from tts_infer.runtime.short import ShortStage
 from tts_infer.runtime.timing import StageTimer
 from tts_infer.stages import Stage, State, total_frames
 from tts_infer.vocoders import conditions, family_of
 from tts_infer.vocoders.conditions import NO_NUMBERS, require_batch
-
-# Frames, over the whole batch, up to which calls cost more than products: another engine may be faster there.
-SHORT_FRAMES = 16
 
 StreamState = dict[str, State]  # stage name -> state
 
@@ -36,7 +34,6 @@ class Placed:
 
     stage: Stage
     place: Place
-    short: Placed | None = None  # what runs short whole signals instead
 
 
 class Pipeline:
@@ -61,6 +58,9 @@ class Pipeline:
             if stage.half:
                 require_dtype(placement[stage.name].device, dtype)
         self._placed = place_stages(stages, placement, dtype)
+        self._short: Placed | None = None
+        if (short := placement.short) is not None:
+            self._short = Placed(ShortStage.of(short, stages, self.stages, dtype), short.place)
         names = [placed.stage.gives for placed in self._placed]
         first = next((i + 1 for i, gives in enumerate(names) if self.features.name in gives), 0)
         self._front, self._decoding = self._placed[:first], self._placed[first:]
@@ -127,12 +127,13 @@ class Pipeline:
         """The tensors that stages take besides features, from the arguments of a call; see `checked`."""
         return conditions.checked(self.features.conditions, given)
 
-    def decoding(self, refine: int = 0, lookahead: int | None = None) -> list[Placed]:
+    def decoding(self, refine: int = 0, lookahead: int | None = None, frames: int | None = None) -> list[Placed]:
         """The stages that make audio of features.
 
         Args:
             refine: how often repeated stages run.
             lookahead: frames that a stream waits for; None: `receptive_field`, which is exact.
+            frames: of a batch of whole signals of one length; None: of anything else.
 
         Raises:
             InputError: `refine` is not 0, and the vocoder has no repeated stage.
@@ -142,6 +143,9 @@ class Pipeline:
                 "refine needs a mel of the spectrum's own STFT, which this vocoder does not have; leave refine at 0",
                 code="refine-unsupported",
             )
+        short = self.placement.short
+        if short is not None and self._short is not None and not refine and 0 < (frames or 0) <= short.frames:
+            return [self._short]
         chain, rate = [], 1
         for placed in self._decoding:
             stage = placed.stage
@@ -183,8 +187,6 @@ class Pipeline:
                 marks = features.new_ones(batch, frames, 1) if valid is None else valid
                 missing = padded - frames
                 features, valid = F.pad(features, (0, missing)), F.pad(marks, (0, 0, 0, missing))
-        if valid is None and batch * frames <= SHORT_FRAMES:
-            chain = [placed.short or placed for placed in chain]
         require_batch(numbers, batch)
         live, _ = self.run(chain, {self.features.name: features, **numbers}, timer, valid=valid)
         return live["audio"][:, : self.n_samples(frames)]
@@ -283,9 +285,7 @@ def place_stages(stages: Sequence[Stage], placement: Placement, dtype: DTypeName
 
 def _placed(stage: Stage, place: Place, dtype: DTypeName) -> Placed:
     chosen = stage.by(place.method) if stage.methods else stage
-    prepared = ENGINES[place.engine].prepare(chosen, place.device, dtype)
-    short = replace(place, engine=place.short, short="") if place.short else None
-    return Placed(prepared, place, _placed(stage, short, dtype) if short else None)
+    return Placed(ENGINES[place.engine].prepare(chosen, place.device, dtype), place)
 
 
 def _moved(

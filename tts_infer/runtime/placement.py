@@ -6,6 +6,7 @@ engines and methods that it leaves out, are chosen from what passes the self-tes
 
 - on the device that the user named, the faster one;
 - with device "auto", the faster of that device and the CPU;
+- where everything runs on the CPU, an engine for short whole signals (see `tts_infer.runtime.short`);
 - a stage that passes by no method there goes to the CPU, with a warning.
 """
 
@@ -14,7 +15,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -25,7 +25,9 @@ from tts_infer.deprecated import warn_renamed
 from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
 from tts_infer.engines import ENGINES, unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
+from tts_infer.runtime import short
 from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
+from tts_infer.runtime.short import Short
 from tts_infer.runtime.spec import parse, parse_place
 from tts_infer.stages import Stage
 from tts_infer.vocoders import PEERS, usual_stages
@@ -35,10 +37,14 @@ MethodChoice = Literal["auto", "matmul", "fft"]
 
 
 class Placement(Mapping[str, Place]):
-    """A place for each stage, by name."""
+    """A place for each stage, by name.
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
-        self._places = dict(places)
+    Attributes:
+        short: what runs short whole signals instead; None: nothing else.
+    """
+
+    def __init__(self, places: Mapping[str, Place], short: Short | None = None) -> None:
+        self._places, self.short = dict(places), short
 
     @classmethod
     def auto(cls, device: str | torch.device = "auto", dtype: DTypeName = "float32", check: bool = True) -> Placement:
@@ -75,12 +81,12 @@ class Placement(Mapping[str, Place]):
         return {place.device for place in self.values()}
 
     def __str__(self) -> str:
-        return ",".join(f"{stage}={place}" for stage, place in self.items())
+        return ",".join([self.of_batches, *([f"{short.NAME}={self.short}"] if self.short else [])])
 
     @property
     def of_batches(self) -> str:
-        """As text, without the engines of short whole signals: several lengths in one batch never use them."""
-        return ",".join(f"{stage}={replace(place, short='')}" for stage, place in self.items())
+        """As text, without what runs short whole signals: several lengths in one batch never use it."""
+        return ",".join(f"{stage}={place}" for stage, place in self.items())
 
     def __repr__(self) -> str:
         return f"Placement({self})"
@@ -123,7 +129,8 @@ def make_placement(
         _require_method(name, method)
     if isinstance(spec, Placement):
         return _as_stated(spec, methods, stages)
-    wanted = parse(spec)
+    wanted = dict(parse(spec))
+    stated = wanted.pop(short.NAME, None)
     names = [stage.name for stage in stages]
     unknown = [name for name in (*wanted, *methods) if name not in names]
     if unknown:
@@ -133,6 +140,8 @@ def make_placement(
             got=unknown[0],
             allowed=", ".join(names),
         )
+    chain = [stage.name for stage in short.decoding_chain(stages)]
+    is_open = check and _is_auto(engine) and not any(name in methods or "/" in wanted.get(name, "") for name in chain)
     wanted = wanted if _is_auto(engine) else _with_engine(wanted, engine, stages, device, dtype)
     places: dict[str, Place] = {}
     for stage in sorted(stages, key=lambda one: one.follows is not None):  # leaders first
@@ -141,7 +150,10 @@ def make_placement(
             places[stage.name] = leader
         else:
             places[stage.name] = choose(_request(stage, wanted, methods, device, dtype, leader), check)
-    return Placement({name: places[name] for name in names})
+    places = {name: places[name] for name in names}
+    if stated is not None:
+        return Placement(places, short.parsed(stated, stages, places))
+    return Placement(places, short.choose(stages, places, dtype) if is_open else None)
 
 
 def _with_engine(
@@ -212,7 +224,7 @@ def _as_stated(placement: Placement, methods: Mapping[str, str], stages: Sequenc
                 got=", ".join(placement),
             )
         places[stage.name] = place
-    return Placement(places)
+    return Placement(places, placement.short)
 
 
 def _request(
@@ -228,15 +240,14 @@ def _request(
         choice = (leader.engine, leader.method)
         return StageRequest(stage, leader.device, (choice,), False, False, dtype)
     where, engine, method = parse_place(stage, wanted.get(stage.name, ""))
-    engine, _, short = engine.partition("+")
     asked = methods.get(stage.name, "")
     if method and asked and method != asked:
         raise _two_methods(stage.name, method, asked)
     target = resolve_device(where or device)
     if stage.half:
         require_dtype(target, dtype)
-    for one in (engine, short) if engine else ():
-        _require_engine(stage, one or engine, target, dtype)
+    if engine:
+        _require_engine(stage, engine, target, dtype)
     engines = (engine,) if engine else usable_engines(stage, target, dtype)
     if not engines and where in ("", "auto"):  # it has engines of its own, which compute on the CPU only
         reason = unusable_reason(stage.engines[0], stage, target, dtype)
@@ -249,7 +260,7 @@ def _request(
     ways = (named,) if named else preference_order(stage.methods, target) or ("",)
     choices = tuple((one, way) for one in engines for way in ways)
     insists, any_device = where not in ("", "auto"), (where or str(device)) == "auto"
-    return StageRequest(stage, target, choices, insists, any_device, dtype, short)
+    return StageRequest(stage, target, choices, insists, any_device, dtype)
 
 
 def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTypeName) -> str:

@@ -18,8 +18,6 @@ from tts_infer.stages import Stage
 MARGIN = 1.15
 _ROUNDS = 5
 
-_chosen: dict[object, tuple[DTypeName, str]] = {}
-
 
 def best_dtype(stages: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:
     """The precision for matrix products, and why.
@@ -31,20 +29,18 @@ def best_dtype(stages: Sequence[Stage], device: torch.device) -> tuple[DTypeName
     if refusal is not None or not networks:
         return "float32", f"bfloat16 is {refusal}" if refusal else "there is no network"
     key = ("dtype", tuple(stage.signature for stage in networks), device)
-    if key not in _chosen:
-        entry = kept.read(key) if device == CPU else None
-        if entry is not None and entry["method"] in get_args(DTypeName):
-            _chosen[key] = ("bfloat16" if entry["method"] == "bfloat16" else "float32"), entry["reason"]
-        else:
-            _chosen[key] = dtype, reason = _measured(networks, device)
-            if device == CPU:
-                kept.write(key, {"engine": "", "method": dtype, "short": "", "reason": f"{reason}; measured before"})
-    return _chosen[key]
+    return kept.once(key, lambda: _remembered(key, networks, device))
 
 
-def clear() -> None:
-    """Measure anew from now on."""
-    _chosen.clear()
+def _remembered(key: object, networks: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:
+    """What another process found on this very machine; else what is found now."""
+    entry = kept.read(key) if device == CPU else None
+    if entry is not None and entry["method"] in get_args(DTypeName):
+        return ("bfloat16" if entry["method"] == "bfloat16" else "float32"), entry["reason"]
+    dtype, reason = _measured(networks, device)
+    if device == CPU:
+        kept.write(key, {"engine": "", "method": dtype, "reason": f"{reason}; measured before"})
+    return dtype, reason
 
 
 def _measured(networks: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:

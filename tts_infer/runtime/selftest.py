@@ -30,13 +30,13 @@ FEW_FRAMES, MANY_TIMES = 10, 20
 Size = Literal["few", "usual", "many"]
 _WARM_RUNS = 2  # what an engine records, it records by then
 
-_made_up: dict[Hashable, Stage] = {}
+_stages: dict[Hashable, Stage] = {}
 _expected: dict[Hashable, Tensors] = {}
 
 
 def clear() -> None:
     """Forget every input, weight and expected result."""
-    _made_up.clear()
+    _stages.clear()
     _expected.clear()
 
 
@@ -128,7 +128,7 @@ class StageTrial:
 
     @cached_property
     def _prepared(self) -> Stage:
-        stage = _with_made_up_weights(self.stage)
+        stage = made_up(self.stage)
         if self.method:
             stage = stage.by(self.method)
         own = copy.deepcopy(stage.module)  # the engine changes it, and other trials need the original
@@ -164,20 +164,20 @@ def expected_result(stage: Stage, size: Size = "usual") -> Tensors:
     return _expected[key]
 
 
-def _with_made_up_weights(stage: Stage) -> Stage:
+def made_up(stage: Stage) -> Stage:
     """The stage on the CPU with artificial weights, which are the same on every machine.
 
     No random numbers are drawn, so a check does not change the state of the process's generator.
     """
-    if stage.signature not in _made_up:
+    if stage.signature not in _stages:
         module = copy.deepcopy(stage.module)
         if isinstance(module, nn.Module):
             made = {name: _weight(name, parameter) for name, parameter in module.named_parameters()}
             module.load_state_dict(made, strict=False, assign=True)  # assign: parameters may be on "meta"
             module = module.to(CPU).requires_grad_(False)
         passes = None if stage.passes is None else 1
-        _made_up[stage.signature] = replace(stage.using(module), passes=passes)
-    return _made_up[stage.signature]
+        _stages[stage.signature] = replace(stage.using(module), passes=passes)
+    return _stages[stage.signature]
 
 
 def _weight(name: str, like: Tensor) -> Tensor:

@@ -44,8 +44,6 @@ def parse(spec: str | os.PathLike[str] | Mapping[str, str] | None) -> Mapping[st
 def parse_place(stage: Stage, text: str) -> tuple[str, str, str]:
     """Device, engine and method of "device[/engine][/method]"; "" for what is left out or "auto".
 
-    "onednn+onnxruntime" is an engine, and another one for short whole signals.
-
     Raises:
         PlacementError: neither an engine nor a method of this stage.
     """
@@ -55,7 +53,7 @@ def parse_place(stage: Stage, text: str) -> tuple[str, str, str]:
         if way in _RENAMED:
             warn_renamed(f"engine {way!r}", repr(_RENAMED[way]))
             way = _RENAMED[way]
-        if all(one in ENGINES for one in way.split("+", 1)):
+        if way in ENGINES:
             engine = way
         elif way in stage.methods:
             method = way

@@ -1,0 +1,295 @@
+"""Short whole signals, where calls cost more than products: one engine runs all stages as one graph, in float32.
+
+Vocos is some ninety calls of torch, and half of the time of ten frames is theirs. A graph is one call. Which engine
+makes it, and up to how many frames, is stated in a placement (`short=cpu/onnxruntime/48`, `short=none`) or measured,
+proved first. Streams, pieces, several lengths and longer signals run stage by stage.
+
+The graph is made by the first short signal of a process, which takes some tenths of a second, and is compared with the
+stages then: if it is not right with the real weights, it is never used.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tts_infer.config import DTypeName
+from tts_infer.devices import CPU, precision
+from tts_infer.engines import ENGINES, unusable_reason
+from tts_infer.engines.chains import real_stages
+from tts_infer.engines.traced import TracedEngine
+from tts_infer.errors import PlacementError, first_sentence
+from tts_infer.runtime import kept
+from tts_infer.runtime.choice import Place
+from tts_infer.runtime.selftest import made_up
+from tts_infer.stages import TOLERANCE, Stage, State, Tensors, relative_error
+
+NAME = "short"  # in placements
+FRAMES = (10, 48, 96)  # of the trials
+# How many times faster a graph must be, by the medians of so many turns.
+MARGIN, _TURNS = 1.1, 9
+# With more weights, products cost more than calls at any length.
+_MOST_WEIGHTS = 2**25
+
+_FAILURES = (RuntimeError, NotImplementedError, TypeError)  # backends raise any of these
+Decode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Short:
+    """The engine of whole signals of up to so many frames, over the batch, and why."""
+
+    engine: str
+    frames: int
+    reason: str = "asked for"
+
+    def __str__(self) -> str:
+        return f"{CPU}/{self.engine}/{self.frames}"
+
+    @property
+    def place(self) -> Place:
+        return Place(CPU, self.engine, "", self.reason)
+
+
+def decoding_chain(stages: Sequence[Stage]) -> list[Stage]:
+    """The stages from features to audio: from the first network on, without those that may be skipped."""
+    first = next((i for i, stage in enumerate(stages) if stage.half), len(stages))
+    return [stage for stage in stages[first:] if stage.passes is None]
+
+
+def parsed(text: str, stages: Sequence[Stage], places: Mapping[str, Place]) -> Short | None:
+    """What a placement states: "cpu/engine/frames", or "none".
+
+    Args:
+        text: the statement.
+        stages: of a vocoder.
+        places: where and how each of them runs.
+
+    Raises:
+        PlacementError: neither; or the engine cannot run these stages as one graph on the CPU.
+    """
+    if text == "none":
+        return None
+    device, engine, frames = (*text.split("/"), "", "", "")[:3]
+    if device != str(CPU) or engine not in ENGINES or not re.fullmatch("[1-9][0-9]{0,3}", frames):
+        raise PlacementError(
+            "placement states short={got}; allowed: none, or cpu/ENGINE/FRAMES such as cpu/onnxruntime/48",
+            code="short-form",
+            got=repr(text[:40]),
+        )
+    chain = decoding_chain(stages)
+    elsewhere = [
+        f"{stage.name} is on {places[stage.name].device}" for stage in chain if places[stage.name].device != CPU
+    ]
+    if reason := _unusable(engine, chain) or next(iter(elsewhere), None):
+        text = "engine {engine!r} cannot run short signals as one graph: {reason}; use short=none"
+        raise PlacementError(text, code="short-engine", engine=engine, reason=reason)
+    return Short(engine, int(frames))
+
+
+def choose(stages: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeName) -> Short | None:
+    """What was measured here before, else what is measured now. None: no graph is faster, or not all is on the CPU.
+
+    Args:
+        stages: of a vocoder; their weights do not matter.
+        places: where and how each of them runs.
+        dtype: of the matrix products of networks.
+    """
+    chain = decoding_chain(stages)
+    names = _usable(chain)
+    if not names or _weights(chain) > _MOST_WEIGHTS or any(places[stage.name].device != CPU for stage in chain):
+        return None
+    where = tuple(str(places[stage.name]) for stage in chain)
+    key = (NAME, tuple(stage.signature for stage in chain), where, dtype, tuple(names))
+    found = kept.once(key, lambda: _remembered(key, chain, places, dtype))
+    return found if found is not None and found.frames else None
+
+
+def _remembered(key: object, chain: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeName) -> Short | None:
+    """What another process found on this very machine, else what is found now; None: every graph fails."""
+    entry = kept.read(key)
+    if entry is not None and entry["engine"] in ENGINES and re.fullmatch("[0-9]{1,4}", entry["method"]):
+        return Short(entry["engine"], int(entry["method"]), entry["reason"])
+    found = _measured(chain, places, dtype)
+    if found is not None:  # what fails here may pass in the next process
+        about = {"engine": found.engine, "method": str(found.frames)}
+        kept.write(key, {**about, "reason": f"{found.reason}; measured before"})
+    return found
+
+
+def _weights(chain: Sequence[Stage]) -> int:
+    modules = (stage.module for stage in chain if isinstance(stage.module, nn.Module))
+    return sum(weight.numel() for module in modules for weight in module.parameters())
+
+
+def _usable(chain: Sequence[Stage]) -> list[str]:
+    """The engines to choose from."""
+    return [name for name, one in ENGINES.items() if one.automatic and _unusable(name, chain) is None]
+
+
+def _unusable(engine: str, chain: Sequence[Stage]) -> str | None:
+    """Why an engine cannot run stages as one graph."""
+    if not isinstance(ENGINES[engine], TracedEngine):
+        return "it runs stage by stage"
+    given = {name for stage in chain for name in stage.gives} | set(chain[0].takes[:1] if chain else ())
+    if not chain or chain[-1].gives != ("audio",):
+        return "no stages make audio of features"
+    for stage in chain:
+        if stage.whole or stage.engines:
+            return f"the stage {stage.name} has no graph"
+        if not given.issuperset(stage.takes):
+            return f"the stage {stage.name} takes more than features"
+    networks = (stage for stage in chain if stage.half)
+    return next((reason for stage in networks if (reason := unusable_reason(engine, stage, CPU, "float32"))), None)
+
+
+def one_by_one(stages: Sequence[Stage]) -> Decode:
+    """The stages of a decode on the CPU as a function. Shape: (B, C, L) -> (B, T)"""
+
+    def decode(features: Tensor) -> Tensor:
+        live = {stages[0].takes[0]: features}
+        for stage in stages:
+            with precision(CPU, stage.autocast):
+                outputs, _ = stage(tuple(live[name] for name in stage.takes))
+            live.update(zip(stage.gives, outputs, strict=True))
+        return live["audio"]
+
+    return decode
+
+
+def _measured(chain: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeName) -> Short | None:
+    """The engine that is faster than the stages for the longest signals; for 0 frames if none is."""
+    plain = [made_up(stage).by(places[stage.name].method) for stage in chain]
+    usual = one_by_one([_prepared(stage, places[stage.name].engine, dtype) for stage in plain])
+    found = [short for name in _usable(chain) if (short := _tried(name, plain, usual, TOLERANCE[dtype]))]
+    return max(found, key=lambda short: short.frames, default=None)
+
+
+def _prepared(stage: Stage, engine: str, dtype: DTypeName) -> Stage:
+    own = copy.deepcopy(stage.module)  # the engine changes it
+    return ENGINES[engine].prepare(stage.using(own), CPU, dtype if stage.half else "float32")
+
+
+@torch.inference_mode()
+def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float) -> Short | None:
+    """Up to how many frames a graph is faster than the stages by the margin; None if it is wrong, or fails."""
+    most, said = 0, []
+    try:
+        graph = _graph(engine, plain)
+        for frames in FRAMES:
+            features = _features(plain[0], frames)
+            if not relative_error(graph(features), usual(features)) <= tolerance:
+                return None
+            turns = [(_ms(graph, features), _ms(usual, features)) for _ in range(_TURNS)]
+            ms, against = (statistics.median(times) for times in zip(*turns, strict=True))
+            said.append(f"{ms:.2f} ms against {against:.2f} on {frames} frames")
+            if ms * MARGIN >= against:
+                break
+            most = frames
+    except _FAILURES:
+        return None
+    return Short(engine, most, f"one graph by {engine}: {', '.join(said)}")
+
+
+def _features(first: Stage, frames: int) -> Tensor:
+    """The probe of one item, as often as there are frames."""
+    probe, axis = first.probe()[0][:1], first.frame_axis
+    return torch.cat([probe] * (1 + frames // probe.shape[axis]), dim=axis).narrow(axis, 0, frames).contiguous()
+
+
+def _graph(engine: str, plain: Sequence[Stage]) -> Decode:
+    made = ENGINES[engine]
+    assert isinstance(made, TracedEngine)
+    session = made.chain(real_stages(plain))
+    return lambda features: session(features)[0]
+
+
+def _ms(decode: Decode, features: Tensor) -> float:
+    start = time.perf_counter()
+    decode(features)
+    return (time.perf_counter() - start) * 1e3
+
+
+@dataclass(frozen=True)
+class ShortStage(Stage):
+    """All stages from features to audio as one. Its module is a `GraphChain`. Shape: (B, C, L) -> (B, T)"""
+
+    whole: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, short: Short, plain: Sequence[Stage], prepared: Sequence[Stage], dtype: DTypeName) -> ShortStage:
+        """The stages as one.
+
+        Args:
+            short: the engine.
+            plain: the stages with modules of torch, in float32.
+            prepared: the same as they run one by one.
+            dtype: of the matrix products of networks there.
+        """
+        chain = decoding_chain(plain)
+        names = [stage.name for stage in chain]
+        usual = one_by_one([stage for stage in prepared if stage.name in names])
+        module = GraphChain(short.engine, chain, usual, TOLERANCE[dtype])
+        return cls("+".join(names), module, chain[0].takes[:1], ("audio",))
+
+    @property
+    def failure(self) -> str | None:
+        failure: str | None = self.module.failure
+        return failure
+
+    def __call__(
+        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
+    ) -> tuple[Tensors, State]:
+        assert state is None and valid is None, "only whole signals of one length are short"
+        return (self.module(*inputs),), {}
+
+    def probe(self) -> Tensors:
+        probe: Tensors = self.module.plain[0].probe()
+        return probe
+
+
+class GraphChain:
+    """Stages as one graph, which is made by the first call, and compared with them there.
+
+    Args:
+        engine: makes the graph.
+        plain: the stages as modules of torch.
+        usual: the stages one by one, as they run otherwise.
+        tolerance: the largest allowed difference, relative to the peak.
+    """
+
+    def __init__(self, engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float) -> None:
+        self.plain = plain
+        self.failure: str | None = None  # why the graph is not used
+        self._engine, self._usual, self._tolerance = engine, usual, tolerance
+        self._decode: Decode | None = None
+
+    def __call__(self, features: Tensor) -> Tensor:
+        if self._decode is None:
+            self._decode = self._made()  # two threads may make it twice, and one is kept: no lock for a fork to inherit
+        return self._decode(features)
+
+    def _made(self) -> Decode:
+        """The graph if it is right on the probe, else the stages one by one."""
+        features = self.plain[0].probe()[0]
+        try:
+            graph = _graph(self._engine, self.plain)
+            error = relative_error(graph(features), self._usual(features))
+        except _FAILURES as failure:
+            self.failure = first_sentence(failure)
+        else:
+            if error <= self._tolerance:
+                return graph
+            self.failure = f"it differs by {error:.1e} of the peak"
+        text = f"short signals run stage by stage, because their graph by {self._engine} fails: {self.failure}"
+        warnings.warn(text, stacklevel=2)
+        return self._usual
