@@ -61,6 +61,7 @@ $(VENV)/test.installed: pyproject.toml requirements-test.txt training/requiremen
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -r requirements-test.txt
 	-$(BIN)/python -m pip install -e '.[mlx]' # tested where there is a wheel for the system
+	echo "$(CURDIR)" > $$($(BIN)/python $(SITE))/tts-infer-tools.pth # for python benchmarks/NAME.py, from any folder
 	touch $@
 
 $(OTHERS)/installed: requirements-integrations.txt requirements-integrations-packages.txt $(VENV)/test.installed

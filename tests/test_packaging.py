@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import sysconfig
 import venv
 import zipfile
 from pathlib import Path
@@ -183,3 +184,12 @@ def test_alone_what_an_extra_brings_is_named(alone: Path, tmp_path: Path, argume
     done = run(alone / "tts-infer", *arguments, cwd=tmp_path)
     assert f"pip install 'tts-infer[{extra}]'" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_benchmarks_run_by_their_paths(tmp_path: Path) -> None:
+    """The Makefile puts the folder of the project on the path of its environment."""
+    if not (Path(sysconfig.get_path("purelib")) / "tts-infer-tools.pth").exists():
+        pytest.skip("this environment was not made by make test")
+    command = [sys.executable, str(ROOT / "benchmarks" / "losses.py"), "--help"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout[:6]) == (0, "usage:"), told.stderr

@@ -6,12 +6,14 @@ import copy
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
 import tts_infer
+from tests.gan import KINDS, MELS, SIZES, official_weights, save
 from tts_infer.engines import ENGINES
 from tts_infer.engines.onnxruntime import OnnxRuntimeEngine, Session
 from tts_infer.errors import PlacementError
@@ -195,3 +197,17 @@ def test_every_graph_engine_can(vocoder: Vocoder, mel: Tensor) -> None:
         if ENGINES[name].package and short._unusable(name, short.decoding_chain(vocoder._pipeline.stages)) is None:
             chosen = loaded(f"short=cpu/{name}/48")
             assert relative_error(chosen.decode(mel[..., :20]), vocoder.decode(mel[..., :20])) < TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["HiFi-GAN, blocks 1", "BigVGAN v2"])
+def test_generators(kind: str, tmp_path: Path) -> None:
+    config = SIZES | KINDS[kind]
+    folder = save(tmp_path / "gan", config, official_weights(config))
+    graph, usual = (
+        tts_infer.load_vocoder(folder, device="cpu", placement=placement, check_convention=False)
+        for placement in (STATED, "short=none")
+    )
+    assert list(rows(graph, MELS[:1, :, :30])) == ["generator"]
+    assert graph.synthesize(MELS[:1, :, :30]).stages[0]["engine"] == "onnxruntime"
+    # float32 sums in another order
+    assert relative_error(graph.decode(MELS[:1, :, :30]), usual.decode(MELS[:1, :, :30])) < 1e-5

@@ -202,7 +202,7 @@ def require_devices(spec: PlacementSpec, device: str | torch.device, dtype: DTyp
     """
     if isinstance(spec, Placement):
         return
-    for text in (str(device), *parse(spec).values()):
+    for text in (str(device), *(text for name, text in parse(spec).items() if name != short.NAME)):
         resolve_device(text.partition("/")[0] or device)
     if dtype not in DTYPES:
         require_dtype(CPU, dtype)
@@ -294,10 +294,5 @@ def _require_method(stage: str, method: str) -> None:
 
 
 def _two_methods(stage: str, first: str, second: str) -> PlacementError:
-    return PlacementError(
-        "stage {stage!r} is placed with method {first!r}, but {second!r} is asked for as well",
-        code="two-methods",
-        stage=stage,
-        first=first,
-        second=second,
-    )
+    text = "stage {stage!r} is placed with method {first!r}, but {second!r} is asked for as well"
+    return PlacementError(text, code="two-methods", stage=stage, first=first, second=second)
