@@ -35,11 +35,11 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 @pytest.fixture(autouse=True, scope="session")
 def _what_computes_does_not_depend_on_the_machine() -> None:
-    """Where another library is faster is the machine's affair; `test_onnxruntime` has one chosen.
+    """Where another library is faster is the machine's affair; `test_onnxruntime` and `test_short` have one chosen.
 
     Whether it is busy, too, and that changes from one moment to the next: `test_workers` has it busy.
     """
-    TracedEngine.automatic = False
+    TracedEngine.automatic = TracedEngine.shortens = False
     workers._others.are_busy = lambda: False  # type: ignore[method-assign]
 
 

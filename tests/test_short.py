@@ -31,7 +31,7 @@ TOLERANCE = 5e-5
 
 @pytest.fixture
 def _measured_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(OnnxRuntimeEngine, "automatic", True)
+    monkeypatch.setattr(OnnxRuntimeEngine, "shortens", True)
     tts_infer.clear_checks()
     yield
     tts_infer.clear_checks()
@@ -61,10 +61,10 @@ def test_it_is_chosen_where_it_is_faster(mel: Tensor, monkeypatch: pytest.Monkey
     monkeypatch.setattr(short, "MARGIN", 0.0)
     chosen = tts_infer.load_vocoder(device="cpu", refine=0)
     text = str(chosen.placement)
-    assert text.endswith(",short=cpu/onnxruntime/96")
+    assert text.endswith(",short=cpu/onnxruntime/24")
     assert chosen.placement.short is not None
     assert chosen.placement.short.reason.startswith("one graph by onnxruntime: ")
-    assert list(rows(chosen, mel[..., :96])) == ["backbone+head+istft"]
+    assert list(rows(chosen, mel[..., :24])) == ["backbone+head+istft"]
     stated = loaded(text)
     assert str(stated.placement) == text
     assert torch.equal(stated.decode(mel[..., :10]), chosen.decode(mel[..., :10]))
@@ -149,9 +149,7 @@ def test_a_graph_that_is_wrong_with_these_weights_is_not_used(
 
     monkeypatch.setattr(Session, "__call__", wrong)
     chosen = loaded(STATED)
-    with pytest.warns(
-        UserWarning, match=r"stage by stage, because their graph by onnxruntime fails: it differs by 1.0e-01"
-    ):
+    with pytest.warns(UserWarning, match=r"stage by stage, because their graph fails: it differs by 1.0e-01"):
         audio = chosen.decode(mel[..., :10])
     assert torch.equal(audio, vocoder.decode(mel[..., :10]))
     assert torch.equal(chosen.decode(mel[..., 5:15]), vocoder.decode(mel[..., 5:15]))  # and no second warning
@@ -170,7 +168,7 @@ def test_a_forked_child_computes(ours: Vocoder, mel: Tensor) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("yes", "placement states short='yes'; allowed: none, or cpu/ENGINE/FRAMES such as cpu/onnxruntime/48"),
+        ("yes", "placement states short='yes'; allowed: none, or cpu/ENGINE/FRAMES such as cpu/onnxruntime/16"),
         ("cpu/onnxruntime", "short='cpu/onnxruntime'; allowed"),
         ("cpu/onnxruntime/0", "short='cpu/onnxruntime/0'; allowed"),
         ("cuda/onnxruntime/10", "short='cuda/onnxruntime/10'; allowed"),

@@ -17,8 +17,8 @@ _bounding = threading.Lock()
 _bounded = False
 
 
-def session_options() -> Any:
-    """The options of every session: as many threads as torch has now.
+def session_options(threads: int | None = None) -> Any:
+    """The options of every session: so many threads, or as many as torch has now.
 
     Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and on a busy machine
     spinning doubles the time of a call.
@@ -26,7 +26,7 @@ def session_options() -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads or torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; warnings are about sizes of the example
     return options

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,15 +41,15 @@ class OnnxRuntimeEngine(TracedEngine):
             return stage.using(GraphRun(session(str(stage.module.path))))
         return super().prepare(stage, device, dtype)
 
-    def maker(self, dtype: DTypeName) -> MakeSession:
-        return Session
+    def maker(self, dtype: DTypeName, threads: int | None = None) -> MakeSession:
+        return partial(Session, threads=threads)
 
 
-def session(model: bytes | str) -> Any:
-    """An ONNX Runtime session of a model, or of a file."""
+def session(model: bytes | str, threads: int | None = None) -> Any:
+    """An ONNX Runtime session of a model, or of a file, with so many threads; None: as many as torch has now."""
     import onnxruntime
 
-    return onnxruntime.InferenceSession(model, session_options(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
 
 
 class GraphRun:
@@ -69,16 +70,24 @@ class GraphRun:
 
 
 class Session:
-    """A module's forward in ONNX Runtime, on as many threads as the caller's torch has. Forked children may use it.
+    """A module's forward in ONNX Runtime. Forked children may use it.
 
     Args:
         module, inputs, axes: see `export`.
+        threads: how many a call takes; None: as many as the caller's torch has.
 
     Raises:
         RuntimeError: see `export`.
     """
 
-    def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Mapping[str, Tensor],
+        axes: Mapping[str, Axes],
+        threads: int | None = None,
+    ) -> None:
+        self._threads = threads
         self._model = with_image_convolutions(export(module, inputs, axes))
         self._runs: dict[tuple[int, int], GraphRun] = {}  # by process and number of threads
         self._get()
@@ -88,9 +97,9 @@ class Session:
 
     def _get(self) -> GraphRun:
         """The graph for this caller. A forked child has none of its parent's threads, and would wait for them."""
-        key = os.getpid(), torch.get_num_threads()
+        key = os.getpid(), self._threads or torch.get_num_threads()
         if key not in self._runs:  # no lock, as in `openvino.Session`
-            self._runs.setdefault(key, GraphRun(session(self._model)))
+            self._runs.setdefault(key, GraphRun(session(self._model, key[1])))
         return self._runs[key]
 
 

@@ -19,7 +19,7 @@ from tts_infer.devices import CPU, device_lock, precision, release_memory, requi
 from tts_infer.engines import ENGINES
 from tts_infer.errors import InputError
 from tts_infer.runtime.placement import Place, Placement
-from tts_infer.runtime.short import ShortStage
+from tts_infer.runtime.short import short_stage
 from tts_infer.runtime.timing import StageTimer
 from tts_infer.stages import Stage, State, total_frames
 from tts_infer.vocoders import conditions, family_of
@@ -60,7 +60,7 @@ class Pipeline:
         self._placed = place_stages(stages, placement, dtype)
         self._short: Placed | None = None
         if (short := placement.short) is not None:
-            self._short = Placed(ShortStage.of(short, stages, self.stages, dtype), short.place)
+            self._short = Placed(short_stage(short, stages, self.stages, dtype), short.place)
         names = [placed.stage.gives for placed in self._placed]
         first = next((i + 1 for i, gives in enumerate(names) if self.features.name in gives), 0)
         self._front, self._decoding = self._placed[:first], self._placed[first:]

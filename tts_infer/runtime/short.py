@@ -1,8 +1,10 @@
 """Short whole signals, where calls cost more than products: one engine runs all stages as one graph, in float32.
 
-Vocos is some ninety calls of torch, and half of the time of ten frames is theirs. A graph is one call. Which engine
-makes it, and up to how many frames, is stated in a placement (`short=cpu/onnxruntime/48`, `short=none`) or measured,
-proved first. Streams, pieces, several lengths and longer signals run stage by stage.
+Vocos is some ninety calls of torch, and half of the time of ten frames is theirs. A graph is one call. It takes one
+thread: more bring nothing so early, and would wait for torch's, which spin for a while after their own work.
+
+Which engine makes it, and up to how many frames, is stated in a placement (`short=cpu/onnxruntime/16`, `short=none`) or
+measured, proved first. Streams, pieces, several lengths and longer signals run stage by stage.
 
 The graph is made by the first short signal of a process, which takes some tenths of a second, and is compared with the
 stages then: if it is not right with the real weights, it is never used.
@@ -14,34 +16,30 @@ import copy
 import re
 import statistics
 import time
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
-from tts_infer.devices import CPU, precision
+from tts_infer.devices import CPU
 from tts_infer.engines import ENGINES, unusable_reason
-from tts_infer.engines.chains import real_stages
+from tts_infer.engines.chains import FAILURES, ChainStage, Decode, GraphChain, one_by_one, real_stages
 from tts_infer.engines.traced import TracedEngine
-from tts_infer.errors import PlacementError, first_sentence
+from tts_infer.errors import PlacementError
 from tts_infer.runtime import kept
 from tts_infer.runtime.choice import Place
 from tts_infer.runtime.selftest import made_up
-from tts_infer.stages import TOLERANCE, Stage, State, Tensors, relative_error
+from tts_infer.stages import TOLERANCE, Stage, relative_error
 
 NAME = "short"  # in placements
-FRAMES = (10, 48, 96)  # of the trials
+FRAMES = (10, 16, 24)  # of the trials
 # How many times faster a graph must be, by the medians of so many turns.
 MARGIN, _TURNS = 1.1, 9
 # With more weights, products cost more than calls at any length.
 _MOST_WEIGHTS = 2**25
-
-_FAILURES = (RuntimeError, NotImplementedError, TypeError)  # backends raise any of these
-Decode = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def parsed(text: str, stages: Sequence[Stage], places: Mapping[str, Place]) -> S
     device, engine, frames = (*text.split("/"), "", "", "")[:3]
     if device != str(CPU) or engine not in ENGINES or not re.fullmatch("[1-9][0-9]{0,3}", frames):
         raise PlacementError(
-            "placement states short={got}; allowed: none, or cpu/ENGINE/FRAMES such as cpu/onnxruntime/48",
+            "placement states short={got}; allowed: none, or cpu/ENGINE/FRAMES such as cpu/onnxruntime/16",
             code="short-form",
             got=repr(text[:40]),
         )
@@ -133,7 +131,8 @@ def _weights(chain: Sequence[Stage]) -> int:
 
 def _usable(chain: Sequence[Stage]) -> list[str]:
     """The engines to choose from."""
-    return [name for name, one in ENGINES.items() if one.automatic and _unusable(name, chain) is None]
+    able = [name for name, one in ENGINES.items() if isinstance(one, TracedEngine) and one.shortens]
+    return [name for name in able if _unusable(name, chain) is None]
 
 
 def _unusable(engine: str, chain: Sequence[Stage]) -> str | None:
@@ -152,26 +151,13 @@ def _unusable(engine: str, chain: Sequence[Stage]) -> str | None:
     return next((reason for stage in networks if (reason := unusable_reason(engine, stage, CPU, "float32"))), None)
 
 
-def one_by_one(stages: Sequence[Stage]) -> Decode:
-    """The stages of a decode on the CPU as a function. Shape: (B, C, L) -> (B, T)"""
-
-    def decode(features: Tensor) -> Tensor:
-        live = {stages[0].takes[0]: features}
-        for stage in stages:
-            with precision(CPU, stage.autocast):
-                outputs, _ = stage(tuple(live[name] for name in stage.takes))
-            live.update(zip(stage.gives, outputs, strict=True))
-        return live["audio"]
-
-    return decode
-
-
 def _measured(chain: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeName) -> Short | None:
-    """The engine that is faster than the stages for the longest signals; for 0 frames if none is."""
+    """The engine that is faster than the stages for the longest signals, or on few frames; for 0 frames if none is."""
     plain = [made_up(stage).by(places[stage.name].method) for stage in chain]
     usual = one_by_one([_prepared(stage, places[stage.name].engine, dtype) for stage in plain])
-    found = [short for name in _usable(chain) if (short := _tried(name, plain, usual, TOLERANCE[dtype]))]
-    return max(found, key=lambda short: short.frames, default=None)
+    tried = [one for name in _usable(chain) if (one := _tried(name, plain, usual, TOLERANCE[dtype]))]
+    tried.sort(key=lambda one: (-one[0].frames, one[1]))
+    return tried[0][0] if tried else None
 
 
 def _prepared(stage: Stage, engine: str, dtype: DTypeName) -> Stage:
@@ -180,9 +166,13 @@ def _prepared(stage: Stage, engine: str, dtype: DTypeName) -> Stage:
 
 
 @torch.inference_mode()
-def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float) -> Short | None:
-    """Up to how many frames a graph is faster than the stages by the margin; None if it is wrong, or fails."""
-    most, said = 0, []
+def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float) -> tuple[Short, float] | None:
+    """Up to how many frames a graph is faster than the stages by the margin, and its time on the fewest frames.
+
+    Returns:
+        None if it is wrong, or fails.
+    """
+    most, said, times = 0, [], []
     try:
         graph = _graph(engine, plain)
         for frames in FRAMES:
@@ -190,14 +180,15 @@ def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float)
             if not relative_error(graph(features), usual(features)) <= tolerance:
                 return None
             turns = [(_ms(graph, features), _ms(usual, features)) for _ in range(_TURNS)]
-            ms, against = (statistics.median(times) for times in zip(*turns, strict=True))
+            ms, against = map(statistics.median, zip(*turns, strict=True))
+            times.append(ms)
             said.append(f"{ms:.2f} ms against {against:.2f} on {frames} frames")
             if ms * MARGIN >= against:
                 break
             most = frames
-    except _FAILURES:
+    except FAILURES:
         return None
-    return Short(engine, most, f"one graph by {engine}: {', '.join(said)}")
+    return Short(engine, most, f"one graph by {engine}: {', '.join(said)}"), times[0]
 
 
 def _features(first: Stage, frames: int) -> Tensor:
@@ -219,77 +210,16 @@ def _ms(decode: Decode, features: Tensor) -> float:
     return (time.perf_counter() - start) * 1e3
 
 
-@dataclass(frozen=True)
-class ShortStage(Stage):
-    """All stages from features to audio as one. Its module is a `GraphChain`. Shape: (B, C, L) -> (B, T)"""
-
-    whole: ClassVar[bool] = True
-
-    @classmethod
-    def of(cls, short: Short, plain: Sequence[Stage], prepared: Sequence[Stage], dtype: DTypeName) -> ShortStage:
-        """The stages as one.
-
-        Args:
-            short: the engine.
-            plain: the stages with modules of torch, in float32.
-            prepared: the same as they run one by one.
-            dtype: of the matrix products of networks there.
-        """
-        chain = decoding_chain(plain)
-        names = [stage.name for stage in chain]
-        usual = one_by_one([stage for stage in prepared if stage.name in names])
-        module = GraphChain(short.engine, chain, usual, TOLERANCE[dtype])
-        return cls("+".join(names), module, chain[0].takes[:1], ("audio",))
-
-    @property
-    def failure(self) -> str | None:
-        failure: str | None = self.module.failure
-        return failure
-
-    def __call__(
-        self, inputs: Tensors, state: State | None = None, *, valid: Tensor | None = None, final: bool = True
-    ) -> tuple[Tensors, State]:
-        assert state is None and valid is None, "only whole signals of one length are short"
-        return (self.module(*inputs),), {}
-
-    def probe(self) -> Tensors:
-        probe: Tensors = self.module.plain[0].probe()
-        return probe
-
-
-class GraphChain:
-    """Stages as one graph, which is made by the first call, and compared with them there.
+def short_stage(short: Short, plain: Sequence[Stage], prepared: Sequence[Stage], dtype: DTypeName) -> ChainStage:
+    """The stage that runs short signals.
 
     Args:
-        engine: makes the graph.
-        plain: the stages as modules of torch.
-        usual: the stages one by one, as they run otherwise.
-        tolerance: the largest allowed difference, relative to the peak.
+        short: the engine.
+        plain: all stages of a vocoder, with modules of torch in float32.
+        prepared: the same as they run one by one.
+        dtype: of the matrix products of networks there.
     """
-
-    def __init__(self, engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float) -> None:
-        self.plain = plain
-        self.failure: str | None = None  # why the graph is not used
-        self._engine, self._usual, self._tolerance = engine, usual, tolerance
-        self._decode: Decode | None = None
-
-    def __call__(self, features: Tensor) -> Tensor:
-        if self._decode is None:
-            self._decode = self._made()  # two threads may make it twice, and one is kept: no lock for a fork to inherit
-        return self._decode(features)
-
-    def _made(self) -> Decode:
-        """The graph if it is right on the probe, else the stages one by one."""
-        features = self.plain[0].probe()[0]
-        try:
-            graph = _graph(self._engine, self.plain)
-            error = relative_error(graph(features), self._usual(features))
-        except _FAILURES as failure:
-            self.failure = first_sentence(failure)
-        else:
-            if error <= self._tolerance:
-                return graph
-            self.failure = f"it differs by {error:.1e} of the peak"
-        text = f"short signals run stage by stage, because their graph by {self._engine} fails: {self.failure}"
-        warnings.warn(text, stacklevel=2)
-        return self._usual
+    chain = decoding_chain(plain)
+    names = [stage.name for stage in chain]
+    usual = one_by_one([stage for stage in prepared if stage.name in names])
+    return ChainStage.of(GraphChain(partial(_graph, short.engine, chain), chain, usual, TOLERANCE[dtype]))
