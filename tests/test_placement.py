@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU, available_devices
 from tts_infer.errors import ConfigError, PlacementError
-from tts_infer.runtime import kept
+from tts_infer.runtime import kept, workers
 from tts_infer.runtime.choice import _measured, clear_checks
 from tts_infer.runtime.placement import Placement, _request, make_placement
+from tts_infer.runtime.selftest import StageTrial
 from tts_infer.runtime.spec import named_placements
 from tts_infer.vocoders import usual_stages
 
@@ -250,3 +252,18 @@ def test_what_fails_is_not_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with pytest.warns(UserWarning, match="goes to the CPU"):
         make_placement(device="cpu")
     assert not kept.file().exists()
+
+
+def test_on_a_busy_machine_a_worker_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it will decode there: two threads would wait for each other, and another engine would win for good."""
+    seen: list[int] = []
+    usual = StageTrial.once_ms
+
+    def once(trial: StageTrial) -> float:
+        seen.append(torch.get_num_threads())
+        return usual(trial)
+
+    monkeypatch.setattr(StageTrial, "once_ms", once)
+    monkeypatch.setattr(workers, "should_share", lambda: True)
+    make_placement(device="cpu")
+    assert set(seen) == {1}

@@ -209,3 +209,12 @@ def test_generators(kind: str, tmp_path: Path) -> None:
     assert graph.synthesize(MELS[:1, :, :30]).stages[0]["engine"] == "onnxruntime"
     # float32 sums in another order
     assert relative_error(graph.decode(MELS[:1, :, :30]), usual.decode(MELS[:1, :, :30])) < 1e-5
+
+
+@pytest.mark.usefixtures("_measured_anew")
+def test_it_is_measured_on_one_thread(vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several threads would wait for what other processes do at that moment, and the answer is kept."""
+    seen: list[int] = []
+    monkeypatch.setattr(short, "_measured", lambda *about: seen.append(torch.get_num_threads()))
+    assert short.choose(usual_stages(), vocoder.placement, "float32") is None
+    assert seen == [1]

@@ -16,7 +16,7 @@ from torch import Tensor
 from tts_infer.devices import CPU
 from tts_infer.errors import InputError, few
 from tts_infer.frontends.frontend import LoadedVoice, Part
-from tts_infer.runtime import parallel
+from tts_infer.runtime import workers
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 from tts_infer.streaming import StageStream
 
@@ -104,7 +104,7 @@ class SpeechStream(Iterator[Tensor]):
         try:
             while not self._ended:
                 # a part passes all stages in one worker, if the machine is busy: each change of thread is a wait
-                audio = parallel.alone(self._advance) if self._on_cpu else self._advance()
+                audio = workers.alone(self._advance) if self._on_cpu else self._advance()
                 if self._ended:
                     self._judge()
                 if audio is not None and audio.shape[1]:

@@ -16,7 +16,7 @@ from tts_infer.devices import CPU, device_lock, device_of
 from tts_infer.dsp.mismatch import ConventionCheck, FirstSecond
 from tts_infer.errors import InputError, InputTypeError
 from tts_infer.io.features import as_audio
-from tts_infer.runtime import parallel, workers
+from tts_infer.runtime import workers
 from tts_infer.runtime.pipeline import Pipeline, Placed, require_pieces
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
 from tts_infer.stages import total_frames
@@ -115,7 +115,7 @@ class StageStream:
         def compute() -> tuple[dict[str, Tensor], Any]:
             return Pipeline.run(self._chain, values, timer, state=self._state, final=final)
 
-        live, self._state = parallel.alone(compute) if self.is_on_cpu else compute()
+        live, self._state = workers.alone(compute) if self.is_on_cpu else compute()
         if self._timed:
             self._records = add_up([self._records, timer.records]) if self._records else timer.records
             self.total_ms += (time.perf_counter() - start) * 1e3

@@ -15,7 +15,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, dtype_refusal
 from tts_infer.engines import usable_engines
 from tts_infer.errors import PlacementError
-from tts_infer.runtime import kept, selftest
+from tts_infer.runtime import kept, selftest, workers
 from tts_infer.runtime.selftest import StageCheck, StageTrial
 from tts_infer.stages import Stage
 
@@ -82,8 +82,9 @@ def choose(request: StageRequest, check: bool) -> Place:
     if not check:
         return Place(request.device, engine, method, "preferred there; not checked")
     with device_lock(request.device):  # two threads would measure each other, and warn twice
-        measure = _remembered if request.device == CPU else _measured
-        return kept.once(request.key, lambda: measure(request))
+        if request.device != CPU:
+            return kept.once(request.key, lambda: _measured(request))
+        return kept.once(request.key, lambda: _remembered(request))
 
 
 def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ def _remembered(request: StageRequest) -> Place:
     found = kept.read(request.key)
     if found is not None and (found["engine"], found["method"]) in request.choices:
         return Place(CPU, found["engine"], found["method"], found["reason"])
-    place = _measured(request)
+    place = workers.alone(lambda: _measured(request))  # as it will compute
     if place.check is None or not place.check.passed:
         return place  # what failed here may pass in the next process
     about = {"engine": place.engine, "method": place.method}

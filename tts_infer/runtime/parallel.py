@@ -37,7 +37,7 @@ def decode(
     context = total_frames((placed.stage for placed in chain), lambda stage: stage.delay_frames)
     cut = workers.parts(batch, frames, context, workers.count(), workers.other_cores())
     if len(cut) == 1 or any(placed.stage.whole for placed in chain):
-        return alone(lambda: pipeline.decode(features, chain, timer, numbers=numbers))
+        return workers.alone(lambda: pipeline.decode(features, chain, timer, numbers=numbers))
     samples, per_frame = pipeline.n_samples(frames), pipeline.n_samples(frames + 1) - pipeline.n_samples(frames)
     audio = torch.empty(batch, samples, dtype=torch.float32, device=features.device)
     timers = [StageTimer(timer.enabled) for _ in cut]
@@ -72,7 +72,7 @@ def decode_ragged(
     require_batch(numbers, len(lengths))
     groups = [part.items for part in workers.parts(len(lengths), features.shape[2], 0, workers.count())]
     if len(groups) == 1 or features.shape[2] > workers.PART_FRAMES:
-        return alone(lambda: pipeline.decode_ragged(features, lengths, chain, timer, numbers))
+        return workers.alone(lambda: pipeline.decode_ragged(features, lengths, chain, timer, numbers))
     timers = [StageTimer(timer.enabled) for _ in groups]
 
     def compute(items: slice, own: StageTimer) -> list[Tensor]:
@@ -85,19 +85,6 @@ def decode_ragged(
     made = workers.run([_task(compute, items, own) for items, own in zip(groups, timers, strict=True)])
     timer.records += _as_wall_time([own.records for own in timers], (time.perf_counter() - start) * 1e3)
     return [audio for group in made for audio in group]
-
-
-def alone(compute: Callable[[], T]) -> T:
-    """Compute what is not cut: by one worker where `workers.should_share` says so, else here, by torch's threads."""
-    if not workers.should_share():
-        return compute()
-
-    def task() -> T:
-        with torch.inference_mode():
-            return compute()
-
-    (result,) = workers.run([task])
-    return result
 
 
 def _task(compute: Callable[..., T], *arguments: object) -> Callable[[], T]:

@@ -10,7 +10,7 @@ import torch
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, dtype_refusal
 from tts_infer.engines import usable_engines
-from tts_infer.runtime import kept
+from tts_infer.runtime import kept, workers
 from tts_infer.runtime.selftest import Size, StageTrial
 from tts_infer.stages import Stage
 
@@ -37,9 +37,10 @@ def _remembered(key: object, networks: Sequence[Stage], device: torch.device) ->
     entry = kept.read(key) if device == CPU else None
     if entry is not None and entry["method"] in get_args(DTypeName):
         return ("bfloat16" if entry["method"] == "bfloat16" else "float32"), entry["reason"]
-    dtype, reason = _measured(networks, device)
-    if device == CPU:
-        kept.write(key, {"engine": "", "method": dtype, "reason": f"{reason}; measured before"})
+    if device != CPU:
+        return _measured(networks, device)
+    dtype, reason = workers.alone(lambda: _measured(networks, device))  # as it will compute
+    kept.write(key, {"engine": "", "method": dtype, "reason": f"{reason}; measured before"})
     return dtype, reason
 
 

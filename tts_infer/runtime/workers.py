@@ -107,6 +107,22 @@ def should_share() -> bool:
     return count() > 1 and _others.are_busy()
 
 
+def alone(compute: Callable[[], T]) -> T:
+    """Compute what is not cut: by one worker where `should_share` says so, else here, by torch's threads."""
+    return by_one(compute) if should_share() else compute()
+
+
+def by_one(compute: Callable[[], T]) -> T:
+    """Compute by one worker, on one thread."""
+
+    def task() -> T:
+        with torch.inference_mode():
+            return compute()
+
+    (result,) = run([task])
+    return result
+
+
 def forkable(function: Fn) -> Fn:
     """Decorate a function that computes: in a forked child that asked torch for several threads, a worker runs it."""
 
