@@ -1,4 +1,4 @@
-"""Find the codes of errors in the source, and list those that the page has no Chinese template for.
+"""Find the codes of errors and sentences in the source, and list those that the page has no Chinese template for.
 
 python -m tests.error_codes
 """
@@ -20,7 +20,7 @@ UNUSED_ROOMS = ("batch", "cli", "evaluation", "export", "integrations", "losses"
 
 @dataclass(frozen=True)
 class Coded:
-    """An error with a code, as the source raises it."""
+    """An error or a sentence with a code, as the source has it."""
 
     template: str
     fields: frozenset[str]  # names of the values that it is given
@@ -28,6 +28,15 @@ class Coded:
 
 def errors_by_code(folder: Path) -> dict[str, Coded]:
     """Every error with a code that the Python files in a folder raise."""
+    return _by_code(folder, sentences=False)
+
+
+def sentences_by_code(folder: Path) -> dict[str, Coded]:
+    """Every `Sentence` in the Python files of a folder."""
+    return _by_code(folder, sentences=True)
+
+
+def _by_code(folder: Path, *, sentences: bool) -> dict[str, Coded]:
     found: dict[str, Coded] = {}
     for path in sorted(folder.rglob("*.py")):
         texts: dict[str, str] = {}  # of variables, where a sentence is too long for the line that raises it
@@ -36,9 +45,13 @@ def errors_by_code(folder: Path) -> dict[str, Coded]:
                 texts |= _assigned(node.targets[0], node.value)
             if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                 texts[node.target.id] = texts.get(node.target.id, "") + _text(node.value, texts)
-            if isinstance(node, ast.Call):
+            if isinstance(node, ast.Call) and _is_sentence(node) == sentences:
                 found |= _coded(node, texts)
     return found
+
+
+def _is_sentence(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Name) and call.func.id == "Sentence"
 
 
 def _in_order(tree: ast.AST) -> Sequence[ast.AST]:

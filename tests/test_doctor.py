@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import pytest
 import torch
 
@@ -19,6 +23,9 @@ from tts_infer.diagnose import doctor
 from tts_infer.diagnose.audit import StageAudit
 from tts_infer.diagnose.doctor import _as_json
 from tts_infer.runtime.selftest import StageCheck
+from tts_infer.sentences import Sentence
+from ui.device import draw_report
+from ui.texts import Translator
 
 ROOT = Path(__file__).parent.parent
 
@@ -116,3 +123,19 @@ def test_hub_cache_is_looked_at_without_network(tmp_path: Path) -> None:
 def test_what_is_not_finite_is_null() -> None:
     check = StageCheck("istft", torch.device("cpu"), "torch", "fft", math.nan, 1e-4, 1.0)
     assert json.loads(json.dumps(_as_json(check), allow_nan=False))["error"] is None
+
+
+def test_the_page_says_no_reason_in_english(report: dict[str, Any]) -> None:
+    said = [place["reason"] for place in report["placement"].values()] + report["advice"] + [report["fallback"]]
+    said += [word for dtypes in report["devices"].values() for word in dtypes.values() if word != "fast"]
+    wrong = {**report["checks"][0], "passed": False, "failure": Sentence("asked for", code="asked-for")}
+    drawn = draw_report(
+        {**report, "checks": [*report["checks"], wrong]}, gr.Request(headers={"accept-language": "zh-CN"})
+    )
+    for sentence in (*said, wrong["failure"]):
+        assert isinstance(sentence, Sentence), sentence
+        assert html.escape(sentence) not in drawn
+        assert html.escape(Translator("zh").sentence(sentence)) in drawn
+    words = set(re.findall(r"(?<![\w.-])[a-z]{2,}(?![\w.-])", re.sub(r"<[^>]*>|https?:\S*", " ", drawn)))
+    names = {*report["placement"], *report["versions"], *tts_infer.known_vocoders(), "cpu", "fft", "matmul", "torch"}
+    assert words <= names | {"onednn", "onnxruntime", "openvino", "numpy"}

@@ -9,6 +9,7 @@ import pytest
 
 from tts_infer import errors
 from tts_infer.errors import FileError, InputError, TTSInferError
+from tts_infer.sentences import Sentence, Several
 
 
 def test_the_sentence_is_made_of_its_fields() -> None:
@@ -23,6 +24,13 @@ def test_the_sentence_is_made_of_its_fields() -> None:
 def test_braces_in_plain_texts_and_values_stay() -> None:
     assert str(InputError("{not a field}")) == "{not a field}"
     assert str(InputError("got {value}", code="x", value="{y}")) == "got {y}"
+
+
+def test_lists_and_reasons_are_shortened_too() -> None:
+    reason = Sentence("{engine} is {what}", code="x", engine="mlx", what="w" * 400)
+    error = InputError("use {allowed: or }, since {reason}", code="x", allowed=Several("ab"), reason=reason)
+    assert str(error).startswith("use a or b, since mlx is www") and len(str(error)) < 300
+    assert error.fields["reason"] is reason
 
 
 def test_within_names_the_outer_place_first() -> None:

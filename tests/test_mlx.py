@@ -214,7 +214,7 @@ def test_what_it_does_not_run() -> None:
     known = {stage.name: stage for stage in usual_stages()}
     assert engine.unsupported(known["backbone"], CPU, "float32") is None
     assert engine.unsupported(known["istft"], CPU, "float32") == "MLX has no form of ISTFT"
-    assert engine.unsupported(known["head"], CPU, "bfloat16") == "MLX computes in float32 here, not in bfloat16"
+    assert engine.unsupported(known["head"], CPU, "bfloat16") == "MLX computes in float32, not in bfloat16"
     assert "memory of the CPU, not of mps" in str(engine.unsupported(known["head"], torch.device("mps"), "float32"))
     other = backbone_stage(VocosResNetBackbone(ResNetConfig(20, 16, 1)), "mel")
     assert engine.unsupported(other, CPU, "float32") == "MLX has no form of VocosResNetBackbone"

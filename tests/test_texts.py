@@ -12,7 +12,8 @@ import gradio as gr
 import pytest
 
 import tts_infer
-from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors
+from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors, sentences_by_code
+from tts_infer.sentences import Sentence, Several, as_json, from_json
 from ui.texts import Translator, table, translations, translator
 
 ENGLISH, CHINESE = table("en"), table("zh")
@@ -55,6 +56,27 @@ def test_translated_errors_exist_and_have_the_same_values() -> None:
         matching = [known[pattern] for pattern in patterns]
         assert matching, code
         assert all(fields_of(template) == error.fields for error in matching), code
+
+
+def test_every_sentence_has_its_chinese_with_the_same_values() -> None:
+    known = sentences_by_code(ROOT / "tts_infer")
+    assert set(known) == set(CHINESE["sentences"])
+    assert set(ENGLISH["sentences"]) <= set(known)
+    for code, sentence in known.items():
+        for written in (ENGLISH["sentences"].get(code), CHINESE["sentences"][code]):
+            assert written is None or fields_of(written) == sentence.fields, code
+
+
+def test_sentences_are_translated_with_the_sentences_in_them() -> None:
+    there = Sentence("{ms:.2f} on {device} by {how}", code="time-there", ms=2, device="cpu", how="fft")
+    faster = Sentence("{ms:.2f} ms against {others:, }", code="faster", ms=1, others=Several((there, there)))
+    kept = from_json(as_json(Sentence("{reason}; measured before", code="measured-before", reason=faster)))
+    assert kept == "1.00 ms against 2.00 on cpu by fft, 2.00 on cpu by fft; measured before"
+    one = "cpu 上用 fft 为 2.00 毫秒"
+    assert Translator("zh").sentence(kept) == f"1.00 毫秒，其他为：{one}，{one}；此前已测"
+    assert Translator("en").sentence(kept) == kept
+    error = tts_infer.PlacementError("engine {engine!r}: {reason}", code="engine-idle", engine="mlx", reason=faster)
+    assert Translator("zh").error(error.naming({"/tmp/clip.wav": "clip.wav"})).endswith(f"其他为：{one}，{one}")
 
 
 def test_errors_of_the_page_are_translated() -> None:

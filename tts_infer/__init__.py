@@ -61,6 +61,7 @@ from tts_infer.runtime.choice import Place, clear_checks
 from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
 from tts_infer.runtime.selftest import StageCheck
 from tts_infer.runtime.spec import named_placements
+from tts_infer.sentences import Sentence, Several
 from tts_infer.server import serve
 from tts_infer.server.application import ServerApp
 from tts_infer.server.catalogue import load_speakers
@@ -114,8 +115,10 @@ __all__ = [
     "PlacementError",
     "RoundingCost",
     "SampleFormat",
+    "Sentence",
     "ServerApp",
     "ServerSettings",
+    "Several",
     "SignalMeter",
     "Speaker",
     "Speech",

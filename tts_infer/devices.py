@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tts_infer.config import DTypeName
 from tts_infer.errors import PlacementError, first_sentence
+from tts_infer.sentences import Sentence, Several
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
@@ -171,18 +172,20 @@ def dtype_refusal(device: torch.device, dtype: DTypeName) -> str | None:
         return None
     if device.type == "cpu":
         if dtype == "float16":
-            return "slow and incomplete on the CPU"
+            return Sentence("slow and incomplete on the CPU", code="dtype-incomplete")
         native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-        return None if native else "slow on this CPU, which has no instructions for it"
+        text = "slow on this CPU, which has no instructions for it"
+        return None if native else Sentence(text, code="dtype-slow-cpu")
     if dtype == "bfloat16" and not _may_have_bfloat16(device):
-        return f"slow on {device}, which has no instructions for it"
+        return Sentence("slow on {device}, which has no instructions for it", code="dtype-slow", device=device)
     try:
         with device_lock(device), precision(device, dtype), torch.inference_mode():
             x = torch.ones(1, 8, 8, device=device)
             F.linear(F.conv1d(x, x.expand(8, 8, 8)), x[0, :, :1])
             synchronise(device)
     except (RuntimeError, NotImplementedError, TypeError) as error:  # backends raise any of these
-        return f"not supported on {device} ({first_sentence(error)})"
+        text = "not supported on {device} ({failure})"
+        return Sentence(text, code="dtype-fails", device=device, failure=first_sentence(error))
     return None
 
 
@@ -215,11 +218,11 @@ def require_dtype(device: torch.device, dtype: DTypeName) -> None:
     if refusal:
         better = [name for name in reversed(DTYPES) if dtype_refusal(device, name) is None]
         raise PlacementError(
-            "dtype {got!r} is {reason}; use {allowed}",
+            "dtype {got!r} is {reason}; use {allowed: or }",
             code="dtype-unsupported",
             got=dtype,
             reason=refusal,
-            allowed=" or ".join(map(repr, better)),
+            allowed=Several(map(repr, better)),
         )
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any, ClassVar, TypeVar
 
+from tts_infer.sentences import Several
+
 E = TypeVar("E", bound="TTSInferError")
 _LONG = 200  # characters of a name
 
@@ -37,6 +39,8 @@ def _shown(value: Any, long: int = _LONG) -> Any:
     """A value as a message shows it. What a caller gave by mistake may be a tensor, or a key of a megabyte."""
     if isinstance(value, (float, int)):
         return value if abs(value) < 10**40 or isinstance(value, float) else reprlib.repr(value)
+    if isinstance(value, Several):
+        return Several(_shown(one, long) for one in value)
     said = str(value)
     if isinstance(value, (str, os.PathLike)):
         return value if len(said) <= long else f"{said[: long // 2]}...{said[-long // 2 :]}"
@@ -86,7 +90,7 @@ class TTSInferError(Exception):
             if not isinstance(said, str):
                 return value
             for name, other in names.items():
-                said = said.replace(name, other)
+                said = said.replace(name, other) if name in said else said  # what has a code keeps it
             return said
 
         fields = {key: named(value) for key, value in self.fields.items()}

@@ -11,7 +11,7 @@ import gradio as gr
 
 import tts_infer
 from ui.results import result_view, table
-from ui.session import AUTO, COMPUTE, Report, kept, shown_errors
+from ui.session import AUTO, COMPUTE, KEEP_S, Report, kept, shown_errors
 from ui.settings import advise, devices, dropdown
 from ui.texts import Translator, label
 from ui.work import desk
@@ -22,7 +22,7 @@ _audit: list[Report] = []
 TO_DECODE = "() => { document.querySelector('#tab-decode-button').click(); }"
 
 
-def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
+def self_test(device: str = AUTO, request: gr.Request | None = None) -> tuple[Report, Report]:
     """Check and time every stage on every device again, and report on this machine.
 
     A vocoder that was placed by the old results is placed again when it is next used.
@@ -40,11 +40,12 @@ def self_test(device: str = AUTO, request: gr.Request | None = None) -> Report:
     return examine(device, request)
 
 
-def examine(device: str, request: gr.Request | None = None) -> Report:
-    """The same report, from earlier results where there are some."""
+def examine(device: str, request: gr.Request | None = None) -> tuple[Report, Report]:
+    """The same report, from earlier results where there are some: as JSON, and with the codes of its sentences."""
     with shown_errors(request), desk.job(request) as job:
         job.what = "examining"
-        return tts_infer.doctor.examine(device, turn=desk.turns(job))
+        report = tts_infer.doctor.examine(device, turn=desk.turns(job))
+        return report, report
 
 
 def audit(request: gr.Request | None = None) -> list[Report]:
@@ -65,8 +66,8 @@ def audit(request: gr.Request | None = None) -> list[Report]:
 def draw_report(report: Report, request: gr.Request) -> str:
     """The report as tables."""
     with shown_errors(request) as say:
-        advice = "".join(f"<li>{html.escape(line)}</li>" for line in report["advice"])
-        fallback = f"PYTORCH_ENABLE_MPS_FALLBACK: {html.escape(say.phrase(report['fallback']))}"
+        advice = "".join(f"<li>{html.escape(say.sentence(line))}</li>" for line in report["advice"])
+        fallback = f"PYTORCH_ENABLE_MPS_FALLBACK: {html.escape(say.sentence(report['fallback']))}"
         tables: tuple[tuple[str, Callable[[Report, Translator, str], str]], ...] = (
             ("placement-table", placement_table),
             ("checks-table", checks_table),
@@ -81,7 +82,7 @@ def draw_report(report: Report, request: gr.Request) -> str:
 def placement_table(report: Report, say: Translator, name: str) -> str:
     """Where each stage goes, and why."""
     rows = [
-        [stage, place["device"], place["method"], html.escape(place["reason"])]
+        [stage, place["device"], place["method"], html.escape(say.sentence(place["reason"]))]
         for stage, place in report["placement"].items()
     ]
     return table(name, [say(head) for head in ("stage", "device", "method", "reason")], rows, texts=4)
@@ -93,7 +94,7 @@ def checks_table(report: Report, say: Translator, name: str) -> str:
     for check in report["checks"]:
         row = [check["stage"], check["device"], check["method"]]
         if check["failure"]:
-            rows.append([*row, f"⚠ {html.escape(check['failure'])}"])
+            rows.append([*row, f"⚠ {html.escape(say.sentence(check['failure']))}"])
             continue
         error = f"{'✓' if check['passed'] else '⚠'} {check['error']:.1e}"
         rows.append([*row, f"{check['ms']:.2f}", error, f"{check['tolerance']:.0e}"])
@@ -105,7 +106,7 @@ def devices_table(report: Report, say: Translator, name: str) -> str:
     """Which number formats each device is good at."""
     formats = list(next(iter(report["devices"].values())))
     rows = [
-        [device, *(html.escape(say.phrase(said)) for said in dtypes.values())]
+        [device, *(html.escape(say.sentence(said)) for said in dtypes.values())]
         for device, dtypes in report["devices"].items()
     ]
     return table(name, [say("device"), *formats], rows, texts=1 + len(formats))
@@ -119,7 +120,7 @@ def vocoders_table(report: Report, say: Translator, name: str) -> str:
 
 def versions_table(report: Report, say: Translator, name: str) -> str:
     """What the report is about."""
-    rows = [[html.escape(package), html.escape(value)] for package, value in report["versions"].items()]
+    rows = [[html.escape(package), html.escape(say.phrase(value))] for package, value in report["versions"].items()]
     return table(name, [say("package"), say("version")], rows, texts=2)
 
 
@@ -166,16 +167,17 @@ def device_tab(tab: gr.Tab, device: str, settings: Sequence[gr.Dropdown]) -> Non
     view = result_view(label("device-hint"), "doctor")
     with gr.Accordion(label("report-json"), open=False):
         report = gr.JSON(label=label("report-json"), show_label=False, elem_id="doctor-report")
+    found = gr.State(time_to_live=KEEP_S)
     with gr.Accordion(label("audit"), open=True):
         audit_view = result_view(label("audit-waiting"), "audit")
         rows = gr.JSON(label=label("audit"), visible="hidden")
     private: dict[str, Any] = {"api_visibility": "private"}
-    opened = tab.select(examine, where, report, api_name="examine", **private, **COMPUTE)
-    opened.success(draw_report, report, view, api_name="draw_examine", **private)
+    opened = tab.select(examine, where, [report, found], api_name="examine", **private, **COMPUTE)
+    opened.success(draw_report, found, view, api_name="draw_examine", **private)
     audited = opened.success(audit, None, rows, api_name="audit", **COMPUTE)
     audited.success(draw_audit, rows, audit_view, api_name="draw_audit", **private)
     for event, name in ((button.click, "doctor"), (where.select, "doctor_there")):
         visible: dict[str, Any] = {} if name == "doctor" else private
         handler = self_test if name == "doctor" else examine
-        done = event(handler, where, report, api_name=name, **visible, **COMPUTE)
-        done.success(draw_report, report, view, api_name=f"draw_{name}", **private)
+        done = event(handler, where, [report, found], api_name=name, **visible, **COMPUTE)
+        done.success(draw_report, found, view, api_name=f"draw_{name}", **private)

@@ -1,14 +1,15 @@
 """The page's texts in English and Chinese, as data in `ui/i18n`.
 
-Each table has "texts" by key. The Chinese one also has "errors", templates by the code of an error of the package,
-"notes", sentences by the code of a note or of a warning, "about", what is said of known vocoders, and "phrases", fixed
-English words that the package gives without a code. Labels are translated in the browser, by Gradio. Results and
-messages are written on the server, in the language that the browser asks for.
+Each table has "texts" by key. The Chinese one also has "errors" and "sentences", templates by the code of an error or
+of a sentence of the package, "notes", sentences by the code of a note or of a warning, "about", what is said of known
+vocoders, and "phrases", fixed English words that the package gives without a code. Labels are translated in the
+browser, by Gradio. Results and messages are written on the server, in the language that the browser asks for.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -40,11 +41,27 @@ class Translator:
     def __init__(self, language: Language) -> None:
         written = table(language)
         self._texts, self._errors, self._phrases = written["texts"], written["errors"], written["phrases"]
-        self._notes, self._about = written["notes"], written["about"]
+        self._notes, self._about, self._sentences = written["notes"], written["about"], written["sentences"]
 
     def __call__(self, key: str, **fields: Any) -> str:
         """A text of the page, with the values that belong into it."""
         return self._texts[key].format(**fields)
+
+    def sentence(self, said: str) -> str:
+        """A reason, advice or another sentence of the package; English where its code has no translation."""
+        if not isinstance(said, tts_infer.Sentence):
+            return self.phrase(said)
+        template = self._sentences.get(said.code)
+        return str(said) if template is None else template.format(**self._values(said.fields))
+
+    def _values(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The values in a sentence, of which some are sentences themselves."""
+        return {key: self._value(value) for key, value in fields.items()}
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, tts_infer.Several):
+            return tts_infer.Several(map(self._value, value))
+        return self.sentence(value) if isinstance(value, tts_infer.Sentence) else value
 
     def phrase(self, english: str) -> str:
         """A fixed phrase of the package; English where it has no translation."""
@@ -62,7 +79,7 @@ class Translator:
         """An error of the package; English where its code has no translation."""
         if error.code not in self._errors:
             return str(error)
-        said = self._errors[error.code].format(**error.fields)
+        said = self._errors[error.code].format(**self._values(error.fields))
         return f"{error.where}: {said}" if error.where else said
 
 

@@ -25,6 +25,7 @@ from tts_infer.frontends import FRONTENDS
 from tts_infer.runtime.placement import Placement, make_placement
 from tts_infer.runtime.precision import best_dtype
 from tts_infer.runtime.selftest import Size, StageCheck, StageTrial
+from tts_infer.sentences import Sentence, Several
 from tts_infer.stages import Stage
 from tts_infer.vocoders import family_of
 from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER, load_model, resolve
@@ -70,7 +71,7 @@ def examine(
         "vocoders": {name: where(known) for name, known in known_vocoders().items()},
         "fallback": fallback_report(os.environ),
     }
-    report["advice"] = [str(warning.message) for warning in caught] + _advice(report)
+    report["advice"] = [_said(warning.message) for warning in caught] + _advice(report)
     return report
 
 
@@ -155,42 +156,57 @@ def _as_json(check: StageCheck) -> dict[str, Any]:
     return {**about, **finite, "tolerance": check.tolerance, "failure": check.failure}
 
 
-def fallback_report(environment: Mapping[str, str]) -> str:
+def fallback_report(environment: Mapping[str, str]) -> Sentence:
     """Whether the CPU fallback of torch for MPS is set, and whether it is in effect.
 
     torch reads the variable once, at start. If it is set later or misspelt, it has no effect. The test is an operator
     that no release has on MPS.
     """
     misspelt = [name for name in environment if name.endswith("_MPS_FALLBACK") and name != FALLBACK]
-    hint = f"; {', '.join(misspelt)} is misspelt, and ignored" if misspelt else ""
+    said = Sentence("not set", code="fallback-unset")
+    if FALLBACK in environment:
+        said = Sentence("set to {value!r}", code="fallback-set", value=environment[FALLBACK])
+    if misspelt:
+        text = "{said}; {names:, } is misspelt, and ignored"
+        said = Sentence(text, code="fallback-misspelt", said=said, names=Several(misspelt))
     if FALLBACK not in environment:
-        return "not set" + hint
-    said = f"set to {environment[FALLBACK]!r}{hint}"
+        return said
     if not any(name.startswith("mps") for name in available_devices()):
-        return f"{said}; no effect, since this machine has no MPS device"
+        return Sentence("{said}; no effect, since this machine has no MPS device", code="fallback-no-mps", said=said)
     device = resolve_device("mps")
     try:
         with device_lock(device), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns about the fallback
             torch.geqrf(torch.eye(2, device=device))
     except NotImplementedError:
-        return f"{said}; not in effect: it must be 1 before Python starts"
-    return f"{said}; in effect"
+        return Sentence("{said}; not in effect: it must be 1 before Python starts", code="fallback-late", said=said)
+    return Sentence("{said}; in effect", code="fallback-in-effect", said=said)
 
 
-def _advice(report: dict[str, Any]) -> list[str]:
+def _said(warning: Warning | str) -> str:
+    """The text of a warning, with its code if it has one."""
+    said = warning if isinstance(warning, str) else warning.args[0]
+    return said if isinstance(said, str) else str(warning)
+
+
+def _advice(report: dict[str, Any]) -> list[Sentence]:
     advice = []
     if len(report["devices"]) == 1:
-        advice.append("no accelerator here: everything runs on the CPU")
+        advice.append(Sentence("no accelerator here: everything runs on the CPU", code="advice-cpu"))
     if report["dtype"]["best"] == "bfloat16":
-        advice.append(f"--dtype bfloat16 is faster here, a little less exact ({report['dtype']['reason']})")
-    wrong = [c for c in report["checks"] if not c["passed"]]
-    advice += [f"{c['stage']} by {c['method']} is wrong on {c['device']}: update torch and the system" for c in wrong]
-    if FALLBACK in os.environ or "misspelt" in report["fallback"]:
-        advice.append(f"nothing here needs {FALLBACK}; leave it unset, so that slow fallbacks show")
+        text = "--dtype bfloat16 is faster here, a little less exact ({reason})"
+        advice.append(Sentence(text, code="advice-bfloat16", reason=report["dtype"]["reason"]))
+    text = "{stage} by {method} is wrong on {device}: update torch and the system"
+    for check in (one for one in report["checks"] if not one["passed"]):
+        about = {key: check[key] for key in ("stage", "method", "device")}
+        advice.append(Sentence(text, code="advice-wrong", **about))
+    if FALLBACK in os.environ or report["fallback"].code == "fallback-misspelt":
+        text = "nothing here needs {variable}; leave it unset, so that slow fallbacks show"
+        advice.append(Sentence(text, code="advice-fallback", variable=FALLBACK))
     missing = [name for name, where in report["vocoders"].items() if where == "not cached"]
     if missing:
-        advice.append(f"not in the Hub cache, so a first use downloads: {', '.join(missing)}")
+        text = "not in the Hub cache, so a first use downloads: {names:, }"
+        advice.append(Sentence(text, code="advice-download", names=Several(missing)))
     return advice
 
 

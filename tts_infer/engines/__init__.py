@@ -14,6 +14,7 @@ from tts_infer.engines.onednn import OneDNNEngine
 from tts_infer.engines.onnxruntime import OnnxRuntimeEngine
 from tts_infer.engines.openvino import OpenVINOEngine
 from tts_infer.engines.torch import TorchEngine
+from tts_infer.sentences import Sentence, Several
 from tts_infer.stages import Stage
 
 # In order of preference.
@@ -30,10 +31,11 @@ ENGINES: dict[str, Engine] = {
 def unusable_reason(engine: str, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
     """Say why an engine cannot run a stage on a device: its package is missing, or see `Engine`. None if it can."""
     if stage.engines and engine not in stage.engines:
-        return f"{stage.name} is run by {', '.join(stage.engines)} only"
+        text = "{stage} is run by {engines:, } only"
+        return Sentence(text, code="stage-run-by", stage=stage.name, engines=Several(stage.engines))
     package = ENGINES[engine].package
     if package is not None and find_spec(package) is None:
-        return f"{package} is not installed"
+        return Sentence("{package} is not installed", code="not-installed", package=package)
     return ENGINES[engine].unsupported(stage, device, dtype)
 
 

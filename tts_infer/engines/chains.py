@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tts_infer.devices import CPU, precision
 from tts_infer.errors import first_sentence
+from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, State, Tensors, relative_error
 
 FAILURES = (RuntimeError, NotImplementedError, TypeError)  # backends raise any of these
@@ -123,6 +124,7 @@ class GraphChain:
         else:
             if error <= self._tolerance:
                 return graph
-            self.failure = f"it differs by {error:.1e} of the peak"
-        warnings.warn(f"short signals run stage by stage, because their graph fails: {self.failure}", stacklevel=2)
+            self.failure = Sentence("it differs by {error:.1e} of the peak", code="graph-differs", error=error)
+        text = "short signals run stage by stage, because their graph fails: {failure}"
+        warnings.warn(Sentence(text, code="short-fails", failure=self.failure), stacklevel=2)
         return self._usual

@@ -26,6 +26,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, device_module, precision
 from tts_infer.engines.torch import TorchEngine
 from tts_infer.errors import first_sentence
+from tts_infer.sentences import Sentence
 from tts_infer.stages import TOLERANCE, Stage, State, Tensors, relative_error
 
 # Frames, summed over the batch. Above this, kernels run so long that launching them takes no extra time.
@@ -60,7 +61,7 @@ def is_short(batch: int, frames: int) -> bool:
 def unsupported_reason(device: torch.device) -> str | None:
     """Say why graphs cannot be used on a device; None if they run there and give the right result."""
     if not hasattr(device_module(device), _graph_name(device)):
-        return f"torch has no graphs for {device.type}"
+        return Sentence("torch has no graphs for {device}", code="graphs-none", device=device.type)
     try:
         with device_lock(device), precision(device), torch.inference_mode():
             n = torch.arange(96, dtype=torch.float32, device=CPU).view(2, 4, 12)
@@ -68,9 +69,13 @@ def unsupported_reason(device: torch.device) -> str | None:
             graph = _Graph(_probe, (first,), _Recorder(device))
             error = relative_error(graph((second,)), _probe(second))
     except (RuntimeError, NotImplementedError, TypeError, AttributeError) as failure:
-        return f"graphs do not run on {device}: {first_sentence(failure)}"
+        text = "graphs do not run on {device}: {failure}"
+        return Sentence(text, code="graphs-fail", device=device, failure=first_sentence(failure))
     # inside a graph, other kernels may run, which sum in another order or use TF32
-    return None if error <= 2e-3 else f"graphs are wrong on {device}, by {error:.1e} of the peak"
+    if error <= 2e-3:
+        return None
+    text = "graphs are wrong on {device}, by {error:.1e} of the peak"
+    return Sentence(text, code="graphs-wrong", device=device, error=error)
 
 
 def _probe(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,13 +132,15 @@ class Replayed:
         try:
             graph = _Graph(self._function, inputs, self._recorder)
             error = relative_error(graph(inputs), expected)
-            failure = "" if error <= self._tolerance else f"it is wrong by {error:.1e} of the peak"
+            wrong = Sentence("it is wrong by {error:.1e} of the peak", code="graph-wrong", error=error)
+            failure = "" if error <= self._tolerance else wrong
         except RuntimeError as error_of_torch:
             failure = first_sentence(error_of_torch)
         if not failure:
             return graph
         _broken[device] = failure
-        warnings.warn(f"no more graphs on {device}, short inputs will be slower: {failure}", stacklevel=2)
+        text = "no more graphs on {device}, short inputs will be slower: {failure}"
+        warnings.warn(Sentence(text, code="graphs-ended", device=device, failure=failure), stacklevel=2)
         return None
 
 
@@ -271,7 +278,8 @@ class CUDAGraphsEngine:
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if stage.whole:
-            return f"graphs take padded signals, and {stage.name} computes over whole ones"
+            text = "graphs take padded signals, and {stage} computes over whole ones"
+            return Sentence(text, code="graphs-whole", stage=stage.name)
         return unsupported_reason(device)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:

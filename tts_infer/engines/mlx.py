@@ -21,7 +21,9 @@ from torch import Tensor
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, precision
+from tts_infer.engines.engine import not_in
 from tts_infer.errors import PlacementError, first_sentence
+from tts_infer.sentences import Sentence
 from tts_infer.stages import TOLERANCE, Stage, relative_error
 
 _idle: dict[int, list[Any]] = {}  # streams that no call has, by process
@@ -40,14 +42,16 @@ class MLXEngine:
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if device != CPU:
-            return f"MLX takes tensors in the memory of the CPU, not of {device}"
+            text = "MLX takes tensors in the memory of the CPU, not of {device}"
+            return Sentence(text, code="mlx-memory", device=device)
         try:
             from tts_infer.engines.mlx_forms import formless
         except (ImportError, OSError) as error:  # such as mlx on Linux without mlx-cpu
-            return f"MLX does not load: {first_sentence(error)}; pip install 'tts-infer[mlx]'"
+            text = "MLX does not load: {failure}; pip install 'tts-infer[mlx]'"
+            return Sentence(text, code="mlx-loads", failure=first_sentence(error))
         if (part := formless(stage.module)) is not None:
-            return f"MLX has no form of {part}"
-        return None if dtype == "float32" else f"MLX computes in float32 here, not in {dtype}"
+            return Sentence("MLX has no form of {part}", code="mlx-form", part=part)
+        return None if dtype == "float32" else not_in("MLX", ("float32",), dtype)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
         prepared = stage.using(Converted(stage.module.to(device)))

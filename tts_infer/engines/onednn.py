@@ -22,7 +22,9 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
+from tts_infer.engines.engine import not_on
 from tts_infer.errors import first_sentence
+from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, Tensors, relative_error
 from tts_infer.vocoders.heads import MAX_MAGNITUDE, ISTFTHead
 from tts_infer.vocoders.norms import AdaLayerNorm
@@ -39,14 +41,16 @@ _TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
 def unsupported_reason(dtype: DTypeName) -> str | None:
     """Say why packed products of `dtype` cannot be used in this process; None if they can."""
     if dtype not in _DTYPES:
-        return f"no packed products in {dtype}"
+        return Sentence("no packed products in {dtype}", code="packed-dtype", dtype=dtype)
     try:
         errors = [relative_error(got, expected) for got, expected in _probes(dtype)]
     except (AttributeError, RuntimeError, NotImplementedError, TypeError) as failure:
-        return f"oneDNN's packed products do not run here: {first_sentence(failure)}"
+        text = "oneDNN's packed products do not run here: {failure}"
+        return Sentence(text, code="packed-fail", failure=first_sentence(failure))
     wrong = [error for error in errors if not error <= _TOLERANCE[dtype]]  # also true for NaN
     if wrong:
-        return f"oneDNN's packed products are wrong here, by {wrong[0]:.1e} of the peak"
+        text = "oneDNN's packed products are wrong here, by {error:.1e} of the peak"
+        return Sentence(text, code="packed-wrong", error=wrong[0])
     return None
 
 
@@ -254,9 +258,10 @@ class OneDNNEngine:
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if device != CPU:
-            return f"oneDNN computes on the CPU, not on {device}"
+            return not_on("oneDNN", device)
         if type(stage.module) not in PACKED:
-            return f"oneDNN has no packed form of {type(stage.module).__name__}"
+            module = type(stage.module).__name__
+            return Sentence("oneDNN has no packed form of {module}", code="packed-form", module=module)
         return unsupported_reason(dtype)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.chains import Chain
+from tts_infer.engines.engine import not_in, not_on
+from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, Tensors
 from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
@@ -54,13 +56,14 @@ class TracedEngine:
 
     def unsupported(self, stage: Stage, device: torch.device, dtype: DTypeName) -> str | None:
         if device != CPU:
-            return f"{self.title} computes on the CPU, not on {device}"
+            return not_on(self.title, device)
         if not isinstance(stage, Convolutional | Framewise | Contextual):
-            return f"{self.title} runs networks, and {stage.name} is none"
+            text = "{engine} runs networks, and {stage} is none"
+            return Sentence(text, code="engine-networks", engine=self.title, stage=stage.name)
         if dtype not in self.dtypes:
-            return f"{self.title} computes in {' and '.join(self.dtypes)}, not in {dtype}"
+            return not_in(self.title, self.dtypes, dtype)
         if find_spec("onnx") is None:
-            return "the package onnx, which writes graphs, is not installed"
+            return Sentence("the package onnx, which writes graphs, is not installed", code="onnx-missing")
         return None
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:

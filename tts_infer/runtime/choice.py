@@ -17,13 +17,21 @@ from tts_infer.engines import usable_engines
 from tts_infer.errors import PlacementError
 from tts_infer.runtime import kept, selftest, workers
 from tts_infer.runtime.selftest import StageCheck, StageTrial
+from tts_infer.sentences import Sentence, Several
 from tts_infer.stages import Stage
 
 # How many times faster the second choice must be to replace the first: noise must not decide.
 MARGIN = 1.5
 
 # Why an engine is taken on the CPU where there is no other.
-_USUAL = {"torch": "the reference", "onednn": "fused products, probed here"}
+_USUAL = {
+    "torch": Sentence("the reference", code="reference"),
+    "onednn": Sentence("fused products, probed here", code="fused-products"),
+}
+_ONLY = Sentence("the only engine that runs it", code="only-engine")
+ASKED = Sentence("asked for", code="asked-for")
+_UNCHECKED = Sentence("preferred there; not checked", code="unchecked")
+_RIGHT = Sentence("right there", code="right-there")
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,10 @@ def choose(request: StageRequest, check: bool) -> Place:
     """
     engine, method = request.choices[0]
     if len(request.choices) == 1 and (request.insists or request.device == CPU):
-        usual = _USUAL.get(engine, "the only engine that runs it")
-        reason = "asked for" if request.insists else usual
+        reason = ASKED if request.insists else _USUAL.get(engine, _ONLY)
         return Place(request.device, engine, method, reason)
     if not check:
-        return Place(request.device, engine, method, "preferred there; not checked")
+        return Place(request.device, engine, method, _UNCHECKED)
     with device_lock(request.device):  # two threads would measure each other, and warn twice
         if request.device != CPU:
             return kept.once(request.key, lambda: _measured(request))
@@ -104,7 +111,7 @@ def _remembered(request: StageRequest) -> Place:
     if place.check is None or not place.check.passed:
         return place  # what failed here may pass in the next process
     about = {"engine": place.engine, "method": place.method}
-    kept.write(request.key, {**about, "reason": f"{place.reason}; measured before"})
+    kept.write(request.key, {**about, "reason": kept.before(place.reason)})
     return place
 
 
@@ -125,9 +132,25 @@ def _measured(request: StageRequest) -> Place:
         if rival.is_faster_than(best, MARGIN):
             best = rival
     others = [check for trial, check in checks.items() if trial is not best and check.passed]
-    against = ", ".join(f"{c.ms:.2f} on {c.device} by {c.method or c.engine}" for c in others)
-    reasons = [f"{checks[best].ms:.2f} ms against {against}" if others else "right there", *map(str, failed)]
-    return Place(best.device, best.engine, best.method, "; ".join(reasons), checks[best])
+    reasons = [_faster(checks[best], others) if others else _RIGHT, *(check.problem for check in failed)]
+    return Place(best.device, best.engine, best.method, all_of(reasons), checks[best])
+
+
+def _faster(best: StageCheck, others: Sequence[StageCheck]) -> Sentence:
+    """The time of the best beside those of the others."""
+    text = "{ms:.2f} on {device} by {how}"
+    times = [Sentence(text, code="time-there", ms=one.ms, device=one.device, how=one.how) for one in others]
+    return Sentence("{ms:.2f} ms against {others:, }", code="faster", ms=best.ms, others=Several(times))
+
+
+def all_of(reasons: Sequence[Sentence]) -> Sentence:
+    """Several reasons as one."""
+    return reasons[0] if len(reasons) == 1 else Sentence("{all:; }", code="all-reasons", all=Several(reasons))
+
+
+def to_cpu(stage: Stage, reason: str) -> Sentence:
+    """The warning about a stage that does not go where the others go."""
+    return Sentence("stage {stage!r} goes to the CPU: {reason}", code="stage-to-cpu", stage=stage.name, reason=reason)
 
 
 def _on_cpu(request: StageRequest) -> tuple[tuple[str, str], ...]:
@@ -139,8 +162,9 @@ def _on_cpu(request: StageRequest) -> tuple[tuple[str, str], ...]:
 
 def _fall_back_to_cpu(request: StageRequest, checks: list[StageCheck]) -> Place:
     """The place of a stage that its device computes wrongly."""
-    problem = "; ".join(map(str, checks))
+    problem = all_of([check.problem for check in checks])
     if request.insists:
         raise PlacementError("{problem}; place this stage on 'cpu'", code="stage-wrong", problem=problem)
-    warnings.warn(f"stage {request.stage.name!r} goes to the CPU: {problem}", stacklevel=2)
-    return Place(CPU, *_on_cpu(request)[0], f"wrong on {request.device}: {problem}", checks[0])
+    warnings.warn(to_cpu(request.stage, problem), stacklevel=2)
+    reason = Sentence("wrong on {device}: {problem}", code="wrong-there", device=request.device, problem=problem)
+    return Place(CPU, *_on_cpu(request)[0], reason, checks[0])

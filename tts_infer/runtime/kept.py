@@ -1,7 +1,7 @@
 """What was measured on this machine, kept in the process and on disk: one small JSON file in the user's cache folder.
 
-An entry holds for one processor, one release of torch and of each engine's package, and one number of threads. A file
-that cannot be read or written is as good as none: then every process measures.
+An entry holds for one processor, one release of this package, of torch and of each engine's package, and one number
+of threads. A file that cannot be read or written is as good as none: then every process measures.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from tts_infer import sentences
 from tts_infer.engines import ENGINES
 from tts_infer.io.writer import whole_file
+from tts_infer.sentences import Sentence
 
 T = TypeVar("T")
 Entry = dict[str, str]
@@ -57,19 +59,29 @@ def once(key: object, find: Callable[[], T]) -> T:
 def read(key: object) -> Entry | None:
     """The entry of a question, if there is one."""
     entry = None if _ignored else _entries().get(_name(key))
-    fits = isinstance(entry, dict) and set(entry) == FIELDS and all(isinstance(value, str) for value in entry.values())
-    return entry if fits else None
+    if not isinstance(entry, dict) or set(entry) != FIELDS or not all(isinstance(one, str) for one in entry.values()):
+        return None
+    try:
+        return {**entry, "reason": sentences.from_json(entry["reason"])}
+    except ValueError:
+        return None
 
 
 def write(key: object, entry: Entry) -> None:
     """Keep an answer for other processes."""
     entries = _entries()
     entries.pop(_name(key), None)
-    newest = dict(list({**entries, _name(key): entry}.items())[-_MOST:])
+    written = {**entry, "reason": sentences.as_json(entry["reason"])}
+    newest = dict(list({**entries, _name(key): written}.items())[-_MOST:])
     with suppress(OSError, RuntimeError):  # RuntimeError: nobody's home
         file().parent.mkdir(parents=True, exist_ok=True)
         with whole_file(file()) as part:
             part.write_text(json.dumps(newest, indent=1), encoding="utf-8")
+
+
+def before(reason: str) -> Sentence:
+    """A reason as later processes give it."""
+    return Sentence("{reason}; measured before", code="measured-before", reason=reason)
 
 
 def _entries() -> dict[str, Any]:
@@ -81,7 +93,7 @@ def _entries() -> dict[str, Any]:
 
 
 def _name(key: object) -> str:
-    about = [processor(), torch.__version__, torch.get_num_threads(), *_engine_versions(), key]
+    about = [processor(), torch.__version__, torch.get_num_threads(), *_versions(), key]
     return hashlib.blake2b(repr(about).encode(), digest_size=16).hexdigest()
 
 
@@ -96,9 +108,9 @@ def processor() -> str:
 
 
 @cache
-def _engine_versions() -> tuple[str, ...]:
+def _versions() -> tuple[str, ...]:
     found = []
-    for package in sorted(engine.package for engine in ENGINES.values() if engine.package is not None):
+    for package in ("tts-infer", *sorted(engine.package for engine in ENGINES.values() if engine.package is not None)):
         with suppress(PackageNotFoundError):
             found.append(f"{package} {version(package)}")
     return tuple(found)

@@ -26,14 +26,16 @@ from tts_infer.devices import CPU, DTYPES, require_dtype, resolve_device
 from tts_infer.engines import ENGINES, unusable_reason, usable_engines
 from tts_infer.errors import PlacementError
 from tts_infer.runtime import short
-from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order
+from tts_infer.runtime.choice import Place, StageRequest, choose, preference_order, to_cpu
 from tts_infer.runtime.short import Short
 from tts_infer.runtime.spec import parse, parse_place
+from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage
 from tts_infer.vocoders import PEERS, usual_stages
 from tts_infer.vocoders.spectral import METHODS
 
 MethodChoice = Literal["auto", "matmul", "fft"]
+_ON_CPU = Sentence("float32 on 'cpu'", code="float32-on-cpu")
 
 
 class Placement(Mapping[str, Place]):
@@ -253,7 +255,7 @@ def _request(
         reason = unusable_reason(stage.engines[0], stage, target, dtype)
         target, engines = CPU, usable_engines(stage, CPU, dtype)
         if engines and str(device) != "auto":
-            warnings.warn(f"stage {stage.name!r} goes to the CPU: {reason}", stacklevel=2)
+            warnings.warn(to_cpu(stage, reason or ""), stacklevel=2)
     if not engines:
         _require_engine(stage, stage.engines[0], target, dtype)
     named = method or asked
@@ -272,7 +274,7 @@ def _require_engine(stage: Stage, engine: str, device: torch.device, dtype: DTyp
             stage=stage.name,
             engine=engine,
             reason=reason,
-            other="float32 on 'cpu'" if stage.engines else "'torch'",
+            other=_ON_CPU if stage.engines else "'torch'",
         )
     return engine
 

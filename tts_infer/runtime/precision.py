@@ -12,11 +12,14 @@ from tts_infer.devices import CPU, device_lock, dtype_refusal
 from tts_infer.engines import usable_engines
 from tts_infer.runtime import kept, workers
 from tts_infer.runtime.selftest import Size, StageTrial
+from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage
 
 # How many times faster bfloat16 must be, on few frames and on many: it costs some accuracy.
 MARGIN = 1.15
 _ROUNDS = 5
+
+_NO_NETWORK = Sentence("there is no network", code="no-network")
 
 
 def best_dtype(stages: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:
@@ -27,7 +30,8 @@ def best_dtype(stages: Sequence[Stage], device: torch.device) -> tuple[DTypeName
     networks = [stage for stage in stages if stage.half]
     refusal = dtype_refusal(device, "bfloat16")
     if refusal is not None or not networks:
-        return "float32", f"bfloat16 is {refusal}" if refusal else "there is no network"
+        refused = Sentence("bfloat16 is {reason}", code="no-bfloat16", reason=refusal)
+        return "float32", refused if refusal else _NO_NETWORK
     key = ("dtype", tuple(stage.signature for stage in networks), device)
     return kept.once(key, lambda: _remembered(key, networks, device))
 
@@ -40,7 +44,7 @@ def _remembered(key: object, networks: Sequence[Stage], device: torch.device) ->
     if device != CPU:
         return _measured(networks, device)
     dtype, reason = workers.alone(lambda: _measured(networks, device))  # as it will compute
-    kept.write(key, {"engine": "", "method": dtype, "reason": f"{reason}; measured before"})
+    kept.write(key, {"engine": "", "method": dtype, "reason": kept.before(reason)})
     return dtype, reason
 
 
@@ -54,13 +58,14 @@ def _measured(networks: Sequence[Stage], device: torch.device) -> tuple[DTypeNam
         found += [StageTrial(stage, device, engine, "", dtype, device) for stage, engine in pairs]
     failed = [check for trial in trials["bfloat16"] if not (check := trial.check()).passed]
     if failed:
-        return "float32", str(failed[0])
+        return "float32", failed[0].problem
     ratios = {}
     with device_lock(device):
         for size in sizes:
             both = {dtype: [trial.on(size) for trial in found] for dtype, found in trials.items()}
             rounds = [{dtype: sum(t.once_ms() for t in ts) for dtype, ts in both.items()} for _ in range(_ROUNDS + 1)]
             ratios[size] = min(one["float32"] / one["bfloat16"] for one in rounds[1:])  # the first one warms up
-    said = ", ".join(f"{ratio:.2f} on {size} frames" for size, ratio in ratios.items())
     faster = all(ratio > MARGIN for ratio in ratios.values())
-    return ("bfloat16" if faster else "float32"), f"bfloat16 against float32, times as fast: {said}"
+    text = "bfloat16 against float32, times as fast: "
+    text += "{few:.2f} on few frames, {usual:.2f} on usual frames, {many:.2f} on many frames"
+    return ("bfloat16" if faster else "float32"), Sentence(text, code="bfloat16-speed", **ratios)

@@ -22,6 +22,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, precision, synchronise
 from tts_infer.engines import ENGINES
 from tts_infer.errors import PlacementError, first_sentence
+from tts_infer.sentences import Sentence
 from tts_infer.stages import TOLERANCE, Stage, Tensors, relative_error, wave
 
 _REPEATS, _ROUNDS = 2, 5
@@ -58,10 +59,22 @@ class StageCheck:
         return self.error <= self.tolerance  # also false for NaN
 
     def __str__(self) -> str:
-        where = f"{self.stage} on {self.device} by {self.method or self.engine}"
+        return str(self.problem)
+
+    @property
+    def how(self) -> str:
+        """The method, or the engine of what has none."""
+        return self.method or self.engine
+
+    @property
+    def problem(self) -> Sentence:
+        """What is wrong, if it has not passed."""
+        where = {"stage": self.stage, "device": self.device, "how": self.how}
         if self.failure:
-            return f"{where} fails: {self.failure}"
-        return f"{where} differs from the CPU by {self.error:.1e} of the peak (allowed {self.tolerance:.0e})"
+            text = "{stage} on {device} by {how} fails: {failure}"
+            return Sentence(text, code="stage-fails", failure=self.failure, **where)
+        text = "{stage} on {device} by {how} differs from the CPU by {error:.1e} of the peak (allowed {tolerance:.0e})"
+        return Sentence(text, code="stage-differs", error=self.error, tolerance=self.tolerance, **where)
 
 
 class StageTrial:

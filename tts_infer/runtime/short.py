@@ -30,8 +30,9 @@ from tts_infer.engines.chains import FAILURES, ChainStage, Decode, GraphChain, o
 from tts_infer.engines.traced import TracedEngine
 from tts_infer.errors import PlacementError
 from tts_infer.runtime import kept, workers
-from tts_infer.runtime.choice import Place
+from tts_infer.runtime.choice import ASKED, Place
 from tts_infer.runtime.selftest import made_up
+from tts_infer.sentences import Sentence, Several
 from tts_infer.stages import TOLERANCE, Stage, relative_error
 
 NAME = "short"  # in placements
@@ -48,7 +49,7 @@ class Short:
 
     engine: str
     frames: int
-    reason: str = "asked for"
+    reason: str = ASKED
 
     def __str__(self) -> str:
         return f"{CPU}/{self.engine}/{self.frames}"
@@ -86,7 +87,9 @@ def parsed(text: str, stages: Sequence[Stage], places: Mapping[str, Place]) -> S
         )
     chain = decoding_chain(stages)
     elsewhere = [
-        f"{stage.name} is on {places[stage.name].device}" for stage in chain if places[stage.name].device != CPU
+        Sentence("{stage} is on {device}", code="stage-on", stage=stage.name, device=places[stage.name].device)
+        for stage in chain
+        if places[stage.name].device != CPU
     ]
     if reason := _unusable(engine, chain) or next(iter(elsewhere), None):
         text = "engine {engine!r} cannot run short signals as one graph: {reason}; use short=none"
@@ -120,7 +123,7 @@ def _remembered(key: object, chain: Sequence[Stage], places: Mapping[str, Place]
     found = workers.by_one(lambda: _measured(chain, places, dtype))  # whose thread waits for no other process
     if found is not None:  # what fails here may pass in the next process
         about = {"engine": found.engine, "method": str(found.frames)}
-        kept.write(key, {**about, "reason": f"{found.reason}; measured before"})
+        kept.write(key, {**about, "reason": kept.before(found.reason)})
     return found
 
 
@@ -138,15 +141,15 @@ def _usable(chain: Sequence[Stage]) -> list[str]:
 def _unusable(engine: str, chain: Sequence[Stage]) -> str | None:
     """Why an engine cannot run stages as one graph."""
     if not isinstance(ENGINES[engine], TracedEngine):
-        return "it runs stage by stage"
+        return Sentence("it runs stage by stage", code="short-stages")
     given = {name for stage in chain for name in stage.gives} | set(chain[0].takes[:1] if chain else ())
     if not chain or chain[-1].gives != ("audio",):
-        return "no stages make audio of features"
+        return Sentence("no stages make audio of features", code="short-no-audio")
     for stage in chain:
         if stage.whole or stage.engines:
-            return f"the stage {stage.name} has no graph"
+            return Sentence("the stage {stage} has no graph", code="short-no-graph", stage=stage.name)
         if not given.issuperset(stage.takes):
-            return f"the stage {stage.name} takes more than features"
+            return Sentence("the stage {stage} takes more than features", code="short-takes", stage=stage.name)
     networks = (stage for stage in chain if stage.half)
     return next((reason for stage in networks if (reason := unusable_reason(engine, stage, CPU, "float32"))), None)
 
@@ -182,13 +185,15 @@ def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float)
             turns = [(_ms(graph, features), _ms(usual, features)) for _ in range(_TURNS)]
             ms, against = map(statistics.median, zip(*turns, strict=True))
             times.append(ms)
-            said.append(f"{ms:.2f} ms against {against:.2f} on {frames} frames")
+            text = "{ms:.2f} ms against {against:.2f} on {frames} frames"
+            said.append(Sentence(text, code="short-times", ms=ms, against=against, frames=frames))
             if ms * MARGIN >= against:
                 break
             most = frames
     except FAILURES:
         return None
-    return Short(engine, most, f"one graph by {engine}: {', '.join(said)}"), times[0]
+    text = "one graph by {engine}: {times:, }"
+    return Short(engine, most, Sentence(text, code="short-graph", engine=engine, times=Several(said))), times[0]
 
 
 def _features(first: Stage, frames: int) -> Tensor:
