@@ -103,6 +103,23 @@ def test_every_piece_is_computed_in_a_turn(tmp_path: Path, monkeypatch: pytest.M
     assert len(turns) > 2 * (1 + RUNS) * 2
 
 
+@pytest.mark.parametrize("seconds", [4, 10])  # at once, and in pieces
+def test_the_mel_of_an_output_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    made: list[str] = []
+    for name in ("mel", "mel_stream"):
+        function = getattr(tts_infer.Vocoder, name)
+
+        def counted(*given: Any, name: str = name, function: Callable[..., Any] = function, **named: Any) -> Any:
+            made.append(name)
+            return function(*given, **named)
+
+        monkeypatch.setattr(tts_infer.Vocoder, name, counted)
+    with desk.job(VISITOR) as job:
+        compared(str(tiled(tmp_path / "clip.wav", seconds)), TWO.systems(job), job)
+    of_inputs = 0 if seconds == 4 else 2 * (1 + RUNS)  # in pieces, each run reads its own
+    assert (made.count("mel"), made.count("mel_stream")) == (2, of_inputs)
+
+
 def test_in_pieces_the_audio_is_that_of_one_decode(tmp_path: Path) -> None:
     path = tiled(tmp_path / "long.wav", 10)
     with desk.job(VISITOR) as job:

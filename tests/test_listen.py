@@ -17,7 +17,7 @@ import app
 import tts_infer
 from tests.helpers import small_vocoder
 from ui.session import Input, Kind, Refine, load, read_input
-from ui.synthesis import FIRST, LENGTHS, in_pieces, next_length
+from ui.synthesis import FIRST, LENGTHS, OutputMel, in_pieces, next_length
 from ui.work import PIECE_S
 
 CLIP = Path(app.__file__).parent / "examples" / "english.wav"
@@ -56,11 +56,11 @@ def test_pieces_grow_as_long_as_they_are_decoded_in_time(s_per_frame: float) -> 
 
 def joined(vocoder: tts_infer.Vocoder, kind: Kind, value: torch.Tensor) -> tts_infer.Synthesis:
     """The whole that comes with the last piece, after a look at the pieces."""
-    pieces = list(in_pieces(vocoder, Input(kind, value, [])))
+    measured = OutputMel(vocoder)
+    pieces = list(in_pieces(vocoder, Input(kind, value, []), measured=measured))
     assert [made is None for _, made in pieces] == [True] * (len(pieces) - 1) + [False]
-    made = pieces[-1][1]
-    assert made
-    whole, mel = made
+    whole, mel = pieces[-1][1], measured.whole
+    assert whole
     assert torch.equal(torch.cat([audio for audio, _ in pieces], 1), whole.audio)
     torch.testing.assert_close(mel, vocoder.mel(whole.audio), atol=1e-3, rtol=1e-3)  # sums in another order
     return whole

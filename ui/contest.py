@@ -10,7 +10,7 @@ import torch
 
 import tts_infer
 from ui.session import AUTO, DType, Input, load, passes_of
-from ui.synthesis import synthesized
+from ui.synthesis import decoded
 from ui.work import Job, desk
 
 RUNS = 3  # timed ones of each, after one that is not
@@ -88,8 +88,7 @@ def in_turns(system: tts_infer.System, job: Job, runs: int) -> tts_infer.System:
     def timed(features: torch.Tensor | None = None, *, audio: torch.Tensor) -> tts_infer.Synthesis:
         given = Input("audio", audio, [])
         job.what, job.total = "comparing", runs * given.seconds(model)
-        made, _ = synthesized(model, given, desk.turns(job), job.advance)
-        return made
+        return decoded(model, given, desk.turns(job), job.advance)
 
     def mel(samples: torch.Tensor) -> torch.Tensor:
         with desk.turn(job):

@@ -21,7 +21,7 @@ from ui.scenes import Comments
 from ui.scope import kept, output_of
 from ui.session import Kind, Report, given, read_input, shown_errors
 from ui.settings import Settings, takes_settings
-from ui.synthesis import finished, in_pieces
+from ui.synthesis import OutputMel, finished, in_pieces
 from ui.work import desk
 
 
@@ -78,14 +78,15 @@ def streamed(kind: Kind, path: str | None, settings: Settings, request: gr.Reque
         value = read_input(model, kind, path, desk.turns(job))
         rate, about_s = model.sample_rate, value.seconds(model)
         job.what, job.total, done = "decoding", about_s, 0
-        for index, (audio, whole) in enumerate(in_pieces(model, value, desk.turns(job))):
+        measured = OutputMel(model)
+        for index, (audio, whole) in enumerate(in_pieces(model, value, desk.turns(job), measured)):
             done += audio.shape[1]
             job.done = done / rate
             piece = piece_of(audio, rate, index, job.done, about_s if whole is None else 0.0)
             if whole is None:
                 yield piece, None, None, None
                 continue
-            result = finished(model, value, *whole)
+            result = finished(model, value, whole, measured.whole)
             result.report["settings"] = asdict(settings)
             scene = kept(result, Path(path).stem, streamed=True)
             decoded.add(request, scene)

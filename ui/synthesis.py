@@ -20,7 +20,33 @@ LENGTHS = (25, 50, 100, 200, 400, 800, 1600, 3200)
 # Inputs of up to so many frames are decoded at once, to the bits of `Vocoder.synthesize`.
 AT_ONCE = 600
 
-Piece = tuple[torch.Tensor, "tuple[tts_infer.Synthesis, torch.Tensor] | None"]
+Piece = tuple[torch.Tensor, tts_infer.Synthesis | None]
+
+
+class OutputMel:
+    """The mel of an output, made piece by piece.
+
+    Args:
+        model: the vocoder that makes the output.
+    """
+
+    def __init__(self, model: tts_infer.Vocoder) -> None:
+        self._stream, self._pieces = model.mel_stream(), list[torch.Tensor]()
+
+    def add(self, audio: torch.Tensor, last: bool) -> None:
+        """Take the next piece, and say whether it is the last one. Shape: (1, T)
+
+        Raises:
+            InputError: see `output_mel`.
+        """
+        stream = self._stream
+        pushed = output_mel(lambda: _ended(stream, stream.push(audio)) if last else stream.push(audio))
+        self._pieces.append(pushed.cpu())
+
+    @property
+    def whole(self) -> torch.Tensor:
+        """What was made so far. Shape: (1, n_mels, L)"""
+        return torch.cat(self._pieces, 2)
 
 
 def run(
@@ -35,29 +61,54 @@ def synthesized(
 ) -> tuple[tts_infer.Synthesis, torch.Tensor]:
     """Copy audio or decode a mel; returns the whole, and the mel of its audio.
 
+    Raises:
+        InputError: as `decoded`; or see `output_mel`.
+        Stopped: the job was told to stop.
+    """
+    if given.frames(model) <= AT_ONCE:
+        with turn():
+            result = _at_once(model, given)
+            return result, output_mel(lambda: model.mel(result.audio))
+    measured = OutputMel(model)
+    return decoded(model, given, turn, advance, measured), measured.whole
+
+
+def decoded(
+    model: tts_infer.Vocoder,
+    given: Input,
+    turn: Turn = no_turn,
+    advance: Callable[[float], None] | None = None,
+    measured: OutputMel | None = None,
+) -> tts_infer.Synthesis:
+    """Copy audio or decode a mel; returns the whole.
+
     Args:
         model: the vocoder.
         given: what is decoded.
         turn: taken for each piece.
         advance: is told the seconds of each piece.
+        measured: is given each piece, if the input is so long that there are some.
 
     Raises:
-        InputError: see `finished` and `Vocoder.synthesize`.
+        InputError: see `Vocoder.synthesize`; or nothing came out.
         Stopped: the job was told to stop.
     """
     if given.frames(model) <= AT_ONCE:
         with turn():
-            audio = given.kind == "audio"
-            result = model.synthesize(audio=given.value) if audio else model.synthesize(given.value)
-            if result.audio.numel() == 0:
-                raise too_short()
-            return result, output_mel(lambda: model.mel(result.audio))
+            return _at_once(model, given)
     made = None
-    for piece, made in in_pieces(model, given, turn):  # noqa: B007  the last one has the whole
+    for piece, made in in_pieces(model, given, turn, measured):  # noqa: B007  the last one has the whole
         if advance:
             advance(piece.shape[1] / model.sample_rate)
     assert made is not None
     return made
+
+
+def _at_once(model: tts_infer.Vocoder, given: Input) -> tts_infer.Synthesis:
+    result = model.synthesize(audio=given.value) if given.kind == "audio" else model.synthesize(given.value)
+    if result.audio.numel() == 0:
+        raise too_short()
+    return result
 
 
 def repeated(model: tts_infer.Vocoder, given: Input, runs: int, job: Job) -> Result:
@@ -73,21 +124,25 @@ def repeated(model: tts_infer.Vocoder, given: Input, runs: int, job: Job) -> Res
     return results[-1]
 
 
-def in_pieces(model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn) -> Iterator[Piece]:
-    """Synthesize piece by piece. The last piece comes with the whole, whose audio is the pieces joined, and its mel.
+def in_pieces(
+    model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn, measured: OutputMel | None = None
+) -> Iterator[Piece]:
+    """Synthesize piece by piece. The last piece comes with the whole, whose audio is the pieces joined.
 
     The pieces join to what `Vocoder.synthesize` makes of the whole.
+
+    Args:
+        model, given, turn, measured: as for `decoded`.
 
     Raises:
         InputError, InputTypeError: as `Vocoder.synthesize`, when it comes to the piece.
         Stopped: when the turn is asked for.
     """
     value, is_audio = given.value, given.kind == "audio"
-    mels, decoder, check = model.mel_stream(timed=True), model.stream(timed=True), model.mel_stream()
+    mels, decoder = model.mel_stream(timed=True), model.stream(timed=True)
     hop = model.hop_length if is_audio else 1
     audios: list[torch.Tensor] = []
     features: list[torch.Tensor] = []
-    measured: list[torch.Tensor] = []
     start, length, total_ms, last = 0, FIRST + decoder.delay_frames, 0.0, False
     while not last:
         with turn():
@@ -101,7 +156,8 @@ def in_pieces(model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn) -> I
             took_s = time.perf_counter() - begin
             if last and not any(one.shape[1] for one in (*audios, audio)):
                 raise too_short()
-            measured.append(_checked(check, audio, last))
+            if measured:
+                measured.add(audio, last)
         total_ms += took_s * 1e3
         features.append(mel)
         audios.append(audio)
@@ -109,8 +165,7 @@ def in_pieces(model: tts_infer.Vocoder, given: Input, turn: Turn = no_turn) -> I
         if not last:
             yield audio, None
     joined, stages = torch.cat(audios, 1), mels.stages + decoder.stages
-    whole = tts_infer.Synthesis(joined, torch.cat(features, 2), model.sample_rate, stages, total_ms)
-    yield audios[-1], (whole, torch.cat(measured, 2))
+    yield audios[-1], tts_infer.Synthesis(joined, torch.cat(features, 2), model.sample_rate, stages, total_ms)
 
 
 def next_length(before: int, decoded: int, took_s: float) -> int:
@@ -123,11 +178,6 @@ def next_length(before: int, decoded: int, took_s: float) -> int:
     """
     in_time = decoded * PIECE_S / took_s if took_s else LENGTHS[-1]
     return max([length for length in LENGTHS if length <= min(2 * before, in_time)], default=LENGTHS[0])
-
-
-def _checked(check: tts_infer.StreamingMel, audio: torch.Tensor, last: bool) -> torch.Tensor:
-    """The mel of the next piece of output."""
-    return output_mel(lambda: _ended(check, check.push(audio)) if last else check.push(audio)).cpu()
 
 
 def _ended(stream: tts_infer.StreamingDecoder | tts_infer.StreamingMel, pushed: torch.Tensor) -> torch.Tensor:
