@@ -33,13 +33,13 @@ def test_the_table_of_means(made_up: MadeUp) -> None:
     table = summary_table(made_up(**{"a&b": [3.0, 4.0], "other": [2.0, 2.0]}))
     row = re.search(r"PESQ \(MOS\).*?</tr>", table)
     assert row is not None
-    assert re.findall(r'<td class="number">(.*?)</td>', row[0]) == [
+    assert re.findall(r'<td class="number"[^>]*>(.*?)</td>', row[0]) == [
         '<span class="best">3.50 ± 6.35</span>',
         "2.00 ± 0.00",
         "−0.50 ± 0.20",
     ]
     assert "a&amp;b" in table and "other − a&amp;b" in table and "a&b<" not in table
-    assert '<td class="number">10</td>' in table  # x real time
+    assert re.search('<td class="number"[^>]*>10</td>', table)  # x real time
     assert "higher is better" in row[0] and "Seam click" not in table  # what has no value has no row
 
 
@@ -101,7 +101,7 @@ def test_one_value_and_many(made_up: MadeUp) -> None:
 
 def test_the_table_of_files(made_up: MadeUp) -> None:
     table = file_table(made_up(one=[3.5, None], two=[2.25, -1.0]))
-    assert [re.sub("<.*?>", "", x) for x in re.findall(r'<th scope="row">(.*?)</th>', table)] == [
+    assert [re.sub("<.*?>", "", x) for x in re.findall(r'<th scope="row"[^>]*>(.*?)</th>', table)] == [
         "&lt;0&gt;.wav",
         "&lt;0&gt;.wav",
         "&lt;1&gt;.wav",

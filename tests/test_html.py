@@ -28,6 +28,17 @@ def test_a_short_row_ends_in_a_remark() -> None:
     markup = table("A", ["File", "Output", "s", "dB"], [["a.wav", "is broken"], ["b.wav", "b", "1", "2"]], texts=2)
     _, short, full = re.findall(r"<tr>(.*?)</tr>", markup)
     assert cells(short)[1:] == [(' class="remark" colspan="3"', "is broken")] and len(cells(full)) == 4
+    assert '<tr><td class="remark" colspan="2">all</td></tr>' in table("A", ["File", "s"], [["all"]])
+
+
+def test_values_of_wide_tables_have_their_heads_with_them() -> None:
+    """On a phone, they are shown beside them."""
+    heads, row = ["File", "Output", "s", "dB"], ["a", "b", "1", "2"]
+    wide, narrow = (
+        table("A", heads, [row], texts=2, foot=["Total", "1", "2"]),
+        table("A", heads[:3], [row[:3]], texts=2),
+    )
+    assert re.findall('data-head="(.*?)"', wide) == [*heads, "s", "dB"] and "data-head" not in narrow
 
 
 @pytest.mark.parametrize(

@@ -201,10 +201,10 @@ def settings_of_comparison(vocoders: Sequence[str]) -> list[Any]:
     settings: list[Any] = [
         dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
         dropdown("placement", places, [AUTO], PREFIX),
-        dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX),
-        dropdown("number-format", usable_dtypes(), ["float32"], PREFIX),
+        dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX, info="istft-hint"),
+        dropdown("number-format", usable_dtypes(), ["float32"], PREFIX, info="dtype-hint"),
     ]
-    refine = dropdown("refine", get_args(Refine), ["0", "8"], PREFIX)
+    refine = dropdown("refine", get_args(Refine), ["0", "8"], PREFIX, info="refine-hint")
     blind = gr.Checkbox(label=label("blind"), elem_id="compare-blind")
     return [*settings, blind, refine]
 

@@ -35,10 +35,19 @@ STYLE = """
 .tts-table tbody th { font-weight: 400; }
 .tts-table tfoot :is(th, td) { font-weight: 600; border-bottom: 0; }
 @media (max-width: 480px) {
-  .tts-table table { font-size: 11px; }
-  .tts-table :is(th, td) { padding: 4px 2px; }
+  .tts-many table, .tts-many tbody, .tts-many tfoot { display: block; }
+  .tts-many thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+  .tts-many tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 8px 0; border-bottom: 1px solid #8884; }
+  .tts-table.tts-many tr > :is(th, td) { max-width: 100%; padding: 0; border: 0; white-space: normal; }
+  .tts-many tr > :is(th, td) { text-align: left; overflow-wrap: anywhere; }
+  .tts-many tr > [data-head]::before { content: attr(data-head) " "; font-weight: 400; opacity: .8; }
+  .tts-many tr > :is(th, .remark) { flex: 1 0 100%; }
+  .tts-many tr > th { font-weight: 600; }
+  .tts-many td:empty { display: none; }
 }
 """
+# A table of so many columns is a list of rows on a phone, where each value has its head beside it.
+_MANY = 4
 
 
 def table(
@@ -54,25 +63,30 @@ def table(
         foot: HTML of the last row, whose first cell fills the columns of text.
     """
     head = "".join(f'<th scope="col"{_kind(i, texts)}>{text}</th>' for i, text in enumerate(heads))
-    body = "".join(f"<tr>{_cells(row, len(heads), texts)}</tr>" for row in rows)
-    numbers = "".join(f'<td class="number">{text}</td>' for text in foot[1:])
+    labels = heads if len(heads) >= _MANY else [""] * len(heads)
+    body = "".join(f"<tr>{_cells(row, labels, texts)}</tr>" for row in rows)
+    numbers = "".join(f"<td{_kind(i, texts, labels[i])}>{text}</td>" for i, text in enumerate(foot[1:], start=texts))
     last = f'<tfoot><tr><th scope="row" colspan="{texts}">{foot[0]}</th>{numbers}</tr></tfoot>' if foot else ""
+    many = " tts-many" if any(labels) else ""
     return (
-        f'<div class="tts-table" tabindex="0" role="region" aria-label="{name}"><table>'
+        f'<div class="tts-table{many}" tabindex="0" role="region" aria-label="{name}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>{last}</table></div>"
     )
 
 
-def _cells(row: Sequence[str], columns: int, texts: int) -> str:
-    if len(row) < columns:
+def _cells(row: Sequence[str], labels: Sequence[str], texts: int) -> str:
+    if len(row) < len(labels):
         *first, remark = row
-        return _cells(first, len(first), texts) + f'<td class="remark" colspan="{columns - len(first)}">{remark}</td>'
-    cells = (f"<td{_kind(i, texts)}>{text}</td>" for i, text in enumerate(row) if i)
-    return f'<th scope="row">{row[0]}</th>{"".join(cells)}'
+        rest = f'<td class="remark" colspan="{len(labels) - len(first)}">{remark}</td>'
+        return (_cells(first, labels[: len(first)], texts) if first else "") + rest
+    cells = (f"<td{_kind(i, texts, labels[i])}>{text}</td>" for i, text in enumerate(row) if i)
+    return f'<th scope="row"{_kind(0, texts, labels[0])}>{row[0]}</th>{"".join(cells)}'
 
 
-def _kind(column: int, texts: int) -> str:
-    return "" if column < texts else ' class="number"'
+def _kind(column: int, texts: int, label: str = "") -> str:
+    """The attributes of a cell: whether it holds a number, and its head, if that is shown beside it."""
+    kind = "" if column < texts else ' class="number"'
+    return f'{kind} data-head="{label}"' if label else kind
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ STYLE = (
 .tts-plot .view b { position: absolute; border: 1px solid #fff; background: #fff3; }
 .tts-plot img { display: block; width: 100%; height: 100%; max-width: none; }
 .tts-scales { align-self: center; display: grid; gap: 10px; }
-.tts-waterfall { display: grid; grid-template-columns: auto 1fr; gap: 4px 10px; align-items: center; }
+.tts-waterfall { display: grid; grid-template-columns: auto 1fr; gap: 4px 10px; align-items: center; margin-top: 8px; }
 .tts-waterfall .track { position: relative; height: 16px; background: #8882; }
 .tts-waterfall .track i { position: absolute; top: 0; bottom: 0; min-width: 2px; }
 .tts-waterfall .tts-ticks { grid-column: 2; }

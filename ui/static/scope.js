@@ -34,6 +34,7 @@ function reset() {
   arriving = Promise.resolve();
   find("summary").innerHTML = find("details").innerHTML = find("scales").innerHTML = "";
   find("sounds").replaceChildren();
+  find("save").hidden = true; // it is of the result before
   find("reading").textContent = "";
 }
 
