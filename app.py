@@ -56,7 +56,7 @@ def build_demo(
     vocoders = list(dict.fromkeys([offered(vocoder), *tts_infer.known_vocoders()]))
     keep_s = KEEP_S if keep_s is None else keep_s
     delete_cache: Any = (every_s(keep_s), keep_s)  # typed as whole numbers
-    with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=delete_cache) as demo:
+    with gr.Blocks(title="tts-infer", analytics_enabled=False, delete_cache=delete_cache, fill_width=True) as demo:
         gr.Markdown(label("headline"))
         gr.Markdown(label("tagline"))
         account()

@@ -28,15 +28,20 @@ class Coded:
 
 def errors_by_code(folder: Path) -> dict[str, Coded]:
     """Every error with a code that the Python files in a folder raise."""
-    return _by_code(folder, sentences=False)
+    return _by_code(folder, "")
 
 
 def sentences_by_code(folder: Path) -> dict[str, Coded]:
     """Every `Sentence` in the Python files of a folder."""
-    return _by_code(folder, sentences=True)
+    return _by_code(folder, "Sentence")
 
 
-def _by_code(folder: Path, *, sentences: bool) -> dict[str, Coded]:
+def notes_by_code(folder: Path) -> dict[str, Coded]:
+    """Every `Note` with its text in the Python files of a folder."""
+    return _by_code(folder, "Note.of") | _by_code(folder, "Note")
+
+
+def _by_code(folder: Path, made_by: str) -> dict[str, Coded]:
     found: dict[str, Coded] = {}
     for path in sorted(folder.rglob("*.py")):
         texts: dict[str, str] = {}  # of variables, where a sentence is too long for the line that raises it
@@ -45,13 +50,15 @@ def _by_code(folder: Path, *, sentences: bool) -> dict[str, Coded]:
                 texts |= _assigned(node.targets[0], node.value)
             if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                 texts[node.target.id] = texts.get(node.target.id, "") + _text(node.value, texts)
-            if isinstance(node, ast.Call) and _is_sentence(node) == sentences:
+            if isinstance(node, ast.Call) and _made_by(node) == made_by:
                 found |= _coded(node, texts)
     return found
 
 
-def _is_sentence(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id == "Sentence"
+def _made_by(call: ast.Call) -> str:
+    """The class of a sentence or of a note; empty for errors."""
+    name = ast.unparse(call.func).removeprefix("tts_infer.")
+    return name if name in ("Sentence", "Note", "Note.of") else ""
 
 
 def _in_order(tree: ast.AST) -> Sequence[ast.AST]:
@@ -78,14 +85,14 @@ def _text(node: ast.expr, texts: dict[str, str]) -> str:
 
 def _coded(call: ast.Call, texts: dict[str, str]) -> dict[str, Coded]:
     """The code of a call and its error, if it has a code."""
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-    code = _code(given.pop("code", None))
-    if not code or not call.args:
+    given, texts_given = {keyword.arg: keyword.value for keyword in call.keywords}, list(call.args)
+    code = _code(texts_given.pop(0) if _made_by(call) == "Note" else given.pop("code", None))
+    if not code or not texts_given:
         return {}
-    template = _text(call.args[0], texts)
+    template = _text(texts_given[0], texts)
     # of `**fields`, the template says the names
     names = fields_of(template) if None in given else {name for name in given if name} - {"where"}
-    return {code: Coded(template or ast.unparse(call.args[0]), frozenset(names))}
+    return {code: Coded(template or ast.unparse(texts_given[0]), frozenset(names))}
 
 
 def _code(node: ast.expr | None) -> str:

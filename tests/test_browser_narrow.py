@@ -70,7 +70,7 @@ def test_nothing_is_cut_off_on_any_tab(page: Page, tmp_path: Path) -> None:
     page.locator("#batch-files input[type=file]").set_input_files([CLIP, *tmp_path.iterdir()])
     expect(page.locator("#batch-files")).to_contain_text("english", timeout=PATIENCE_MS)
     page.locator("button#batch").click()
-    said = say.note("silent-input", "the input is silent")
+    said = say.note({"code": "silent-input", "text": "the input is silent (below -90 dBFS)", "fields": {"db": -90}})
     expect(page.locator("#batch-result table")).to_contain_text(said, timeout=PATIENCE_MS)
     found["batch"] = cut_off(page)
     open_tab(page, say("device"))

@@ -9,11 +9,15 @@ import re
 from pathlib import Path
 
 import gradio as gr
+import numpy as np
 import pytest
+import torch
 
 import tts_infer
-from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors, sentences_by_code
+from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors, notes_by_code, sentences_by_code
+from tts_infer.dsp import mismatch
 from tts_infer.sentences import Sentence, Several, as_json, from_json
+from ui.session import noted, read_input
 from ui.texts import Translator, table, translations, translator
 
 ENGLISH, CHINESE = table("en"), table("zh")
@@ -58,13 +62,39 @@ def test_translated_errors_exist_and_have_the_same_values() -> None:
         assert all(fields_of(template) == error.fields for error in matching), code
 
 
-def test_every_sentence_has_its_chinese_with_the_same_values() -> None:
+def test_every_sentence_has_its_chinese_with_values_that_it_has() -> None:
     known = sentences_by_code(ROOT / "tts_infer")
     assert set(known) == set(CHINESE["sentences"])
     assert set(ENGLISH["sentences"]) <= set(known)
     for code, sentence in known.items():
         for written in (ENGLISH["sentences"].get(code), CHINESE["sentences"][code]):
-            assert written is None or fields_of(written) == sentence.fields, code
+            assert written is None or fields_of(written) <= sentence.fields, code
+
+
+def test_every_note_has_its_chinese_with_the_same_values() -> None:
+    known = notes_by_code(ROOT / "tts_infer")
+    assert len(known) > 8
+    for code, note in known.items():
+        assert fields_of(CHINESE["notes"][code]) == note.fields, code
+    looks = {f"mel-looks-{kind}" for kind in mismatch._KINDS}
+    assert set(CHINESE["notes"]) == {*known, *looks}
+
+
+def test_notes_are_translated_by_code_with_their_values() -> None:
+    meter = tts_infer.SignalMeter()
+    meter.add(np.ones((100, 1)))
+    (note,) = noted(meter.notes())
+    assert Translator("en").note(note) == "100.0 % of the input is at full scale: it was clipped"
+    assert Translator("zh").note(json.loads(json.dumps(note))) == "输入有 100.0 % 达到满幅：它已被削波。"
+
+
+def test_doubts_about_a_mel_are_translated_with_their_values(
+    vocoder: tts_infer.Vocoder, speech: torch.Tensor, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "mel.npy", 0.1 * vocoder.mel(speech).numpy())
+    (doubt,) = noted(read_input(vocoder, "mel", tmp_path / "mel.npy").notes)
+    low, high = doubt["fields"]["low"], doubt["fields"]["high"]
+    assert Translator("zh").note(doubt) == f"该梅尔频谱（{low} 到 {high}）看起来是乘以 0.1 的对数；请转换单位。"
 
 
 def test_sentences_are_translated_with_the_sentences_in_them() -> None:

@@ -202,7 +202,7 @@ def batch_table(rows: Sequence[Report], say: Translator) -> str:
         play = f'<button type="button" data-play="{html.escape(row["output"])}">▶</button>'
         names = [html.escape(row["file"]), f"{play} {html.escape(row['output'])}"]
         lines.append([*names, f"{row['seconds']:.2f}", f"{row['log_mel_error_db']:.2f}"])
-        lines += [[f"⚠ {html.escape(say.note(note['code'], note['text']))}"] for note in row["notes"]]
+        lines += [[f"⚠ {html.escape(say.note(note))}"] for note in row["notes"]]
     return f'<div class="tts-wrap">{table(say("batch"), heads, lines, texts=2)}</div>'
 
 

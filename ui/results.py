@@ -23,12 +23,12 @@ STYLE = (
 .tts-tiles dd small { font-size: 12px; font-weight: 400; }
 .tts-table .remark { white-space: normal; }
 .tts-wrap .tts-table :is(th, td) { white-space: normal; }
-.tts-wrap .tts-table tbody :is(th, td):not(.number, .remark) { max-width: min(16em, 28vw); overflow-wrap: break-word; }
+.tts-wrap .tts-table tbody :is(th, td):not(.number, .remark) { overflow-wrap: break-word; }
 ul { margin: 0 0 12px; padding-left: 20px; list-style: disc; }
 p { margin: 0; }
 h3 { margin: 20px 0 8px; font-size: 15px; font-weight: 600; }
-@media (max-width: 480px) {
-  .tts-table { margin-inline: -8px; } /* times of three digits and more fit */
+@media (min-width: 481px) {
+  .tts-wrap .tts-table tbody :is(th, td):not(.number, .remark) { max-width: min(16em, 28vw); }
 }
 """
 )
@@ -55,9 +55,9 @@ def details(report: Report, say: Translator) -> str:
     )
 
 
-def notes(found: list[dict[str, str]], say: Translator) -> str:
+def notes(found: list[Report], say: Translator) -> str:
     """What is odd about a result, in words, as HTML."""
-    lines = "".join(f"<p>⚠ {html.escape(say.note(note['code'], note['text']))}</p>" for note in found)
+    lines = "".join(f"<p>⚠ {html.escape(say.note(note))}</p>" for note in found)
     return f'<div class="tts-notes" role="note">{lines}</div>' if lines else ""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,11 @@ KEEP_S = 3600
 MOST_S = 600
 # One group for everything that computes. Calls may all begin, and take turns; see `ui.work`.
 COMPUTE: dict[str, Any] = {"concurrency_limit": 32, "concurrency_id": "compute"}
+
+
+def noted(notes: Sequence[tts_infer.Note]) -> list[Report]:
+    """Notes as reports have them, with the values in their texts; see `Translator.note`."""
+    return [{"code": note.code, "text": str(note.text), "fields": getattr(note.text, "fields", {})} for note in notes]
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ def read_input(model: tts_infer.Vocoder, kind: Kind, path: str | Path, turn: Tur
         with turn():
             mel = tts_infer.read_mel(path, model.n_mels, most)
             doubt = tts_infer.ConventionCheck(model.mel_config)(mel)
-        return Input(kind, mel, [tts_infer.Note(doubt.code, str(doubt))] if doubt else [])
+        return Input(kind, mel, [tts_infer.Note.of(doubt.text, code=doubt.code, **doubt.fields)] if doubt else [])
     meter, samples = tts_infer.SignalMeter(), [torch.zeros(0)]
     left = MOST_S * model.sample_rate
     blocks = tts_infer.read_blocks(path, model.sample_rate, meter=meter)

@@ -18,7 +18,7 @@ from ui.names import named
 from ui.results import clipping, details, notes, speed
 from ui.scenes import Sound, facts_of, keep
 from ui.scope import output_of, scope, value_of
-from ui.session import COMPUTE, KEEP_S, Report, downloads_explained, place_of, shown_errors
+from ui.session import COMPUTE, KEEP_S, Report, downloads_explained, noted, place_of, shown_errors
 from ui.settings import dropdown
 from ui.status import PRESSED
 from ui.strip import Strip
@@ -122,11 +122,8 @@ def finished(speaker: tts_infer.Speaker, stream: tts_infer.SpeechStream, audio: 
         "clipped_samples": clipped,
         "left_out": list(stream.left_out),
         "stages": stream.stages,
-        "notes": [
-            {"code": note.code, "text": note.text}
-            for note in tts_infer.notes_of_output(meter, len(samples), clipped)
-        ],
-    }  # fmt: skip
+        "notes": noted(tts_infer.notes_of_output(meter, len(samples), clipped)),
+    }
     config = vocoder.mel_config if vocoder else tts_infer.MelConfig(sample_rate=rate)
     mel = tts_infer.LogMel(config)(audio)[0]
     sound = Sound("out", f"{named('speech', report)}.wav", audio[0], speaker.comments)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 import tts_infer
-from ui.session import Input, Report, Result
+from ui.session import Input, Report, Result, noted
 from ui.work import PIECE_S, Job, Turn, desk, no_turn
 
 # Frames behind the first piece, about a second: it is decoded while the click is still felt. Each next piece is at most
@@ -207,7 +207,7 @@ def finished(model: tts_infer.Vocoder, given: Input, result: tts_infer.Synthesis
         "log_mel_error_db": tts_infer.log_mel_error_db(input_mel, mel.cpu(), model.mel_config),
         "refine": model.refine,
         "stages": result.stages,
-        "notes": [{"code": note.code, "text": note.text} for note in notes],
+        "notes": noted(notes),
     }
     clip = given.value[0].cpu() if given.kind == "audio" else None
     return Result(result.audio[0].cpu(), clip, report, model.mel_config, input_mel[0], mel[0].cpu())

@@ -71,9 +71,10 @@ class Translator:
         """What a known vocoder's file says of it; English where it has no translation."""
         return self._about.get(english, english)
 
-    def note(self, code: str, english: str) -> str:
-        """A note of the package; English where its code has no translation."""
-        return self._notes.get(code, english)
+    def note(self, note: Mapping[str, Any]) -> str:
+        """A note of a report (its code, its English text, and the fields in that); English without a translation."""
+        template = self._notes.get(note["code"])
+        return str(note["text"]) if template is None else template.format(**note["fields"])
 
     def error(self, error: tts_infer.TTSInferError) -> str:
         """An error of the package; English where its code has no translation."""

@@ -31,7 +31,7 @@ FIGURES = {
     "to first, dB": "the same to the audio of the first system",
     "waveform": "largest difference from the first, of its peak; other phases may sound alike",
 }
-SHORTENED = Note("first-seconds", f"Only the first {MAX_SECONDS:.0f} s were used.")
+SHORTENED = Note.of("Only the first {seconds:.0f} s were used.", code="first-seconds", seconds=MAX_SECONDS)
 
 
 @dataclass(frozen=True)

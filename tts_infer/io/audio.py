@@ -23,12 +23,14 @@ from tts_infer.io.decoders import RATES_HZ, Decoder, decoder, unreadable
 from tts_infer.io.features import as_float_tensor, check_values
 from tts_infer.io.inputs import Held, Source, name_of
 from tts_infer.io.notes import SignalMeter, note_of_missing
+from tts_infer.sentences import Sentence
 
 INT16_SCALE = 32768  # soundfile divides by it on reading, so PCM16 passes unchanged
 BLOCK_S = 30.0
 _BLOCK_VALUES = 2**23  # of all channels together
 _SLACK_S = 0.05  # codecs end within a frame of what their files state
 _MOST_RATIO = 1000
+_NO_SAMPLE = Sentence("no sample of it can be decoded", code="no-sample")
 
 
 class AudioWarning(UserWarning):
@@ -120,7 +122,7 @@ def _read(sound: Decoder, seconds: float, name: str, meter: SignalMeter | None) 
         yield _mono(channels)
     if not count:
         if sound.damage or sound.frames:
-            raise unreadable(name, sound.damage or "no sample of it can be decoded")
+            raise unreadable(name, sound.damage or _NO_SAMPLE)
         raise FileError("{path} holds no samples", code="no-samples", path=name)
     missing = 0.0 if sound.frames is None else (sound.frames - count) / sound.sample_rate
     if missing > _SLACK_S or sound.damage:

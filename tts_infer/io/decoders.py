@@ -21,6 +21,7 @@ from tts_infer.io.chains import links
 from tts_infer.io.inputs import Held, Source, name_of, opened
 from tts_infer.io.lengths import WithHead, look
 from tts_infer.io.sources import AV_SUFFIXES, suffix_of
+from tts_infer.sentences import Sentence
 
 MOST_CHANNELS = 1024  # as libsndfile
 RATES_HZ = range(1, 1_000_001)
@@ -31,9 +32,14 @@ _CONTAINERS = (
 )
 # What libsndfile says of some headers, and what that means.
 _PLAINLY = {
-    "Internal error : SF_INFO struct incomplete": "it states a sample rate of 0 Hz, or far too high a one",
-    "Too many channels specified": f"it has more than {MOST_CHANNELS} channels",
-    "Bad channel count": f"it has no channel, or more than {MOST_CHANNELS}",
+    "Internal error : SF_INFO struct incomplete": Sentence(
+        "it states a sample rate of 0 Hz, or far too high a one", code="rate-stated"
+    ),
+    "Too many channels specified": Sentence(
+        "it has more than {most} channels", code="too-many-channels", most=MOST_CHANNELS
+    ),
+    "Bad channel count": Sentence("it has no channel, or more than {most}", code="bad-channels", most=MOST_CHANNELS),
+    "Format not recognised": Sentence("Format not recognised", code="format-unknown"),
 }
 
 

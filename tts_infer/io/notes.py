@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tts_infer.arguments import checked
 from tts_infer.errors import InputError
+from tts_infer.sentences import Sentence
 
 # Below this level (dBFS, root mean square) a signal is called silent.
 SILENCE_DB = -90.0
@@ -22,10 +23,15 @@ CLIPPED_SHARE = 1e-3
 
 @dataclass(frozen=True)
 class Note:
-    """One note: its code is the same in every language."""
+    """One note: its code is the same in every language. The text is a `Sentence`, if values are in it."""
 
     code: str
     text: str
+
+    @classmethod
+    def of(cls, text: str, /, *, code: str, **fields: Any) -> Note:
+        """A note with values in it; the arguments are those of `Sentence`."""
+        return cls(code, Sentence(text, code=code, **fields))
 
 
 class SignalMeter:
@@ -64,13 +70,15 @@ class SignalMeter:
         """What is odd about an input."""
         if not self._samples:
             return []
-        found = [Note("silent-input", f"the input is silent (below {SILENCE_DB:.0f} dBFS)")] if self.is_silent else []
+        silent = Note.of("the input is silent (below {db:.0f} dBFS)", code="silent-input", db=SILENCE_DB)
+        found = [silent] if self.is_silent else []
         if not self.is_silent and self._mono_power < self._power * 10 ** (-CANCELLING_DB / 10):
-            text = f"the {self._channels} channels of the input cancel each other in their mean; give one of them alone"
-            found.append(Note("channels-cancel", text))
+            text = "the {channels} channels of the input cancel each other in their mean; give one of them alone"
+            found.append(Note.of(text, code="channels-cancel", channels=self._channels))
         share = self._clipped / self._samples
         if share > CLIPPED_SHARE:
-            found.append(Note("clipped-input", f"{100 * share:.1f} % of the input is at full scale: it was clipped"))
+            text = "{percent:.1f} % of the input is at full scale: it was clipped"
+            found.append(Note.of(text, code="clipped-input", percent=100 * share))
         return found + self._remembered
 
 
@@ -82,11 +90,15 @@ def note_of_missing(seconds: float, missing_s: float, damage: str) -> Note:
         missing_s: that there should be besides.
         damage: why reading ended; empty if the file just ends.
     """
-    why = f" ({damage})" if damage else ""
+    ends = {"seconds": seconds, "stated": seconds + missing_s}
+    if missing_s > 0 and damage:
+        text = "the input ends after {seconds:.2f} s, but states {stated:.2f} s: the rest is missing ({damage})"
+        return Note.of(text, code="broken-input", damage=damage, **ends)
     if missing_s > 0:
-        states = f"states {seconds + missing_s:.2f} s: the rest is missing{why}"
-        return Note("missing-input", f"the input ends after {seconds:.2f} s, but {states}")
-    return Note("damaged-input", f"the input is damaged after {seconds:.2f} s{why}; everything before that was read")
+        text = "the input ends after {seconds:.2f} s, but states {stated:.2f} s: the rest is missing"
+        return Note.of(text, code="missing-input", **ends)
+    text = "the input is damaged after {seconds:.2f} s ({damage}); everything before that was read"
+    return Note.of(text, code="damaged-input", seconds=seconds, damage=damage)
 
 
 @checked()
@@ -100,8 +112,6 @@ def notes_of_output(meter: SignalMeter, samples: int, clipped: int) -> list[Note
     found = [Note("silent-output", "the output is silent; is the mel of this vocoder's convention?")]
     found = found if samples and meter.is_silent else []
     if samples and clipped > CLIPPED_SHARE * samples:
-        text = (
-            f"{100 * clipped / samples:.1f} % of the output was clipped to full scale; sample format float32 does not"
-        )
-        found.append(Note("clipped-output", text))
+        text = "{percent:.1f} % of the output was clipped to full scale; sample format float32 does not"
+        found.append(Note.of(text, code="clipped-output", percent=100 * clipped / samples))
     return found

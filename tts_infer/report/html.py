@@ -37,7 +37,8 @@ STYLE = """
 @media (max-width: 480px) {
   .tts-many table, .tts-many tbody, .tts-many tfoot { display: block; }
   .tts-many thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-  .tts-many tr { display: flex; flex-wrap: wrap; gap: 2px 14px; padding: 8px 0; border-bottom: 1px solid #8884; }
+  .tts-many tr { display: flex; flex-wrap: wrap; gap: 0 14px; padding: 6px 0; border-bottom: 1px solid #8884; }
+  .tts-many tr { font-size: 13px; line-height: 1.5; }
   .tts-table.tts-many tr > :is(th, td) { max-width: 100%; padding: 0; border: 0; white-space: normal; }
   .tts-many tr > :is(th, td) { text-align: left; overflow-wrap: anywhere; }
   .tts-many tr > [data-head]::before { content: attr(data-head) " "; font-weight: 400; opacity: .8; }
