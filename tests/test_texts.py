@@ -15,18 +15,44 @@ import torch
 
 import tts_infer
 from tests.error_codes import ROOT, errors_by_code, fields_of, known_errors, notes_by_code, sentences_by_code
+from tests.languages import template
 from tts_infer.dsp import mismatch
 from tts_infer.sentences import Sentence, Several, as_json, from_json
+from ui import texts
+from ui.scope import script_texts
 from ui.session import noted, read_input
-from ui.texts import Translator, table, translations, translator
+from ui.texts import Translator, languages, table, translations, translator
 
 ENGLISH, CHINESE = table("en"), table("zh")
 
 
-def test_both_languages_have_the_same_texts() -> None:
-    assert list(ENGLISH["texts"]) == list(CHINESE["texts"])
-    for key, text in ENGLISH["texts"].items():
-        assert fields_of(text) == fields_of(CHINESE["texts"][key]), key
+@pytest.mark.parametrize("language", [language for language in languages() if language != "en"])
+def test_all_languages_have_the_same_texts(language: str) -> None:
+    """And so has what a contributor is given to translate."""
+    given, written = template(), table(language)
+    assert {kind: list(keys) for kind, keys in given.items()} == {kind: list(keys) for kind, keys in written.items()}
+    for kind, english in given.items():
+        for key, text in english.items():
+            assert text and fields_of(text) == fields_of(written[kind][key]), key
+
+
+def test_a_language_is_one_more_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for language in ("en", "zh"):
+        (tmp_path / f"{language}.json").write_bytes((texts.FOLDER / f"{language}.json").read_bytes())
+    made = template()
+    made["texts"]["device"], made["sentences"]["asked-for"] = "Appareil", "demandé"
+    (tmp_path / "fr.json").write_text(json.dumps(made), encoding="utf-8")
+    monkeypatch.setattr(texts, "FOLDER", tmp_path)
+    languages.cache_clear()
+    table.cache_clear()
+    try:
+        say = translator(gr.Request(headers={"accept-language": "fr-CA,en;q=0.5"}))
+        assert (say("device"), say.sentence(Sentence("asked for", code="asked-for"))) == ("Appareil", "demandé")
+        assert translations().translations_dict["fr"]["tts-infer-device"] == "Appareil"
+        assert script_texts(("device",))["fr"] == {"device": "Appareil"}
+    finally:
+        languages.cache_clear()
+        table.cache_clear()
 
 
 def strings(where: Path) -> set[str]:
@@ -55,11 +81,11 @@ def test_every_phrase_is_one_of_the_package() -> None:
 
 def test_translated_errors_exist_and_have_the_same_values() -> None:
     known = known_errors()
-    for code, template in CHINESE["errors"].items():
+    for code, chinese in CHINESE["errors"].items():
         patterns = [code] if code in known else [one for one in known if fnmatch.fnmatchcase(code, one)]
         matching = [known[pattern] for pattern in patterns]
         assert matching, code
-        assert all(fields_of(template) == error.fields for error in matching), code
+        assert all(fields_of(chinese) == error.fields for error in matching), code
 
 
 def test_every_sentence_has_its_chinese_with_values_that_it_has() -> None:

@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 from gradio.i18n import I18nData
@@ -17,7 +17,7 @@ from ui.names import named
 from ui.results import STYLE, details, summary
 from ui.scenes import Sound, facts_of, keep, pitch, served, window
 from ui.session import Result, shown_errors
-from ui.texts import Language, Translator, label, table, translator
+from ui.texts import Translator, label, languages, table, translator
 
 STATIC = Path(__file__).parent / "static"
 SCRIPTS = (  # run as one
@@ -39,7 +39,7 @@ def static(*names: str) -> str:
 
 def script_texts(keys: tuple[str, ...]) -> dict[str, dict[str, str]]:
     """Texts for a script, by language."""
-    return {name: {key: table(name)["texts"][key] for key in keys} for name in get_args(Language)}
+    return {name: {key: table(name)["texts"][key] for key in keys} for name in languages()}
 
 
 def scope(empty: I18nData, elem_id: str, piece_schema: Callable[[], dict[str, Any]] | None = None) -> gr.HTML:

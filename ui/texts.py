@@ -1,31 +1,38 @@
-"""The page's texts in English and Chinese, as data in `ui/i18n`.
+"""The page's texts, as data in `ui/i18n`: one file a language, named by its code. `tests/languages.py` makes a new one.
 
-Each table has "texts" by key. The Chinese one also has "errors" and "sentences", templates by the code of an error or
-of a sentence of the package, "notes", sentences by the code of a note or of a warning, "about", what is said of known
-vocoders, and "phrases", fixed English words that the package gives without a code. Labels are translated in the
-browser, by Gradio. Results and messages are written on the server, in the language that the browser asks for.
+Each table has "texts" by key. Those of other languages than English also have "errors" and "sentences", templates by
+the code of an error or of a sentence of the package, "notes", sentences by the code of a note or of a warning, "about",
+what is said of known vocoders, and "phrases", fixed English words that the package gives without a code. Labels are
+translated in the browser, by Gradio. Results and messages are written on the server, in the language that the browser
+asks for.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import gradio as gr
 from gradio.i18n import I18nData
 
 import tts_infer
 
-Language = Literal["en", "zh"]
 FOLDER = Path(__file__).parent / "i18n"
 _PREFIX = "tts-infer-"  # of the keys in the browser, where Gradio has keys of its own, such as "audio"
 
 
 @cache
-def table(language: Language) -> dict[str, dict[str, str]]:
+def languages() -> tuple[str, ...]:
+    """The codes of all languages that are written down, such as "en"."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.json")))
+
+
+@cache
+def table(language: str) -> dict[str, dict[str, str]]:
     """Everything that is written down in a language."""
     loaded: dict[str, dict[str, str]] = json.loads((FOLDER / f"{language}.json").read_text(encoding="utf-8"))
     return loaded
@@ -38,7 +45,7 @@ class Translator:
         language: of what it says.
     """
 
-    def __init__(self, language: Language) -> None:
+    def __init__(self, language: str) -> None:
         written = table(language)
         self._texts, self._errors, self._phrases = written["texts"], written["errors"], written["phrases"]
         self._notes, self._about, self._sentences = written["notes"], written["about"], written["sentences"]
@@ -87,7 +94,8 @@ class Translator:
 def translator(request: gr.Request | None) -> Translator:
     """The translator into the first language that a browser accepts; English for programs."""
     accepted = request.headers.get("accept-language", "") if request else ""
-    return Translator("zh" if accepted.lower().startswith("zh") else "en")
+    first = re.split("[-,;]", accepted.lower().strip())[0]
+    return Translator(first if first in languages() else "en")
 
 
 def label(key: str) -> I18nData:
@@ -97,5 +105,5 @@ def label(key: str) -> I18nData:
 
 def translations() -> gr.I18n:
     """The texts for `launch`. Browsers in other languages show the English ones."""
-    tables = {name: {_PREFIX + key: text for key, text in table(name)["texts"].items()} for name in get_args(Language)}
+    tables = {name: {_PREFIX + key: text for key, text in table(name)["texts"].items()} for name in languages()}
     return gr.I18n(**tables, **{"zh-CN": tables["zh"]})

@@ -1,6 +1,6 @@
 // The table of a batch: its outputs can be played, one at a time. A value is null, or { html, sounds }, with a file for
 // each output; a button's data-play is the name of an output. Needs players.js before it.
-const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];
+const say = (key) => (props.texts[navigator.language.split("-")[0]] ?? props.texts.en)[key];
 const player = new Audio();
 let playing = null; // name of the output
 

@@ -6,7 +6,7 @@ const TICK_MS = 50;
 const player = () => document.querySelector(`#${props.result} .tts-scope`);
 
 function playing() {
-  const { pause } = props.texts[navigator.language.startsWith("zh") ? "zh" : "en"];
+  const { pause } = props.texts[navigator.language.split("-")[0]] ?? props.texts.en;
   return player().querySelector("[data-play]").textContent === pause;
 }
 

@@ -1,7 +1,7 @@
 // Listening tests: plays what ui/listening.py prepared, asks, and has the server count. A value is null or a test:
 // { kind: "abx" or "mushra", clip, trials, rate, sounds: [{ name, file }] }; of MUSHRA, the reference is the first.
 // Needs sound.js before it. Which sound is which in a trial is drawn here, by the browser's random numbers for secrets.
-const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];
+const say = (key) => (props.texts[navigator.language.split("-")[0]] ?? props.texts.en)[key];
 const root = document.createElement("section");
 const sound = makeSound(() => mark());
 const REFERENCE = "R"; // the open reference of MUSHRA

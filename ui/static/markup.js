@@ -1,6 +1,6 @@
 // The elements of a result, empty, and the words on its buttons. Those that scope.js shows have names: find("play") is
 // the one with data-play. It reads the state in scope.js, and changes none.
-const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];
+const say = (key) => (props.texts[navigator.language.split("-")[0]] ?? props.texts.en)[key];
 const find = (name) => root.querySelector(`[data-${name}]`);
 const root = document.createElement("section");
 

@@ -2,7 +2,7 @@
 // something runs. Gradio calls this once, with `element`, `props` and `server`. window.ttsInferStop() ends what runs.
 const QUICK_MS = 200;
 const QUIET_MS = 2500; // after an action, a job may come so late
-const say = (key) => props.texts[navigator.language.startsWith("zh") ? "zh" : "en"][key];
+const say = (key) => (props.texts[navigator.language.split("-")[0]] ?? props.texts.en)[key];
 const line = () => element.querySelector(".tts-status");
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_, key) => values[key]);
 let until = 0;
