@@ -309,9 +309,12 @@ def test_compare_blind_and_reveal(page: Page) -> None:
     for where in ("#samples", "#comparison"):
         assert "refine" not in page.locator(where).inner_text()
     assert not re.search("refine", str(page.locator("#samples [data-save]").get_attribute("href")))
+    pictures = page.locator("#samples [data-panel=difference], #samples [data-panel=output]")
+    expect(pictures.locator("visible=true")).to_have_count(0)  # they would tell
     page.get_by_role("radio", name="Sample 2").check()
     page.locator("button#compare-reveal").click()
     expect(page.locator("#comparison")).to_contain_text("You preferred: Sample 2")
+    expect(pictures.locator("visible=true")).to_have_count(3)
     names = page.locator("#samples [data-sound]").all_inner_texts()[1:]
     assert sorted(re.findall("refine .", " ".join(names))) == ["refine 0", "refine 8"]
     rows = page.locator("#comparison tbody tr").all_inner_texts()

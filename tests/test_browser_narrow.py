@@ -36,6 +36,11 @@ _CUT_OFF = """() => {
     const beyond = [...document.querySelectorAll('.tts-table :is(th, td), .tts-tiles *, .bar *, h1, h2, h3, p, li')]
         .filter((e) => e.checkVisibility() && e.getBoundingClientRect().right > innerWidth + 1)
         .filter((e) => !e.closest('thead')).map((e) => `beyond the edge: ${e.outerHTML.slice(0, 80)}`);
+    const inside = (a, b) => Math.min(a.left - b.left, b.right - a.right, a.top - b.top, b.bottom - a.bottom) > -2;
+    const astray = [...document.querySelectorAll('.tts-table :is(th, td)')].filter((e) => e.checkVisibility())
+        .filter((e) => !inside(e.getBoundingClientRect(), e.closest('tr').getBoundingClientRect()))
+        .filter((e) => !e.closest('thead')).map((e) => `outside of its row: ${e.outerHTML.slice(0, 80)}`);
+    beyond.push(...astray);
     if (document.documentElement.scrollWidth > innerWidth) beyond.push('the page scrolls sideways');
     return [...cut, ...beyond];
 }"""

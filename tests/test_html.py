@@ -38,7 +38,7 @@ def test_values_of_wide_tables_have_their_heads_with_them() -> None:
         table("A", heads, [row], texts=2, foot=["Total", "1", "2"]),
         table("A", heads[:3], [row[:3]], texts=2),
     )
-    assert re.findall('data-head="(.*?)"', wide) == [*heads, "s", "dB"] and "data-head" not in narrow
+    assert re.findall('data-column="(.*?)"', wide) == [*heads, "s", "dB"] and "data-column" not in narrow
 
 
 @pytest.mark.parametrize(

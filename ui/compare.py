@@ -155,7 +155,8 @@ def draw_comparison(comparison: Comparison, preferred: str | None, request: gr.R
         names = {"original": shown[0]} | {str(i): name for i, name in enumerate(shown) if i}
         odd = [note for report in comparison.reports[:1] for note in report["notes"]]
         above = f"<p>{html.escape(say('blind-hint'))}</p>" if comparison.hidden else notes(odd, say)
-        value = value_of(comparison.scene, facts_of(comparison.scene), names, above, "", say)
+        facts = facts_of(comparison.scene)
+        value = value_of(comparison.scene, facts, names, above, "", say, blind=comparison.hidden)
         if comparison.hidden:
             choice = (gr.Radio(shown[1:], value=None, visible=True), gr.Button(visible=True))
             return (*choice, "", value, *offered(shown))

@@ -82,7 +82,7 @@ def draw_report(report: Report, request: gr.Request) -> str:
 def placement_table(report: Report, say: Translator, name: str) -> str:
     """Where each stage goes, and why."""
     rows = [
-        [stage, place["device"], place["method"], html.escape(say.sentence(place["reason"]))]
+        [stage, place["device"], html.escape(say.sentence(place["method"])), html.escape(say.sentence(place["reason"]))]
         for stage, place in report["placement"].items()
     ]
     return table(name, [say(head) for head in ("stage", "device", "method", "reason")], rows, texts=4)

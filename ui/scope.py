@@ -126,7 +126,14 @@ def opened(scene: str | None, request: gr.Request) -> Any:
 
 
 def value_of(
-    scene: str, facts: dict[str, Any], names: dict[str, str], above: str, below: str, say: Translator
+    scene: str,
+    facts: dict[str, Any],
+    names: dict[str, str],
+    above: str,
+    below: str,
+    say: Translator,
+    *,
+    blind: bool = False,
 ) -> dict[str, Any]:
     """The value of the component.
 
@@ -135,6 +142,7 @@ def value_of(
         names: of its sounds, by what `keep` was given.
         above, below: HTML over and under the pictures.
         say: for the scales.
+        blind: no picture tells one output from another.
     """
     has_original = facts["sounds"][0]["name"] == "original"
     sounds = [
@@ -148,6 +156,7 @@ def value_of(
     shown = ("rate", "seconds", "hz", "top_db", "range_db", "compared", "streamed")
     return {
         "scene": scene,
+        "blind": blind,
         "sounds": sounds,
         "difference_db": DIFFERENCE_DB,
         "summary": above,

@@ -119,8 +119,8 @@ def _places(placement: Placement) -> dict[str, dict[str, Any]]:
         how = {"engine": place.engine, "method": place.method or place.engine}
         rows[stage] = {"device": str(place.device), **how, "reason": place.reason}
     if (short := placement.short) is not None:
-        how = {"engine": short.engine, "method": f"to {short.frames}"}
-        rows["short"] = {"device": str(CPU), **how, "reason": short.reason}
+        frames = Sentence("to {frames}", code="short-to", frames=short.frames)
+        rows["short"] = {"device": str(CPU), "engine": short.engine, "method": frames, "reason": short.reason}
     return rows
 
 

@@ -41,7 +41,7 @@ STYLE = """
   .tts-many tr { font-size: 13px; line-height: 1.5; }
   .tts-table.tts-many tr > :is(th, td) { max-width: 100%; padding: 0; border: 0; white-space: normal; }
   .tts-many tr > :is(th, td) { text-align: left; overflow-wrap: anywhere; }
-  .tts-many tr > [data-head]::before { content: attr(data-head) " "; font-weight: 400; opacity: .8; }
+  .tts-many tr > [data-column]::before { content: attr(data-column) " "; font-weight: 400; opacity: .8; }
   .tts-many tr > :is(th, .remark) { flex: 1 0 100%; }
   .tts-many tr > th { font-weight: 600; }
   .tts-many td:empty { display: none; }
@@ -87,7 +87,7 @@ def _cells(row: Sequence[str], labels: Sequence[str], texts: int) -> str:
 def _kind(column: int, texts: int, label: str = "") -> str:
     """The attributes of a cell: whether it holds a number, and its head, if that is shown beside it."""
     kind = "" if column < texts else ' class="number"'
-    return f'{kind} data-head="{label}"' if label else kind
+    return f'{kind} data-column="{label}"' if label else kind
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ find("panels").addEventListener("pointermove", (event) => {
     const hz = found.hz < 1000 ? `${Math.round(found.hz)} Hz` : `${(found.hz / 1000).toFixed(1)} kHz`;
     const level = at.panel.dataset.panel === "input" ? found.input : found.output;
     parts.push(hz, db(level, false));
-    if (scene.compared) parts.push(`${say("difference-of")} ${db(found.difference, true)}`);
+    if (scene.compared && !scene.blind) parts.push(`${say("difference-of")} ${db(found.difference, true)}`);
   }
   find("reading").textContent = parts.join(", ");
 });

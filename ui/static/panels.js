@@ -30,8 +30,8 @@ function paint() {
   const lanes = [];
   const [blue, orange, pink] = look.waves;
   if (original) lanes.push({ wave: waveOf("0", original), label: say("in"), colour: blue });
-  if (output) lanes.push({ wave: waveOf(shown, output), label: say("out"), colour: orange });
-  if (original && output && !streaming()) {
+  if (output && !scene.blind) lanes.push({ wave: waveOf(shown, output), label: say("out"), colour: orange });
+  if (original && output && !streaming() && !scene.blind) {
     lanes.push({ wave: waveOf(`0-${shown}`, output, original), label: say("diff"), colour: pink });
   }
   const visible = seconds();
@@ -85,8 +85,8 @@ function captions() {
   caption(panel("input"), say("input-mel"), mean);
   caption(panel("output"), `${say("output-mel")}${name(shown)}`, mean);
   panel("input").hidden = streaming() || !scene.compared;
-  panel("output").hidden = streaming();
-  find("differences").hidden = streaming() || !scene.compared;
+  panel("output").hidden = streaming() || scene.blind; // pictures would tell which is which
+  find("differences").hidden = streaming() || scene.blind || !scene.compared;
   for (const figure of find("differences").children) {
     const id = figure.dataset.output;
     caption(figure, `${say("difference")}${name(id)}`, id === shown ? mean : "");

@@ -92,7 +92,7 @@ async function open(next) {
 
 // The words about a scene; a blind comparison is named when it is revealed.
 function rename(next) {
-  scene = { ...scene, sounds: next.sounds };
+  scene = { ...scene, sounds: next.sounds, blind: next.blind };
   find("summary").innerHTML = next.summary;
   find("details").innerHTML = next.details;
   next.sounds.forEach((one, i) => {
