@@ -180,7 +180,7 @@ def draw_batch(report: Report, files: dict[str, str] | None, request: gr.Request
         failed = sum("error" in row for row in rows)
         summary = say("batch-result", done=len(rows) - failed, count=len(rows))
         if failed < len(rows):
-            summary += f" {speed(report, say)} {clipping(report, say)}"
+            summary += speed(report, say) + clipping(report, say)
         sounds = {output: served(path) for output, path in (files or {}).items()}
         return {"html": f"<p>{summary}</p>{batch_table(rows, say)}", "sounds": sounds}
 

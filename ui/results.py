@@ -66,9 +66,9 @@ def stage_line(report: Report, say: Translator) -> str:
     runs = report.get("runs", 1)
     times = " · ".join(f"{stage['stage']} {duration(stage['ms'])}" for stage in report["stages"])
     if runs == 1:
-        return f"{say('one-run')} {times}"
+        return say("one-run") + times
     median, least, most = (duration(report[key]) for key in ("total_ms", "least_ms", "most_ms"))
-    return f"{say('runs', runs=runs, median=median, least=least, most=most)} {times}"
+    return say("runs", runs=runs, median=median, least=least, most=most) + times
 
 
 def in_words(report: Report, say: Translator) -> str:
@@ -76,7 +76,7 @@ def in_words(report: Report, say: Translator) -> str:
     longest = max(report["stages"], key=lambda stage: stage["ms"])
     share = 100 * longest["ms"] / report["total_ms"]
     most = say("result-share", share=share, stage=longest["stage"], device=longest["device"])
-    return f"{speed(report, say)} {most} {clipping(report, say)}"
+    return speed(report, say) + most + clipping(report, say)
 
 
 def speed(report: Report, say: Translator) -> str:

@@ -195,4 +195,4 @@ def opened(scene: str | None, request: gr.Request) -> Any:
 def in_words(report: Report, say: Translator) -> str:
     """The result in a line."""
     first = say("first-audio", ms=report["first_audio_ms"])
-    return f"{speed(report, say)} {first} {clipping(report, say)} {say('synthetic')}"
+    return speed(report, say) + first + clipping(report, say) + say("synthetic")

@@ -39,6 +39,8 @@ STYLE = """
   .tts-many thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   .tts-many tr { display: flex; flex-wrap: wrap; gap: 0 14px; padding: 6px 0; border-bottom: 1px solid #8884; }
   .tts-many tr { font-size: 13px; line-height: 1.5; }
+  .tts-table.tts-many :is(table, tr) { margin: 0; padding-inline: 0; }
+  .tts-table.tts-many table { padding: 0; }
   .tts-table.tts-many tr > :is(th, td) { max-width: 100%; padding: 0; border: 0; white-space: normal; }
   .tts-many tr > :is(th, td) { text-align: left; overflow-wrap: anywhere; }
   .tts-many tr > [data-column]::before { content: attr(data-column) " "; font-weight: 400; opacity: .8; }
