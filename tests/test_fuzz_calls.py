@@ -31,7 +31,7 @@ NOWHERE = "/proc/no/way"  # no test writes there, on whatever system
 MADE = {
     *("BatchReport", "Comparison", "Evaluation", "Export", "FileSynthesis", "LiveAudio", "Note", "Place", "Placement"),
     *("RoundingCost", "Speaker", "Speech", "SpeechReport", "SpeechStream", "StageCheck", "StreamingDecoder", "Voice"),
-    *("StreamingMel", "Synthesis", "VocoderPreset", "WebExport"),
+    *("StreamingMel", "Synthesis", "VocoderPreset", "WebExport", "Sentence", "Several"),
 }
 ALONE = (
     "available_devices",
