@@ -201,7 +201,7 @@ def settings_of_comparison(vocoders: Sequence[str]) -> list[Any]:
     places = list(dict.fromkeys([AUTO, *tts_infer.available_devices(), *usable_placements()]))
     settings: list[Any] = [
         dropdown("vocoder", vocoders, vocoders[:1], PREFIX),
-        dropdown("placement", places, [AUTO], PREFIX),
+        dropdown("placement", places, [AUTO], PREFIX, info="placements-hint"),
         dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX, info="istft-hint"),
         dropdown("number-format", usable_dtypes(), ["float32"], PREFIX, info="dtype-hint"),
     ]

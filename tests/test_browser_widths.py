@@ -1,4 +1,4 @@
-"""The page at 390 px: nothing is cut off at its edges, on any tab, in English and in Chinese."""
+"""The page at 390 px: nothing is cut off at its edges, on any tab, in English and in Chinese. And at 1440 px."""
 
 from __future__ import annotations
 
@@ -84,3 +84,11 @@ def test_nothing_is_cut_off_on_any_tab(page: Page, tmp_path: Path) -> None:
     open_tab(page, say("api"))
     found["api"] = cut_off(page)
     assert {where: what for where, what in found.items() if what} == {}
+
+
+@pytest.mark.parametrize("page", [{"viewport": {"width": 1440, "height": 900}}], indirect=True)
+def test_pictures_use_the_width_of_the_window(page: Page) -> None:
+    synthesize(page, CLIP)
+    for panel in ("wave", "input", "output", "difference"):
+        box = page.locator(f"#result [data-panel={panel}] canvas").bounding_box()
+        assert box and box["width"] > 0.9 * 1440
