@@ -243,8 +243,22 @@ def test_one_vocoder_that_is_not_here(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setattr(catalogue, "where", lambda preset: "not cached")
     assert main(["vocoders", "charactr/vocos-mel-24khz"]) == 0
     text = capsys.readouterr().out
-    assert "needs a download, 54.4 MB: charactr/vocos-mel-24khz" in text and "license              MIT" in text
-    assert text.endswith("to see the rest, fetch it: load_vocoder('vocos-mel-24khz')\n")
+    assert "needs a download, about 54.4 MB: charactr/vocos-mel-24khz" in text and "license              MIT" in text
+    assert "convention           vocos-24k: sample_rate 24000, n_fft 1024, " in text
+    assert "architecture         vocos; its files say the sizes, stages, receptive field and latency" in text
+    command = text.splitlines()[-1].removeprefix("to fetch them        ")
+    assert shlex.split(command) == ["python", "-c", "import tts_infer; tts_infer.load_vocoder('vocos-mel-24khz')"]
+
+
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [("vocos-mini", "vocos-mini-24khz"), ("bigvgan-v2", "bigvgan-v2-"), ("luxtss-48khz", "luxtts-48khz")],
+)
+def test_a_mistyped_name_is_shown_the_nearest(mistyped: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vocoders", mistyped]) == 2
+    assert f"none of: {meant}" in capsys.readouterr().err
+    with pytest.raises(tts_infer.VocoderNotFoundError, match=f"nor one of: {meant}"):
+        tts_infer.load_vocoder(mistyped)
 
 
 def test_weights_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

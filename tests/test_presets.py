@@ -225,8 +225,8 @@ def test_what_contradicts_an_entry(cache: Path, tmp_path: Path) -> None:
 def test_they_are_shown(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vocoders"]) == 0
     text = capsys.readouterr().out
-    assert "vocos-encodec-24khz                  24000 Hz  codes of EnCodec  needs a download, 40.3 MB" in text
-    assert "soprano-32khz                        32000 Hz  hidden frames     needs a download, size not known" in text
+    assert "vocos-encodec-24khz                  24000 Hz  codes of EnCodec  needs a download, about 40.3 MB" in text
+    assert "soprano-32khz                        32000 Hz  hidden frames     needs a download, about 121 MB" in text
     assert main(["vocoders", "soprano-32khz"]) == 0
     page = capsys.readouterr().out
     assert "takes                hidden frames" in page and "gives                audio at 32000 Hz" in page

@@ -8,6 +8,7 @@ its text, so that a translation hangs on the code and not on the sentence:
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import reprlib
@@ -25,6 +26,13 @@ def first_sentence(error: BaseException) -> str:
     """The first sentence of another library's error, or its type; the rest may be pages of dispatcher tables."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return lines[0].split(". ")[0].rstrip(".") if lines else type(error).__name__
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """The names, those first that a mistyped one may stand for."""
+    known = list(names)
+    like = [one for one in known if name and name in one] or difflib.get_close_matches(name, known)
+    return [*like, *(one for one in known if one not in like)]
 
 
 def few(names: Iterable[str], shown: int = 3, length: int = 60) -> str:

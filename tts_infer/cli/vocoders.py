@@ -36,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _size(row: dict[str, Any]) -> str:
     size, status = row["size_mb"], _STATUS[row["status"]]
-    if size is not None:
-        return f"{status}, {size:g} MB"
-    return status if row["status"] != "not cached" else f"{status}, size not known"
+    if row["status"] == "not cached":
+        return f"{status}, size not known" if size is None else f"{status}, about {size:g} MB"
+    return status if size is None else f"{status}, {size:g} MB"
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -48,11 +48,12 @@ def _row(row: dict[str, Any]) -> str:
 
 
 def _page(shown: dict[str, Any]) -> str:
-    """One line for each thing that is known; what the files alone say is left out until they are here."""
+    """One line for each thing that is known; of what the files alone say, it is said how to see it."""
     files = _size(shown) + ("" if shown["status"] == "embedded" else f": {shown['where']}")
     lines = {"files": files, "about": shown["description"], "license": shown["license"]}
     lines |= {"takes": shown["takes"], "gives": f"audio at {shown['sample_rate']} Hz"}
-    lines["convention"] = ", ".join(f"{key} {value}" for key, value in shown["convention"].items())
+    values = ", ".join(f"{key} {value}" for key, value in shown["convention"].items())
+    lines["convention"] = f"{shown['convention_name']}: {values}" if shown["convention_name"] else values
     if shown["architecture"] is not None:
         lines["architecture"] = shown["architecture"]
         lines["parameters"] = f"{shown['parameters']:,}"
@@ -63,6 +64,8 @@ def _page(shown: dict[str, Any]) -> str:
             lines["receptive field"] = f"{shown['receptive_field']} frames on each side"
             stream = f"{shown['delay_frames']} frames, {shown['delay_ms']:.0f} ms"
             lines["latency of a stream"] = f"{stream} (with {shown['refine']} refinement passes)"
+    else:
+        lines["architecture"] = f"{shown['family']}; its files say the sizes, stages, receptive field and latency"
+        lines["to fetch them"] = f'python -c "import tts_infer; tts_infer.load_vocoder({shown["name"]!r})"'
     text = "\n".join(f"{name:<20} {value}" for name, value in lines.items() if value)
-    more = "" if shown["architecture"] else f"\nto see the rest, fetch it: load_vocoder({shown['name']!r})"
-    return f"{shown['name']}\n{text}{more}"
+    return f"{shown['name']}\n{text}"

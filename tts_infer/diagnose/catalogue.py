@@ -6,8 +6,9 @@ import dataclasses
 import os
 from typing import Any
 
-from tts_infer.config import VocoderPreset, known_vocoders
-from tts_infer.errors import VocoderNotFoundError, few
+from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
+from tts_infer.dsp.conventions import convention_name
+from tts_infer.errors import VocoderNotFoundError, few, nearest
 from tts_infer.loading import load_vocoder
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
@@ -30,9 +31,9 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
         config: as for `load_vocoder`.
 
     Returns:
-        As a row of `list_vocoders`, and its mel convention. If it needs no download, also its architecture, number of
-        parameters, stages, receptive field (frames on each side of one) and the delay of its streams; else these are
-        None. The last two are also None if it computes over whole signals only.
+        As a row of `list_vocoders`, and its mel convention: name (None: it has none), values. If it needs no download,
+        also its architecture, number of parameters, stages, receptive field (frames on each side of one) and the delay
+        of its streams; else these are None. The last two are also None if it computes over whole signals only.
 
     Raises:
         VocoderNotFoundError: there is nothing of that name on this machine, and it is not a known one.
@@ -43,12 +44,11 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
     if preset is None and not os.path.exists(text):
         raise VocoderNotFoundError(
             "{name!r} is no local directory or file, and none of: {known}", code="vocoder-unshown",
-            name=short_path(text), known=few(known, 5),
+            name=short_path(text), known=few(nearest(text, known), 5),
         )  # fmt: skip
     if preset is not None and where(preset) == "not cached":
         nothing = ("architecture", "parameters", "stages", "receptive_field", "refine", "delay_frames", "delay_ms")
-        convention = _stated(preset.mel) if preset.mel else {}
-        return _of_preset(preset) | {"convention": convention} | dict.fromkeys(nothing)
+        return _of_preset(preset) | _convention(preset.mel) | dict.fromkeys(nothing)
     return _of_vocoder(load_vocoder(name, device="cpu", config=config, check=False), preset)
 
 
@@ -62,6 +62,7 @@ def _of_preset(preset: VocoderPreset) -> dict[str, Any]:
         "takes": preset.inputs,
         "n_mels": preset.mel and preset.mel.n_mels,
         "license": preset.license,
+        "family": preset.family,
         "description": preset.description,
     }
 
@@ -82,10 +83,11 @@ def _of_vocoder(vocoder: Vocoder, preset: VocoderPreset | None) -> dict[str, Any
         "takes": _inputs(vocoder.features),
         "n_mels": vocoder.n_mels if isinstance(vocoder.features, MelSpec) else None,
         "license": "",
+        "family": name,
         "description": "",
     }
     return (_of_preset(preset) if preset else local) | {
-        "convention": _stated(family.features(vocoder.model.config)),
+        **_convention(family.features(vocoder.model.config)),
         "architecture": f"{name}: {_sizes(vocoder.model.config)}",
         "parameters": sum(parameter.numel() for parameter in vocoder.model.parameters()),
         "stages": [stage.name for stage in stages],
@@ -103,10 +105,14 @@ def _inputs(features: FeatureSpec) -> str:
     return f"{features.n_channels} {'mels' if isinstance(features, MelSpec) else 'channels'}"
 
 
-def _stated(features: Any) -> dict[str, Any]:
-    """The values of a convention that are not left open."""
-    config = getattr(features, "config", features)
-    return {key: value for key, value in dataclasses.asdict(config).items() if value is not None}
+def _convention(features: FeatureSpec | MelConfig | None) -> dict[str, Any]:
+    """The convention's name, and the values of it that are not left open."""
+    config: Any = getattr(features, "config", features)
+    stated = dataclasses.asdict(config) if config is not None else {}
+    return {
+        "convention_name": convention_name(config) if isinstance(config, MelConfig) else None,
+        "convention": {key: value for key, value in stated.items() if value is not None},
+    }
 
 
 def _sizes(config: Any) -> str:

@@ -16,7 +16,15 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
 from tts_infer.dsp.conventions import convention
-from tts_infer.errors import CheckpointError, ConfigError, InputError, VocoderNotFoundError, few, first_sentence
+from tts_infer.errors import (
+    CheckpointError,
+    ConfigError,
+    InputError,
+    VocoderNotFoundError,
+    few,
+    first_sentence,
+    nearest,
+)
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import Family, read_config, read_document
 from tts_infer.vocoders.graph import GRAPH_SUFFIX, read_graph
@@ -127,7 +135,7 @@ def resolve(
             "vocoder {name!r} is neither a local directory or file, nor a Hub id (owner/name), nor one of: {known}",
             code="vocoder-unknown",
             name=short_path(text),
-            known=few(known),
+            known=few(nearest(text, known)),
         )
     revision = revision or (entry.revision if entry else None)
     fetched, weights = from_hub(repo_id, revision, layouts_of(entry, with_config=config is None))
