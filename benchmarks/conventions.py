@@ -1,6 +1,6 @@
 """How often is a mel of the right convention suspected, and a wrong one found? False alarms and detections.
 
-python -m benchmarks.conventions [--speech FOLDER] [--clips 1000]
+python -m benchmarks.conventions [--speech FOLDER] [--clips 1000] [--jobs 2]
 
 Clips of the right convention are speech (as recorded, quiet, loud, whispered, noisy), predicted-like speech (smoothed
 over time, blurred over bands, or with errors), noise, tones, music, clicks and silence. Wrong mels are made of the
@@ -12,125 +12,30 @@ network may predict them.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from numpy.typing import NDArray
 
 from benchmarks.common import environment, finish, table
+from benchmarks.sounds import Wave, levelled, sounds, speech
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import CONVENTIONS
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.mismatch import ConventionCheck
 
-Wave = NDArray[np.floating[Any]]
 Mel = NDArray[np.floating[Any]]
 
 SPEECH = Path(__file__).parent.parent / "examples"
 VOCODERS = ("vocos-24k", "bigvgan-24k-100", "hifigan-22k", "bigvgan-22k-80")
 FRAMES_A_SECOND = 94
-
-
-def speech(folders: Sequence[Path], count: int, rate: int, seed: int = 0) -> Iterator[Wave]:
-    """Excerpts of 1 to 6 seconds of the audio files below some folders, in random order. Shape: (T,)"""
-    rng = np.random.default_rng(seed)
-    suffixes = ("flac", "wav")
-    files = sorted(path for folder in folders for suffix in suffixes for path in folder.rglob(f"*.{suffix}"))
-    for i in range(count):
-        path = files[int(rng.integers(len(files)))] if count < len(files) else files[i % len(files)]
-        audio, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
-        mono = soxr.resample(audio.mean(1), own_rate, rate)
-        samples = min(len(mono), int(rate * np.exp(rng.uniform(0, np.log(6)))))
-        start = int(rng.integers(len(mono) - samples + 1))
-        yield mono[start : start + samples]
-
-
-def noise(rng: np.random.Generator, samples: int) -> Wave:
-    """Noise of a random colour, from white to brown, of peak 1."""
-    spectrum = np.fft.rfft(rng.standard_normal(samples))
-    wave = np.fft.irfft(spectrum * np.maximum(np.arange(len(spectrum)), 20) ** -rng.uniform(0, 1.5), samples)
-    return np.asarray(wave / np.abs(wave).max(), np.float32)
-
-
-def music(rng: np.random.Generator, samples: int, rate: int) -> Wave:
-    """Notes of plucked or held harmonics, with or without drums and hiss."""
-    time, wave = np.arange(samples) / rate, np.zeros(samples)
-    decay = rng.choice([0.0, 3.0])
-    for _ in range(int(rng.integers(3, 16))):
-        start, pitch = int(rng.integers(samples)), 55 * 2 ** (rng.integers(0, 48) / 12)
-        for harmonic in range(1, 16):
-            if pitch * harmonic < 0.48 * rate:
-                part = np.sin(2 * np.pi * pitch * harmonic * time[: samples - start]) / harmonic ** rng.uniform(0.7, 2)
-                wave[start:] += part * np.exp(-decay * time[: samples - start])
-    if rng.random() < 0.5:
-        for start in range(0, samples, rate // int(rng.integers(2, 6))):
-            drum = rng.standard_normal(samples - start) * np.exp(-rng.uniform(10, 40) * time[: samples - start])
-            wave[start:] += 2 * drum
-    wave += rng.standard_normal(samples) * 10 ** rng.uniform(-5, -1.5)
-    return np.asarray(wave / np.abs(wave).max(), np.float32)
-
-
-def chirp(rng: np.random.Generator, samples: int, rate: int) -> Wave:
-    """Harmonics of a pitch that glides and wavers, with or without hiss: sirens, synthesizers."""
-    time = np.arange(samples) / rate
-    pitch = 10 ** rng.uniform(1.8, 3) * np.exp(rng.uniform(-1, 1) * time + 0.1 * np.sin(rng.uniform(0, 40) * time))
-    phase, wave = 2 * np.pi * np.cumsum(pitch) / rate, np.zeros(samples)
-    for harmonic in range(1, int(rng.integers(2, 20))):
-        wave += np.sin(harmonic * phase) * (harmonic * pitch < 0.48 * rate) / harmonic ** rng.uniform(0.3, 2)
-    wave += rng.standard_normal(samples) * 10 ** rng.uniform(-5, -1)
-    return np.asarray(wave / np.abs(wave).max(), np.float32)
-
-
-def reverberant(rng: np.random.Generator, wave: Wave, rate: int) -> Wave:
-    """Speech in a room whose sound fades by 60 dB in 0.2 to 1.5 seconds."""
-    time = np.arange(rate) / rate
-    room = rng.standard_normal(rate) * 10 ** (-3 * time / rng.uniform(0.2, 1.5)) * 0.05
-    room[0] = 1
-    size = len(wave) + rate
-    wet = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(room, size), size)[: len(wave)]
-    return np.asarray(wet / max(1.0, float(np.abs(wet).max())), np.float32)
-
-
-def whisper(rng: np.random.Generator, wave: Wave) -> Wave:
-    """Speech whose phases are random: its envelope on noise, as in a whisper, and quiet."""
-    size = 512
-    frames = np.lib.stride_tricks.sliding_window_view(np.pad(wave, size), size)[:: size // 4] * np.hanning(size)
-    spectrum = np.fft.rfft(frames) * np.exp(2j * np.pi * rng.random((len(frames), size // 2 + 1)))
-    out = np.zeros(len(wave) + 4 * size)
-    for i, frame in enumerate(np.fft.irfft(spectrum) * np.hanning(size)):
-        out[i * size // 4 :][:size] += frame
-    return np.asarray(out[size : size + len(wave)] * 0.05, np.float32)
-
-
-def right_waves(clips: list[Wave], rate: int, rng: np.random.Generator) -> Iterator[tuple[str, Wave]]:
-    """A clip of every kind for each clip of speech. Shape: (T,)"""
-    for clip in clips:
-        peak = max(1e-6, float(np.abs(clip).max()))
-        samples = max(len(clip), rate)
-        gain = float(10 ** rng.uniform(-3.5, 0))
-        yield "speech", clip
-        yield "quiet", clip / peak * 10 ** rng.uniform(-3.5, -1.5)
-        yield "loud", np.clip(clip / peak * rng.uniform(1, 4), -1, 1)
-        yield "whispered", whisper(rng, clip)
-        yield "noisy", clip + noise(rng, len(clip)) * 10 ** rng.uniform(-2.5, -0.3)
-        yield "noise", noise(rng, samples) * gain
-        yield "tone", np.asarray(np.sin(2 * np.pi * 10 ** rng.uniform(1.7, 4) * np.arange(samples) / rate) * gain)
-        yield "music", music(rng, samples, rate) * gain
-        clicks = rng.standard_normal(samples) * 1e-3
-        clicks[rng.integers(samples, size=10)] = 0.9
-        yield "clicks", clicks
-        yield "telephone", soxr.resample(soxr.resample(clip, rate, 8000), 8000, rate)
-        yield "chirp", chirp(rng, samples, rate) * gain
-        yield "speech over music", clip + music(rng, len(clip), rate) * 10 ** rng.uniform(-1.5, 0) * peak
-        yield "reverberant", reverberant(rng, clip, rate)
-        silent = np.concatenate([np.zeros(int(rng.integers(1, samples))), clip])
-        yield "silence", silent if rng.random() < 0.8 else np.zeros(samples)
 
 
 def smooth(mel: Mel, frames: int) -> Mel:
@@ -147,7 +52,7 @@ def blur(mel: Mel) -> Mel:
 def right_mels(clips: list[Wave], config: MelConfig, rng: np.random.Generator) -> Iterator[tuple[str, Mel]]:
     """Mels that must not be suspected."""
     analyse = analysis(config)
-    for kind, wave in right_waves(clips, config.sample_rate, rng):
+    for kind, wave in sounds(clips, config.sample_rate, rng):
         mel = analyse(wave)
         yield kind, mel
         if kind == "speech":
@@ -255,12 +160,6 @@ def false_alarms(name: str, clips: list[Wave], seed: int = 1) -> list[dict[str, 
     ]
 
 
-def levelled(clips: list[Wave], seed: int) -> list[Wave]:
-    """The clips at peak levels of -26 to 0 dBFS."""
-    rng = np.random.default_rng(seed)
-    return [clip * float(10 ** rng.uniform(-1.3, 0)) / max(1e-6, float(np.abs(clip).max())) for clip in clips]
-
-
 def detections(name: str, clips: list[Wave], seed: int = 2) -> list[dict[str, Any]]:
     """A row for each kind of wrong mel: percentages."""
     config = CONVENTIONS[name]
@@ -278,29 +177,30 @@ def detections(name: str, clips: list[Wave], seed: int = 2) -> list[dict[str, An
     return rows
 
 
+def measured(name: str, args: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of one vocoder: false alarms, detections."""
+    torch.set_num_threads(1)
+    clips = list(speech(args.speech, args.clips, CONVENTIONS[name].sample_rate, args.seed))
+    alarms = false_alarms(name, clips[: max(1, args.clips // 10)], args.seed + 1)
+    return alarms, detections(name, clips, args.seed + 2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, nargs="+", default=[SPEECH], metavar="FOLDER", help="default: examples")
     parser.add_argument("--clips", type=int, default=1000, help="speech clips for detections; a tenth for alarms")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="vocoders at the same time")
     args = parser.parse_args()
-    torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
-    for name in VOCODERS:
-        clips = list(speech(args.speech, args.clips, CONVENTIONS[name].sample_rate, args.seed))
-        alarms = false_alarms(name, clips[: max(1, args.clips // 10)], args.seed + 1)
-        table(
-            f"False alarms of {name}: {sum(row['alarms'] for row in alarms)} of {sum(r['clips'] for r in alarms)}",
-            alarms,
-        )
-        found = detections(name, clips, args.seed + 2)
-        table(f"Wrong mels for {name}", found)
-        rows += alarms + found
-    finish(
-        "conventions",
-        {**environment("numpy"), "speech": [str(folder) for folder in args.speech], "clips": args.clips},
-        rows,
-    )
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        for name, (alarms, found) in zip(VOCODERS, pool.map(partial(measured, args=args), VOCODERS), strict=True):
+            count = sum(row["alarms"] for row in alarms), sum(row["clips"] for row in alarms)
+            table(f"False alarms of {name}: {count[0]} of {count[1]}", alarms)
+            table(f"Wrong mels for {name}", found)
+            rows += alarms + found
+    said = {"speech": [str(folder) for folder in args.speech], "clips": args.clips}
+    finish("conventions", {**environment("numpy"), **said}, rows)
 
 
 if __name__ == "__main__":

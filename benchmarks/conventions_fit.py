@@ -1,17 +1,21 @@
 """Make what tts_infer/dsp/judges.py and evidence.py know: which statistics tell a wrong mel from a right one?
 
-python -m benchmarks.conventions_fit --speech FOLDER [...] --thresholds FOLDER [...] [--clips 300]
+python -m benchmarks.conventions_fit --speech FOLDER [...] --thresholds FOLDER [...] [--clips 600] [--jobs 2]
 
-Writes the judges to tts_infer/assets/conventions, and prints the tables of evidence.py. Weights are fitted to the
-clips of --speech; 0 lies a margin above every right mel of these and of --thresholds, which must be other speakers.
+Writes the judges and their listeners to tts_infer/assets/conventions, and prints the tables of evidence.py. Weights are
+fitted to the clips of --speech, many of them made higher, lower or duller; 0 lies above every right mel of these and
+of --thresholds, which must be other speakers.
 Give benchmarks/conventions.py a third set, so that its figures are those of speakers that were never looked at.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
-from dataclasses import dataclass
+import multiprocessing
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +23,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.conventions import FRAMES_A_SECOND, SPEECH, VOCODERS, Mel, levelled, right_mels, speech, wrong_mels
+from benchmarks.conventions import FRAMES_A_SECOND, SPEECH, VOCODERS, Mel, right_mels, wrong_mels
+from benchmarks.sounds import levelled, speech, varied
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import CONVENTIONS
 from tts_infer.dsp.evidence import filterbank_values, may_be_of_other_filterbank, may_be_of_scale, scale_values
 from tts_infer.dsp.fingerprints import rivals
-from tts_infer.dsp.judges import ARRAYS, FAR, FILTERBANK, FOLDER, curves
+from tts_infer.dsp.judges import ARRAYS, FAR, FILTERBANK, FOLDER, LISTENER, curves
+from tts_infer.dsp.listener import Listener
 from tts_infer.dsp.mel_statistics import Array, Statistics
 
-# Distance of 0 from the worst right mel, in units of the logistic function.
+# Least distance of 0 from the worst right mel, in units of the logistic function. It lies halfway to nearly all wrong
+# mels where that is further.
 MARGIN = 1.0
 # Share of the wrong mels of --speech that count as typical.
 TYPICAL = 0.997
+# The same for how far statistics may lie off: the one by which most wrong mels are found.
+STRICTNESS = (0.97, 0.99, 0.997)
+# A score that no mel needs to lie below.
+LEAST = -50.0
 RIDGE = 3.0
 # Of right mels, where wrong ones have 1.
 IMPORTANCE = 3.0
@@ -38,7 +49,11 @@ WRONG = {
     "power": ("power, floor 1e-5", "power, floor 1e-10"),
     "log10": ("log10", "mean 0, deviation 1, per clip", "mean 0, deviation 1, global"),
 }
+# Of the listener: hidden units, passes over all frames, frames of one step, the largest step.
+UNITS, PASSES, BATCH, RATE = 64, 5, 512, 6e-3
 Matrix = NDArray[np.float64]
+# A kind of wrong mel: its name, which of `wrong_mels` it holds, the filterbank that differs.
+Question = tuple[str, tuple[str, ...], MelConfig | None]
 
 
 @dataclass
@@ -51,6 +66,8 @@ class Sample:
     scale: tuple[float, ...]
     banks: dict[MelConfig, tuple[float, ...]]
     curves: Array
+    ripples: NDArray[np.float16]
+    heard: Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def nature(self) -> tuple[float, float]:
@@ -71,14 +88,15 @@ def samples_of(mels: Iterable[tuple[str, Mel]], config: MelConfig, right: bool) 
             gates = {scale for scale in WRONG if may_be_of_scale(scale, given)}
             gates |= {FILTERBANK} if may_be_of_other_filterbank(given) else set()
             banks, sizes = filterbank_values(given, config), scale_values(given, config)
-            found.append(Sample(right, kind, gates, sizes, banks, curves(given, config, 0.0)))
+            ripples = given.ripples.astype(np.float16)
+            found.append(Sample(right, kind, gates, sizes, banks, curves(given, config, 0.0), ripples))
     return found
 
 
 def samples(name: str, folders: list[Path], count: int, seed: int) -> list[Sample]:
     """Right and wrong mels of some speakers."""
     config = CONVENTIONS[name]
-    clips = list(speech(folders, count, config.sample_rate, seed))
+    clips = list(varied(list(speech(folders, count, config.sample_rate, seed)), config.sample_rate, seed + 3))
     found = samples_of(right_mels(clips, config, np.random.default_rng(seed + 1)), config, True)
     kinds = wrong_mels(config).items()
     made = ((kind, make(clip)) for kind, (_, make) in kinds for clip in levelled(clips, seed + 2))
@@ -100,7 +118,44 @@ def logistic(inputs: Matrix, wrong: NDArray[np.bool_], ridge: float) -> Matrix:
     return weights
 
 
-def judge(fit: list[Sample], more: list[Sample], wrong: tuple[str, ...], rival: MelConfig | None) -> dict[str, Any]:
+def questions_of(name: str, fit: list[Sample]) -> list[Question]:
+    """The kinds of wrong mels that each have a judge."""
+    found: list[Question] = [(kind, WRONG[kind], None) for kind in WRONG]
+    for i, rival in enumerate(rivals(CONVENTIONS[name])):
+        label = "Vocos" if rival.norm is None else "HiFi-GAN, 80" if rival.f_max == 8000 else "BigVGAN"
+        kinds = tuple({one.kind for one in fit if not one.right and one.kind.startswith(label)})
+        found.append((f"{FILTERBANK}{i}", kinds, rival))
+    return found
+
+
+def listener(fit: list[Sample], questions: Sequence[Question], seed: int) -> Listener:
+    """Train on single frames, with all kinds weighing the same."""
+    torch.manual_seed(seed)
+    number = {kind: i for i, (_, kinds, _) in enumerate(questions, 1) for kind in kinds}
+    used = [(one.ripples.T, 0 if one.right else number[one.kind]) for one in fit if one.right or one.kind in number]
+    frames = torch.from_numpy(np.concatenate([ripples for ripples, _ in used]))
+    target = torch.from_numpy(np.repeat([kind for _, kind in used], [len(ripples) for ripples, _ in used]))
+    first = torch.nn.Linear(frames.shape[1], UNITS)
+    second = torch.nn.Linear(UNITS, len(questions) + 1)
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), second)
+    loss_of = torch.nn.CrossEntropyLoss(len(target) / torch.bincount(target).float())
+    optimizer = torch.optim.AdamW(network.parameters(), RATE)
+    steps = PASSES * len(target) // BATCH
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    for _ in range(steps):
+        chosen = torch.randint(len(target), (BATCH,))
+        some = frames[chosen].float()
+        some += torch.randn_like(some) * torch.rand(BATCH, 1) * 0.05
+        optimizer.zero_grad()
+        loss_of(network(some), target[chosen]).backward()
+        optimizer.step()
+        schedule.step()
+    weights, biases = second.weight[1:] - second.weight[0], second.bias[1:] - second.bias[0]
+    arrays = [part.detach().numpy() for part in (first.weight, first.bias, weights, biases)]
+    return Listener(*(array.astype(np.float16).astype(np.float32) for array in arrays))
+
+
+def judge(fit: list[Sample], more: list[Sample], wrong: tuple[str, ...], number: int) -> dict[str, Any]:
     """The arrays of one judge."""
     natures = np.array([one.nature for one in fit if one.kind in wrong])
     least, most = np.quantile(natures, [1 - TYPICAL, TYPICAL], axis=0) * [[0.98, 0.98], [1.05, 1.12]]
@@ -111,7 +166,7 @@ def judge(fit: list[Sample], more: list[Sample], wrong: tuple[str, ...], rival: 
 
     def matrix(mels: list[Sample]) -> tuple[Matrix, NDArray[np.bool_]]:
         values = np.array([one.curves for one in mels])
-        values[:, -1] = [one.banks[rival][0] if rival else 0.0 for one in mels]
+        values[:, -1] = [one.heard[number] for one in mels]
         return values, np.array([not one.right for one in mels])
 
     fit, others = chosen(fit), chosen(more)
@@ -127,44 +182,49 @@ def judge(fit: list[Sample], more: list[Sample], wrong: tuple[str, ...], rival: 
 
     *found, strangeness, _ = logistic(np.c_[off(values), FAR * far(values)], target, RIDGE)
     weights, strangeness = np.array(found, np.float16), FAR * strangeness
-    limit = np.quantile(far(values[target]), TYPICAL) * 1.05
 
-    def scores(of: Matrix) -> Matrix:
+    def scores(of: Matrix, limit: float) -> Matrix:
         sums = off(of) @ weights.astype(np.float32) + strangeness * far(of)
         return np.where(far(of) <= limit, sums, -np.inf)
 
-    ours, theirs = scores(values), scores(other_values)
-    worst = max(ours[~target].max(initial=-np.inf), theirs[~other_target].max(initial=-np.inf))
-    bias = float(max(worst, np.quantile(ours[target], 0.02) - 4) + MARGIN)
+    def share(limit: float) -> float:
+        return float((scores(other_values[other_target], limit) > bias_of(limit)).mean())
+
+    def bias_of(limit: float) -> float:
+        right = [scores(of[~wrong], limit).max(initial=LEAST) for of, wrong in both]
+        ours = scores(values[target], limit)
+        nearly_all = np.quantile(ours[ours > -np.inf], 0.02)
+        return float(max(right) + max(MARGIN, (nearly_all - max(right)) / 2))
+
+    both = (values, target), (other_values, other_target)
+    limit = max((float(np.quantile(far(values[target]), part)) * 1.05 for part in STRICTNESS), key=share)
+    bias, theirs = bias_of(limit), scores(other_values, limit)
     missing = len([one for one in more if one.kind in wrong]) - int(other_target.sum())
-    share = 100 * float((theirs[other_target] > bias).sum() / (other_target.sum() + missing))
-    low, nearest = (
-        np.quantile(theirs[other_target], [0.02, 0.05]) - bias,
-        others[int((theirs - 1e9 * other_target).argmax())],
-    )
-    print(f"  {share:.1f} % of other speakers; 2 and 5 % lie at {low.round(1)}; nearest right one: {nearest.kind}")
+    part = 100 * share(limit) * other_target.sum() / (other_target.sum() + missing)
+    nearest = others[int((theirs - 1e9 * other_target).argmax())]
+    print(f"  {part:.1f} % of other speakers; nearest right one: {nearest.kind}; limit {limit:.2f}")
     arrays = mean, deviation, weights, strangeness, bias, limit, least, most
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
-def judges(name: str, fit: list[Sample], more: list[Sample]) -> None:
-    """Fit and write all judges of one convention."""
-    config = CONVENTIONS[name]
-    questions: list[tuple[str, tuple[str, ...], MelConfig | None]] = [(kind, WRONG[kind], None) for kind in WRONG]
-    for i, rival in enumerate(rivals(config)):
-        label = "Vocos" if rival.norm is None else "HiFi-GAN, 80" if rival.f_max == 8000 else "BigVGAN"
-        kinds = tuple({one.kind for one in fit if not one.right and one.kind.startswith(label)})
-        questions.append((f"{FILTERBANK}{i}", kinds, rival))
+def judges(name: str, fit: list[Sample], more: list[Sample], seed: int) -> None:
+    """Fit and write the listener and all judges of one convention."""
+    questions = questions_of(name, fit)
+    ear = listener(fit, questions, seed)
+    for one in (*fit, *more):
+        one.heard = ear(one.ripples.astype(np.float32))
+        one.ripples = one.ripples[:, :0].copy()
     found = []
-    for kind, wrong, other in questions:
-        print(f"{name}, {kind} ({', '.join(wrong)})", flush=True)
-        found.append(judge(fit, more, wrong, other))
+    for i, (kind, wrong, _) in enumerate(questions):
+        print(f"{name}, {kind} ({', '.join(wrong)})")
+        found.append(judge(fit, more, wrong, i))
     halves = ("mean", "deviation", "weights")
     arrays: dict[str, NDArray[Any]] = {
         key: np.array([one[key] for one in found], np.float16 if key in halves else np.float32) for key in ARRAYS
     }
+    arrays |= {key: getattr(ear, key).astype(np.float16) for key in LISTENER}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    arrays["kinds"] = np.array([kind for kind, *_ in questions])
+    arrays["names"] = np.array([kind for kind, *_ in questions])
     np.savez_compressed(FOLDER / f"{name}.npz", allow_pickle=False, **arrays)
 
 
@@ -197,20 +257,25 @@ def evidence(every: dict[str, list[Sample]]) -> None:
         weighing(both[1], both[0], f"{own} -> {other}")
 
 
+def fitted(name: str, args: argparse.Namespace) -> list[Sample]:
+    """Fit one convention. Returns: all its samples, which the tables of evidence.py need."""
+    torch.set_num_threads(1)
+    fit = samples(name, args.speech, args.clips, args.seed)
+    more = samples(name, args.thresholds, args.clips // 2, args.seed + 50)
+    judges(name, fit, more, args.seed)
+    return fit + more
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, nargs="+", default=[SPEECH], metavar="FOLDER")
     parser.add_argument("--thresholds", type=Path, nargs="+", default=[SPEECH], metavar="FOLDER")
-    parser.add_argument("--clips", type=int, default=300, help="of --speech; half of it of --thresholds")
+    parser.add_argument("--clips", type=int, default=600, help="of --speech; half of it of --thresholds")
     parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--jobs", type=int, default=1, help="conventions at the same time")
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    every: dict[str, list[Sample]] = {}
-    for name in VOCODERS:
-        fit = samples(name, args.speech, args.clips, args.seed)
-        more = samples(name, args.thresholds, args.clips // 2, args.seed + 50)
-        judges(name, fit, more)
-        every[name] = fit + more
+    with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+        every = dict(zip(VOCODERS, pool.map(partial(fitted, args=args), VOCODERS), strict=True))
     evidence(every)
 
 

@@ -16,7 +16,8 @@ import torch
 import yaml
 
 import tts_infer
-from benchmarks.conventions import VOCODERS, right_mels, speech, tensor, wrong_mels
+from benchmarks.conventions import VOCODERS, right_mels, tensor, wrong_mels
+from benchmarks.sounds import speech
 from tts_infer.cli import main
 from tts_infer.config import MelConfig
 from tts_infer.dsp import harmonics
@@ -28,8 +29,6 @@ from tts_infer.vocoders.checkpoint import ASSETS
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 OWN = CONVENTIONS["vocos-24k"]
-# Not always found in clips as short as these, see docs/checkpoints.md.
-UNSURE = {("bigvgan-22k-80", "HiFi-GAN, 80 bins to 8 kHz")}
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +127,7 @@ def test_wrong_mels_are_found(name: str) -> None:
     clips = [tts_infer.read_audio(path, config.sample_rate).samples for path in sorted(EXAMPLES.glob("*.wav"))]
     check = ConventionCheck(config)
     for kind, (_, make) in wrong_mels(config).items():
-        if (name, kind) not in UNSURE:
-            assert all(check(tensor(make(clip))) for clip in clips), kind
+        assert all(check(tensor(make(clip))) for clip in clips), kind
 
 
 @pytest.mark.parametrize("pair", [("vocos-24k", "bigvgan-24k-100"), ("hifigan-22k", "bigvgan-22k-80")])

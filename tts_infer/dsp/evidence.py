@@ -30,18 +30,18 @@ class Weighing:
 # For each wrong scale: filters without norm, and of equal area. The values are those of `scale_values`.
 SCALES: dict[str, tuple[Weighing, Weighing]] = {
     "power": (
-        Weighing((12.58, -12.46, 12.07, 6.18, -13.96, -0.51, 3.61, -3.07), 0.59),
-        Weighing((27.81, -14.87, 4.84, 0.72, -9.74, -2.63, 5.32, -5.25), -23.58),
+        Weighing((32.72, -19.6, 2.52, 1.77, -9.09, -2.66, 3.77, -3.41), -9.14),
+        Weighing((27.42, -16.67, 4.41, 1.1, -6.18, 0.92, 3.92, -5.26), -30.66),
     ),
     "log10": (
-        Weighing((6.19, -1.39, 1.58, -5.88, -10.98, 6.86, -5.07, 5.88), 26.48),
-        Weighing((-5.83, -11.83, 1.25, -6.69, -3.74, 6.11, 0.44, 5.4), 4.36),
+        Weighing((-1.18, 4.75, -1.12, -8.55, 2.63, 2.44, -6.41, 6.94), 13.39),
+        Weighing((-1.47, -10.84, 6.17, -7.71, 0.74, 2.24, -1.82, 8.25), 25.76),
     ),
 }
 # Our filterbank -> the other one: (mel scale, mel scale). The values are those of `filterbank_values`.
 FILTERBANKS: dict[tuple[str, str], Weighing] = {
-    ("htk", "slaney"): Weighing((9.65, 37.87, -0.04, -0.29), -7.53),
-    ("slaney", "htk"): Weighing((66.03, 11.84, 2.96, 1.28), 5.07),
+    ("htk", "slaney"): Weighing((17.99, 44.66, 0.09, -0.35), -9.35),
+    ("slaney", "htk"): Weighing((61.22, 12.57, 4.17, 1.38), 4.18),
 }
 
 

@@ -5,9 +5,9 @@ all bands lie where those of its kind lie? And do they speak for its kind more t
 be yes. What is unlike speech is not typical of any kind, so sounds that nobody has thought of raise no alarm.
 
 What tells kinds apart is physics. The wider a filter, the more bins of the spectrum it averages, so the less its band
-fluctuates: `bend`, band by band. How much neighbours share depends on their overlap in bins: `likeness`. Harmonics are
-even in hertz (`harmonics`), and leave ripples in the bands that part them: `roughness`. The files are made by
-`python -m benchmarks.conventions_fit`.
+fluctuates: `bend`, band by band. How much neighbours share depends on their overlap in bins: `likeness`. Harmonics
+leave ripples in the bands that part them: `roughness`. What single frames say is summed up by a `listener`. The files
+are made by `python -m benchmarks.conventions_fit`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from pathlib import Path
 import numpy as np
 
 from tts_infer.config import MelConfig
-from tts_infer.dsp import harmonics
 from tts_infer.dsp.conventions import CONVENTIONS
 from tts_infer.dsp.evidence import scale_values
 from tts_infer.dsp.fingerprints import rivals
+from tts_infer.dsp.listener import Listener
 from tts_infer.dsp.mel_statistics import Array, Statistics
 
 FOLDER = Path(__file__).parent.parent / "assets" / "conventions"
 # A statistic that lies further off its mean than this many deviations counts as this many.
 FAR = 3.0
 ARRAYS = ("mean", "deviation", "weights", "strangeness", "bias", "limit", "least", "most")
+LISTENER = ("hidden", "offsets", "kinds", "biases")
 FILTERBANK = "filterbank"
 
 
@@ -73,41 +74,34 @@ class Judge:
 
 @dataclass(frozen=True)
 class Judges:
-    """All judges of one filterbank."""
+    """All judges of one filterbank, and what they listen to: its kinds are theirs, in order."""
 
     config: MelConfig
+    listener: Listener
     all: tuple[Judge, ...]
 
     def __call__(self, given: Statistics) -> tuple[str, MelConfig | None] | None:
         """The kind of wrong mel that this one is, and its filterbank if that is what differs; None: it may be right."""
         nature = given.fluctuation, given.curvature
-        asked = [judge for judge in self.all if judge.may_be(*nature)]
+        asked = [(i, judge) for i, judge in enumerate(self.all) if judge.may_be(*nature)]
         if not asked:
             return None
-        values = curves(given, self.config, harmonics.MOST)
-        asked = [judge for judge in asked if judge.score(values) > 0]
-        others = {judge.kind: rival for judge in asked if (rival := self._rival(judge.kind)) is not None}
-        # the harmonics cost most, so they are asked only if they could decide
-        pitch = harmonics.preference(given.frames, self.config, tuple(others.values())) if others else []
-        heard = dict(zip(others, pitch, strict=True))
+        values, heard = curves(given, self.config, 0.0), self.listener(given.ripples)
         best, kind = 0.0, None
-        for judge in asked:
-            values[-1] = heard.get(judge.kind, 0.0)
+        for i, judge in asked:
+            values[-1] = heard[i]
             score = judge.score(values)
             best, kind = (score, judge.kind) if score > best else (best, kind)
-        if kind is None:
-            return None
-        return (FILTERBANK, others[kind]) if kind in others else (kind, None)
-
-    def _rival(self, kind: str) -> MelConfig | None:
-        return rivals(self.config)[int(kind.removeprefix(FILTERBANK))] if kind.startswith(FILTERBANK) else None
+        if kind is None or not kind.startswith(FILTERBANK):
+            return None if kind is None else (kind, None)
+        return FILTERBANK, rivals(self.config)[int(kind.removeprefix(FILTERBANK))]
 
 
-def curves(given: Statistics, config: MelConfig, pitch: float) -> Array:
-    """All statistics by band, in logarithms, then sizes and levels, then what harmonics say. Shape: (values,)"""
+def curves(given: Statistics, config: MelConfig, heard: float) -> Array:
+    """All statistics by band, in logarithms, then sizes and levels, then what the listener says. Shape: (values,)"""
     bands = np.concatenate([given.bend, given.roughness, given.change])
     logs = np.log(np.maximum(bands, np.float32(1e-3), out=bands), out=bands)
-    rest = np.array([*scale_values(given, config), pitch], np.float32)
+    rest = np.array([*scale_values(given, config), heard], np.float32)
     return np.concatenate([given.level - np.float32(given.mean), logs, given.likeness, rest])
 
 
@@ -121,13 +115,14 @@ def judges_of(config: MelConfig) -> Judges | None:
         return None
     with np.load(path, allow_pickle=False) as file:
         columns = [file[name].astype(np.float32) for name in ARRAYS]
-        kinds = file["kinds"].tolist()
+        names = file["names"].tolist()
+        listener = Listener(*(file[name].astype(np.float32) for name in LISTENER))
     judges = []
-    for kind, mean, deviation, weights, *numbers, least, most in zip(kinds, *columns, strict=True):
+    for kind, mean, deviation, weights, *numbers, least, most in zip(names, *columns, strict=True):
         strangeness, bias, limit = map(float, numbers)
         ends = tuple(least.tolist()), tuple(most.tolist())
         judges.append(Judge(kind, mean, 1 / deviation, weights, strangeness, bias, limit, *ends))
-    return Judges(config, tuple(judges))
+    return Judges(config, listener, tuple(judges))
 
 
 def _filterbank(config: MelConfig) -> MelConfig:

@@ -13,7 +13,7 @@ Array = NDArray[np.float32]
 # Fewer frames than this (a third of a second) say too little about anything but the range.
 LEAST_FRAMES = 32
 # Places of about this number that a longer mel is judged by, each of three neighbouring frames.
-PLACES = 48
+PLACES = 96
 # Frames that must sound.
 _LEAST_SOUNDING = 20
 # A frame sounds if its mean is above this part of the way from the lowest value to the loudest frame.
@@ -24,6 +24,8 @@ _NEARLY_ALL = 0.9
 _STILL = 1e-5
 # Changes above this multiple of the typical one count as that multiple when neighbouring bands are compared.
 _MOST = 4.0
+# Bands that are narrow enough to show single harmonics, and what second differences over them do not exceed.
+RIPPLED, _STEEPEST = 50, 3.0
 
 
 class Statistics:
@@ -69,6 +71,7 @@ class Statistics:
     def _listen(self, second: Array, third: Array) -> None:
         """The statistics by band of the frames that sound, and of the two that follow each of them."""
         first, share = self.frames, np.full(self.frames.shape[1], 1 / self.frames.shape[1], np.float32)
+        self._following = second, third
         quarter = len(first) // 4
         bends = third - second
         bends -= second
@@ -87,6 +90,15 @@ class Statistics:
         bends.clip(-_MOST, _MOST, out=bends)
         spread = np.square(bends) @ share
         self.likeness = (bends[1:] * bends[:-1]) @ share / (np.sqrt(spread[1:] * spread[:-1]) + np.float32(1e-6))
+
+    @property
+    def ripples(self) -> Array:
+        """Second differences over the low bands, of the frames that sound and of the two that follow each of them.
+
+        Shape: (3 (RIPPLED - 2), n)
+        """
+        parts = [np.diff(part[:RIPPLED], 2, axis=0) for part in (self.frames, *self._following)]
+        return np.concatenate(parts).clip(-_STEEPEST, _STEEPEST)
 
     @property
     def range(self) -> float:
