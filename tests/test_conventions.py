@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import tts_infer
-from benchmarks.conventions import VOCODERS, right_mels, tensor, wrong_mels
+from benchmarks.conventions import VOCODERS, analysis, right_mels, smooth, tensor, wrong_mels
 from benchmarks.sounds import speech
 from tts_infer.cli import main
 from tts_infer.config import MelConfig
@@ -238,3 +238,14 @@ def test_the_command_line_warns_in_one_line(
     assert said.startswith("tts-infer: warning: mel looks like a log10 or a normalised mel") and said.count("\n") == 1
     assert main([*arguments, "--no-convention-check"]) == 0
     assert capsys.readouterr().err == ""
+
+
+def test_calm_mels_elsewhere_were_not_mapped() -> None:
+    """Noise that breathes, smoothed over time, has as little fluctuation and range as a mel in -1..1."""
+    config, rng, t = CONVENTIONS["hifigan-22k"], np.random.default_rng(0), np.arange(22050) / 22050
+    check, analyse = ConventionCheck(config), analysis(config)
+    for _ in range(40):
+        noise = rng.standard_normal(len(t)) * 10 ** rng.uniform(-4, -0.5)
+        coloured = np.convolve(noise, [1, -rng.uniform(-0.95, 0.95)], "same")
+        breath = 1 + rng.uniform(0.1, 0.6) * np.sin(2 * np.pi * rng.uniform(0.5, 3) * t)
+        assert check(torch.from_numpy(smooth(analyse(coloured * breath), 9))[None]) is None

@@ -46,6 +46,8 @@ _DECIBEL_RANGE = 40.0
 _LARGE = 0.55
 # What has less fluctuation, and a deviation below the other, was mapped to a small range.
 _TINY, _NARROW = 0.125, 0.45
+# The largest value of mels that were mapped to -1..1, and what rounding may add.
+_UNIT = 1.02
 # Few right mels have less fluctuation, and none of them was seen to have mean 0 and deviation 1 by chance, too.
 _CALM = 0.33
 
@@ -173,10 +175,15 @@ class ConventionCheck:
 
     def _mapped(self, given: Statistics) -> str | None:
         """Whether its values were mapped to a small range."""
-        mapped = given.fluctuation < _TINY and given.deviation < _NARROW and given.range < 2.2
-        if mapped and given.modulation > 0.2 * given.deviation and given.mean > -4.5:
-            return "unit-range" if given.low >= -0.02 or given.range > 1.9 else "scaled"
-        return None
+        calm = given.fluctuation < _TINY and given.deviation < _NARROW and given.range < 2.2
+        if not calm or given.modulation <= 0.2 * given.deviation:
+            return None
+        in_unit_range = -_UNIT <= given.low and given.high <= _UNIT
+        if in_unit_range and (given.low >= 1 - _UNIT or given.range > 1.9):
+            return "unit-range"
+        # right mels of smoothed noise are as calm, but mostly elsewhere
+        may_be_scaled = given.low >= 0.1 * (self._floor - _BELOW) and given.high <= 0.1 * (self._ceiling + _ABOVE)
+        return "scaled" if may_be_scaled else None
 
     def _warning(self, kind: str, rival: str, low: float, high: float) -> MelConventionWarning:
         looks, remedy = _KINDS[kind]
