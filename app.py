@@ -264,6 +264,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return serve(parse(arguments))
     except KeyboardInterrupt:  # before the page is up; later, Gradio handles it
         return 0
+    except tts_infer.TTSInferError as error:
+        print(f"app.py: {error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ import difflib
 import importlib
 import os
 import reprlib
+import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from tts_infer.sentences import Several
 
@@ -166,10 +167,23 @@ def require_package(module: str, extra: str, package: str = "") -> ModuleType:
     Raises:
         MissingPackageError: it is not installed, or it cannot be loaded.
     """
+    _keep_private()
     try:
         return importlib.import_module(module)
     except (ImportError, OSError) as error:  # OSError: a native library that does not load
         raise missing_package(package or module.partition(".")[0], extra, error) from None
+
+
+def _keep_private() -> None:
+    """Keep packages from telling their makers of every run, as ONNX Runtime and OpenVINO would.
+
+    What the environment says of it already stays as it is. OpenVINO has no such variable; it works without the package
+    that tells.
+
+    Source: onnxruntime, docs/Privacy.md; openvino/tools/ovc/telemetry_utils.py.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", cast(ModuleType, None))  # as Python notes what it shall not import
 
 
 def import_other(module: str, distribution: str) -> ModuleType:

@@ -25,12 +25,13 @@ def own_folder() -> Iterator[Path]:
 
     Gradio's default is one folder for all its programs of a machine, in which each removes only what it knows of:
     neither uploads that broke off, nor parts of what was cancelled.
+
+    Raises:
+        FileError: it cannot be made.
     """
     before = os.environ.get(VARIABLE)
-    if before:
-        Path(before).mkdir(parents=True, exist_ok=True)
     # what cannot be removed is not worth an error at the end
-    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=before or None, ignore_cleanup_errors=True) as folder:
+    with _made(Path(before) if before else None) as folder:
         os.environ[VARIABLE] = folder
         try:
             yield Path(folder)
@@ -38,6 +39,16 @@ def own_folder() -> Iterator[Path]:
             os.environ.pop(VARIABLE)
             if before:
                 os.environ[VARIABLE] = before
+
+
+def _made(place: Path | None) -> tempfile.TemporaryDirectory[str]:
+    try:
+        if place:
+            place.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryDirectory(prefix=_PREFIX, dir=place, ignore_cleanup_errors=True)
+    except OSError as error:
+        text = "cannot make a folder for uploads and results: {reason}; set {variable} to a folder that can be written"
+        raise tts_infer.FileError(text, code="page-folder", reason=str(error), variable=VARIABLE) from None
 
 
 def shared(files: Sequence[Path]) -> list[Path]:

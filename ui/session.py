@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import html
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -113,7 +114,7 @@ _local: dict[str, str] = {}
 
 def offered(vocoder: str) -> str:
     """The name under which the page offers a vocoder. Of one in a local directory, visitors do not see the path."""
-    if vocoder in tts_infer.known_vocoders() or not Path(vocoder).exists():
+    if vocoder in tts_infer.known_vocoders() or not os.path.exists(vocoder):
         return vocoder
     name = f"{Path(vocoder).resolve().name} (local)"
     _local[name] = vocoder

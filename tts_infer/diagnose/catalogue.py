@@ -9,6 +9,7 @@ from typing import Any
 from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
 from tts_infer.dsp.conventions import convention_name
 from tts_infer.errors import VocoderNotFoundError, few, nearest
+from tts_infer.io.sources import NO_PATH, mode_of
 from tts_infer.loading import load_vocoder
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import FAMILIES, family_of
@@ -41,7 +42,7 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
     """
     text, known = text_of("vocoder", name, VocoderNotFoundError), known_vocoders()
     preset = known.get(text) or next((one for one in known.values() if one.repo_id == text), None)
-    if preset is None and not os.path.exists(text):
+    if preset is None and not mode_of(text, NO_PATH):
         raise VocoderNotFoundError(
             "{name!r} is no local directory or file, and none of: {known}", code="vocoder-unshown",
             name=short_path(text), known=few(nearest(text, known), 5),

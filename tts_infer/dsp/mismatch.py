@@ -178,7 +178,7 @@ class ConventionCheck:
         calm = given.fluctuation < _TINY and given.deviation < _NARROW and given.range < 2.2
         if not calm or given.modulation <= 0.2 * given.deviation:
             return None
-        in_unit_range = -_UNIT <= given.low and given.high <= _UNIT
+        in_unit_range = given.low >= -_UNIT and given.high <= _UNIT
         if in_unit_range and (given.low >= 1 - _UNIT or given.range > 1.9):
             return "unit-range"
         # right mels of smoothed noise are as calm, but mostly elsewhere

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_infer.errors import CheckpointError, first_sentence
+from tts_infer.errors import CheckpointError, first_sentence, require_package
 from tts_infer.vocoders.graph import GraphStage
 
 # Memory that the graphs of files may use, weights included. Beyond it, ONNX Runtime refuses.
@@ -23,8 +23,7 @@ def session_options(threads: int | None = None) -> Any:
     Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and on a busy machine
     spinning doubles the time of a call.
     """
-    import onnxruntime
-
+    onnxruntime = require_package("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -41,8 +40,7 @@ class FileSession:
     """
 
     def __init__(self, stage: GraphStage) -> None:
-        import onnxruntime
-
+        onnxruntime = require_package("onnxruntime", "onnx")
         _bound_memory()
         options = session_options()
         options.log_severity_level = 4  # what goes wrong is an exception
@@ -78,8 +76,7 @@ class FileSession:
 def _bound_memory() -> None:
     """Let the graphs of files share one allocator, with a bound."""
     global _bounded
-    import onnxruntime
-
+    onnxruntime = require_package("onnxruntime", "onnx")
     with _bounding:
         if not _bounded:
             place = onnxruntime.OrtMemoryInfo(

@@ -19,6 +19,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.graphs import FileSession, session_options
 from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
+from tts_infer.errors import require_package
 from tts_infer.stages import GraphFile, Stage, Tensors
 from tts_infer.vocoders.graph import GraphStage
 
@@ -47,8 +48,7 @@ class OnnxRuntimeEngine(TracedEngine):
 
 def session(model: bytes | str, threads: int | None = None) -> Any:
     """An ONNX Runtime session of a model, or of a file, with so many threads; None: as many as torch has now."""
-    import onnxruntime
-
+    onnxruntime = require_package("onnxruntime", "onnx")
     return onnxruntime.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
 
 

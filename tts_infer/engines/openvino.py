@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
+from tts_infer.errors import require_package
 from tts_infer.stages import Tensors
 
 _PRECISIONS: dict[DTypeName, str] = {"float32": "f32", "bfloat16": "bf16"}
@@ -59,9 +60,7 @@ class Session:
         inputs: Mapping[str, Tensor],
         axes: Mapping[str, Axes],
     ) -> None:
-        import openvino
-
-        self._core = openvino.Core()
+        self._core = require_package("openvino", "openvino").Core()
         self._graph = self._core.read_model(io.BytesIO(export(module, inputs, axes)))
         self._precision, self._most, self._threads = _PRECISIONS[dtype], most, torch.get_num_threads()
         self._made_by = os.getpid()

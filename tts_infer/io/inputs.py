@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from tts_infer.errors import FileError, InputTypeError
-from tts_infer.io.sources import Name, as_name, file_not_found
+from tts_infer.io.sources import Name, as_name, file_not_found, open_file
 
 Source = Name | bytes | bytearray | memoryview | BinaryIO
 
@@ -81,15 +81,14 @@ def opened(source: Source | Held) -> Iterator[BinaryIO]:
     """Open a source at its beginning.
 
     Raises:
-        FileError, InputTypeError: see `hold`.
-        OSError: the system refuses.
+        FileError, InputTypeError: see `hold`; or the system refuses.
     """
     with hold(source) as kept:
         if isinstance(kept, Held):
             kept.file.seek(0)
             yield kept.file
         else:
-            with open(kept, "rb") as file:
+            with open_file(kept) as file:
                 yield file
 
 

@@ -12,9 +12,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeGuard
+from typing import Any, BinaryIO, NoReturn, TypeGuard
 
 from safetensors import SafetensorError
 
@@ -30,6 +30,7 @@ AUDIO_SUFFIXES = _SNDFILE_SUFFIXES + AV_SUFFIXES
 FEATURE_SUFFIXES = (".npy", ".npz", ".safetensors", ".pt")
 INPUT_SUFFIXES = AUDIO_SUFFIXES + FEATURE_SUFFIXES
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+NO_PATH = (*_NOTHING_THERE, errno.ENAMETOOLONG)  # of names that need not be paths, as those of vocoders
 
 # What numpy, torch and safetensors raise when the bytes of a file are wrong.
 UNREADABLE = (
@@ -97,8 +98,12 @@ def as_names(given: Names) -> list[str]:
     return [as_name(name) for name in (several if isinstance(several, Iterable) and not is_other else [several])]
 
 
-def mode_of(path: Name) -> int:
+def mode_of(path: Name, nothing: Collection[int] = _NOTHING_THERE) -> int:
     """The mode of what a path leads to, see `stat`; 0 if there is nothing.
+
+    Args:
+        path: of anything.
+        nothing: the system's errors which say that there is nothing.
 
     Raises:
         FileError: the system refuses to say.
@@ -108,9 +113,18 @@ def mode_of(path: Name) -> int:
     except ValueError:  # a NUL, which no name has
         return 0
     except OSError as error:
-        if error.errno in _NOTHING_THERE:
+        if error.errno in nothing:
             return 0
         raise _unreadable(path, error) from None
+
+
+def is_file(path: Name) -> bool:
+    """Whether a path leads to a regular file.
+
+    Raises:
+        FileError: the system refuses to say.
+    """
+    return stat.S_ISREG(mode_of(path))
 
 
 def walk(folder: Name) -> Iterator[Path]:
@@ -158,13 +172,26 @@ def select(
 
 
 def require_file(path: Name) -> None:
-    """Refuse a path that leads to no file.
+    """Refuse a path that leads to no file, or to one that cannot be opened.
 
     Raises:
-        FileError: there is none.
+        FileError: there is none, or the system refuses.
     """
-    if not os.path.isfile(as_name(path)):
+    if not is_file(as_name(path)):
         raise file_not_found(path)
+    open_file(path).close()
+
+
+def open_file(path: Name) -> BinaryIO:
+    """Open a file for reading its bytes. What the system refuses says nothing about what the file holds.
+
+    Raises:
+        FileError: the system refuses.
+    """
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def file_not_found(path: Name) -> FileError:

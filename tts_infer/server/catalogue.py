@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,4 +106,4 @@ def _named(name: str | None, entries: dict[str, Any], what: str) -> str:
 
 def model_id(name: str) -> str:
     """The name of a vocoder for clients: without the folders of this machine."""
-    return name if name in known_vocoders() or not Path(name).exists() else Path(name).name
+    return name if name in known_vocoders() or not os.path.exists(name) else Path(name).name

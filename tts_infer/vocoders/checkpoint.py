@@ -6,6 +6,7 @@ A name is looked up in this order: a name in `configs/vocoders`, a local directo
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from tts_infer.errors import (
     first_sentence,
     nearest,
 )
+from tts_infer.io.sources import NO_PATH, is_file, mode_of, require_readable
 from tts_infer.vocoders import FAMILIES
 from tts_infer.vocoders.family import Family, read_config, read_document
 from tts_infer.vocoders.graph import GRAPH_SUFFIX, read_graph
@@ -161,7 +163,7 @@ def text_of(what: str, got: Any, refusal: type[VocoderNotFoundError | ConfigErro
 
 
 def _exists(path: str) -> bool:
-    return os.path.isdir(path) or os.path.isfile(path)
+    return stat.S_IFMT(mode_of(path, NO_PATH)) in (stat.S_IFDIR, stat.S_IFREG)
 
 
 def _given_config(
@@ -173,7 +175,7 @@ def _given_config(
     text = text_of("config", config, ConfigError)
     if text in known:
         return None, known[text]
-    if not os.path.isfile(text):
+    if not stat.S_ISREG(mode_of(text, NO_PATH)):
         raise ConfigError(
             "config {got!r} is neither a file nor one of: {known}",
             code="config-not-found",
@@ -187,7 +189,9 @@ def _weights_in(directory: Path) -> Path:
     """The weights of a directory: those with a usual name, or the only ones."""
     steps = sorted((path.name for path in directory.glob(_STEPS)), reverse=True)
     usual = (WEIGHT_FILES[0], _INDEXED[0], WEIGHT_FILES[1], _INDEXED[1], *FLAT_WEIGHT_FILES, *steps)
-    found = [directory / name for name in usual if (directory / name).is_file()]
+    found = [directory / name for name in usual if is_file(directory / name)]
+    if not found:
+        require_readable(directory)
     others = [] if found else sorted(path for path in directory.iterdir() if path.suffix in SUFFIXES)
     if len(others) > 1:
         raise VocoderNotFoundError(
@@ -224,7 +228,7 @@ def _config_of(weights: Path) -> Path:
     if folder.name == "checkpoints":  # as Lightning lays out a run
         places += [folder.parent / name for name in _CONFIG_FILES]
     for path in places:
-        if path.is_file():
+        if is_file(path):
             return path
     raise VocoderNotFoundError(
         "{weights} has no {config} beside it: give config=PATH (--config PATH), or the name of the known vocoder whose "

@@ -26,6 +26,7 @@ from tts_infer.vocoders.layouts import short_path
 from tts_infer.vocoders.networks import Contextual
 from tts_infer.vocoders.sizes import check_sizes
 from tts_infer.vocoders.spectral import MelStage
+from tts_infer.vocoders.weights import unopened
 
 GRAPH_SUFFIX = ".onnx"
 # Frames that are computed at once: what the largest generators take, see `hifigan.py`.
@@ -145,6 +146,8 @@ def read_graph(path: Path, convention: MelConfig | None = None) -> GraphModel:
         if not proto.graph.node:
             raise ValueError("it holds no graph")
     except Exception as error:  # onnx passes on the errors of its own parser, which is not ours to import
+        if refusal := unopened(path, error):
+            raise refusal from None
         text = "cannot read a graph from {path}: {reason}; write it with 'tts-infer export'"
         reason = first_sentence(error)[:120]
         raise CheckpointError(text, code="graph-unreadable", path=short_path(path), reason=reason) from None

@@ -68,6 +68,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except CheckpointError:
         raise
     except UNREADABLE as error:
+        if refusal := unopened(path, error):
+            raise refusal from None
         reason = f"{type(error).__name__}: {first_sentence(error)[:120]}"
         raise CheckpointError(
             "cannot read weights from {path}: {reason}; fetch the file again",
@@ -92,7 +94,9 @@ def shards(index: Path) -> list[str]:
         with open(index, "rb") as file:
             names = list(dict.fromkeys(json.loads(file.read(_MAX_INDEX_BYTES))["weight_map"].values()))
         inside = all(isinstance(name, str) and Path(name).name == name and name.endswith(SUFFIXES) for name in names)
-    except UNREADABLE:
+    except UNREADABLE as error:
+        if refusal := unopened(index, error):
+            raise refusal from None
         names, inside = [], False
     if not names or not inside:
         raise CheckpointError(
@@ -101,6 +105,14 @@ def shards(index: Path) -> list[str]:
             path=index,
         )
     return names
+
+
+def unopened(path: Path, error: Exception) -> CheckpointError | None:
+    """The error about a file that the system does not open; None if it is the content that is wrong."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    text = "cannot read {path}: {reason}"
+    return CheckpointError(text, code="weights-unopened", path=path, reason=error.strerror)
 
 
 def _refuse_other_files(path: Path) -> None:
