@@ -91,8 +91,10 @@ def guarded(
 
     @asynccontextmanager
     async def lifespan(gradio: Any) -> AsyncIterator[None]:
+        sessions = gradio.state_holder.session_data
         # outside of all of Gradio's own layers, one of which answers pages of other origins
-        gradio.middleware_stack = tts_infer.GuardedApp(Gate(gradio.middleware_stack, login, paths), settings)
+        gate = Gate(gradio.middleware_stack, login, paths, lambda event: sessions.pop(event, None))
+        gradio.middleware_stack = tts_infer.GuardedApp(gate, settings)
         # Gradio removes what it knows of after `keep_s`; this is for the rest
         sweep = keep_tidy(folder, keep_s + 2 * every_s(keep_s), every_s(keep_s)) if folder else asyncio.sleep(0)
         sweeping = asyncio.create_task(sweep)
@@ -271,5 +273,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that visitors' files are removed then, too
-    tts_infer.limit_kernel_caches()  # clips of visitors are of any length
+    tts_infer.limit_memory()  # clips of visitors are of any length, and many threads decode them
     sys.exit(main())

@@ -37,7 +37,7 @@ ALONE = (
     "available_devices",
     "clear_checks",
     "known_vocoders",
-    "limit_kernel_caches",
+    "limit_memory",
     "list_vocoders",
     "list_voices",
     "named_placements",

@@ -15,7 +15,7 @@ from tts_infer.batch.manifest import Container
 from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
 from tts_infer.decoding import Synthesis
 from tts_infer.deprecated import warn_renamed
-from tts_infer.devices import available_devices, device_lock, limit_kernel_caches, trim_memory
+from tts_infer.devices import available_devices, device_lock, limit_memory, trim_memory
 from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
 from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
 from tts_infer.dsp.f0 import estimate_f0
@@ -157,7 +157,7 @@ __all__ = [
     "find_voice",
     "holds_features",
     "known_vocoders",
-    "limit_kernel_caches",
+    "limit_memory",
     "list_vocoders",
     "list_voices",
     "live_speech",

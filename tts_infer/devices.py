@@ -35,6 +35,7 @@ ACCELERATORS = ("cuda", "mps", "xpu")
 _KEPT_BYTES = 31 << 20  # just below the largest threshold that glibc takes
 # Compiled kernels that are kept: by oneDNN for all threads, and by torch for each thread. One decode needs fewer.
 _KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 128, "LRU_CACHE_CAPACITY": 16}
+_M_ARENA_MAX = -8  # of glibc's malloc.h
 
 _locks: dict[torch.device, threading.RLock] = {}
 _locks_guard = threading.Lock()
@@ -120,27 +121,33 @@ def keep_memory() -> None:
 
 
 def trim_memory() -> None:
-    """Give memory that was freed back to the system: for programs that rest after work. Only glibc keeps much of it.
+    """Give memory that was freed back to the system: for programs that rest after work.
 
-    Source: malloc_trim(3).
+    glibc keeps much of it, and MKL keeps buffers for each thread that has computed, some 4 MB. Others keep little.
+
+    Source: malloc_trim(3); oneMKL's developer reference, mkl_free_buffers.
     """
     if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+        for library, name in (("libtorch_cpu.so", "mkl_serv_free_buffers"), (None, "malloc_trim")):
+            with suppress(OSError, AttributeError):  # another C library, or a torch without MKL
+                getattr(ctypes.CDLL(library), name)(0)
 
 
-def limit_kernel_caches() -> None:
-    """Have torch keep few compiled kernels: for programs that decode many lengths, before they decode the first one.
+def limit_memory() -> None:
+    """Have this process keep little: for programs whose many threads decode many lengths, before they begin.
 
-    oneDNN compiles kernels for each length, half a megabyte each, and keeps 1024 of them. torch keeps as many again, in
-    each thread. So a program grows by 5 MB with each new length, up to a gigabyte. What is compiled anew takes
-    milliseconds. Variables of the environment that say something else are left as they are.
+    oneDNN compiles kernels for each length, half a megabyte each, and keeps 1024 of them; torch keeps as many again, in
+    each thread. And glibc has a pool of freed memory for each thread, of which `trim_memory` cannot give back the end,
+    up to 60 MB: now all threads have one. Variables of the environment that say something else are left as they are.
 
-    Source: oneDNN's developer guide, "Primitive Cache"; pytorch issue 98688.
+    Source: oneDNN's developer guide, "Primitive Cache"; pytorch issue 98688; mallopt(3), M_ARENA_MAX; mtrim in glibc's
+    malloc/malloc.c.
     """
     for name, count in _KEPT_KERNELS.items():
         os.environ.setdefault(name, str(count))
+    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def release_memory(device: torch.device) -> None:

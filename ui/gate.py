@@ -60,10 +60,18 @@ class Gate:
         inner: Gradio's.
         login: whether everything but the login itself needs one.
         others: paths that are not Gradio's, and have rights of their own.
+        forget: is told of a call without a session when nobody reads it any more. Gradio makes a session of its own for
+            it, half a megabyte large, and nobody else knows its name.
     """
 
-    def __init__(self, inner: ASGI, login: bool = False, others: Collection[str] = ()) -> None:
-        self._inner, self._login, self._others = inner, login, others
+    def __init__(
+        self,
+        inner: ASGI,
+        login: bool = False,
+        others: Collection[str] = (),
+        forget: Callable[[str], object] = lambda event: None,
+    ) -> None:
+        self._inner, self._login, self._others, self._forget = inner, login, others, forget
         self._calls: defaultdict[str, set[str]] = defaultdict(set)  # by session: events that are not done
         self._unread: dict[str, Unread] = {}  # by event, the oldest first
         self._joining = 0
@@ -88,8 +96,13 @@ class Gate:
         elif scope["method"] == "POST" and _JOIN.fullmatch(path):
             await self._join(scope, receive, send)
         elif read:
-            session = self._session(scope, read["event"])
-            await self._read(session, scope, receive, send)
+            event = read["event"]
+            session = self._session(scope, event)
+            try:
+                await self._read(session, scope, receive, send)
+            finally:
+                if session == event:
+                    self._forget(event)
         else:
             with suppress(ClientDisconnect):  # in the middle of an upload
                 await self._inner(scope, receive, send)

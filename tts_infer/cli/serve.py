@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0.
     """
-    tts_infer.limit_kernel_caches()  # requests are of any length
+    tts_infer.limit_memory()  # requests are of any length
     settings = tts_infer.ServerSettings(
         api_key=args.api_key or os.environ.get(KEY_VARIABLE) or None,
         cors=tuple(args.cors or ()),
