@@ -149,6 +149,16 @@ def test_calls_that_nobody_reads(known: httpx.Client, monkeypatch: pytest.Monkey
     until(lambda: not work.desk.seen_by(None) and not work.desk._waiting, "they are not taken back")
 
 
+def test_calls_without_a_session_leave_none(demo: gr.Blocks, http: httpx.Client) -> None:
+    """Gradio's own is half a megabyte, and nobody else knows its name. One that is named stays for its next call."""
+    sessions = demo.app.state_holder.session_data
+    for named in ({}, {"session_hash": "mine"}):
+        event = http.post(f"{API}/call/synthesize", json={"data": [None, *SETTINGS], **named}).json()["event_id"]
+        assert "event: " in http.get(f"{API}/call/synthesize/{event}").text
+        assert event not in sessions
+    assert "mine" in sessions
+
+
 def test_who_reads_comes_before_who_does_not() -> None:
     desk, order = work.Desk(), []
     jobs = [work.Job("unread"), work.Job("read", spent_s=1.0)]
