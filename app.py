@@ -19,22 +19,25 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
-from starlette.routing import Route
+from tts_infer.interrupts import quiet_start
 
-import tts_infer
-from ui.api import api_tab
-from ui.batch import batch_tab
-from ui.compare import compare_tab
-from ui.decode import decode_tab
-from ui.device import device_tab
-from ui.folder import keep_tidy, own_folder
-from ui.gate import Gate
-from ui.scope import STATIC, static
-from ui.session import AUTO, KEEP_S, load, offered
-from ui.speak import speak_tab
-from ui.status import account, left, status_line
-from ui.texts import label, translations
+with quiet_start():
+    import gradio as gr
+    from starlette.routing import Route
+
+    import tts_infer
+    from ui.api import api_tab
+    from ui.batch import batch_tab
+    from ui.compare import compare_tab
+    from ui.decode import decode_tab
+    from ui.device import device_tab
+    from ui.folder import keep_tidy, own_folder
+    from ui.gate import Gate
+    from ui.scope import STATIC, static
+    from ui.session import AUTO, KEEP_S, load, offered
+    from ui.speak import speak_tab
+    from ui.status import account, left, status_line
+    from ui.texts import label, translations
 
 MAX_UPLOAD_BYTES = 200_000_000  # of all files that are given at once
 MOST_QUEUED = 64  # calls that wait, of all pages and programs

@@ -219,3 +219,24 @@ def test_twenty_ends_at_random_moments_change_no_byte(tmp_path: Path) -> None:
         assert all(hashlib.sha256(path.read_bytes()).hexdigest() == whole[path.name] for path in visible)
     assert command("batch", mels, "--out", tmp_path / "out").returncode == 0
     assert digest(tmp_path / "out") == digest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "told"),
+    [
+        ("soxr", ["-m", "tts_infer", "vocoders"], (130, False)),
+        ("gradio", ["app.py"], (130, False)),
+        (
+            "soxr",
+            ["-c", "import tts_infer"],
+            (-signal.SIGINT, True),
+        ),  # what a program of others makes of it is its affair
+    ],
+)
+def test_ctrl_c_while_importing(module: str, command: list[str], told: tuple[int, bool], tmp_path: Path) -> None:
+    """The command ends without a traceback, as it does later. Here it comes in the middle of an import."""
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    ended = subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ended.returncode, "KeyboardInterrupt" in ended.stderr) == told
+    assert told[1] or not ended.stderr

@@ -6,72 +6,75 @@ audio = vocoder.decode(mel)
 
 from typing import Any
 
-import tts_infer.diagnose.doctor as doctor
-import tts_infer.evaluation as evaluation
-import tts_infer.report.pictures as pictures
-from tts_infer.arguments import called_as_stated
-from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
-from tts_infer.batch.manifest import Container
-from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
-from tts_infer.decoding import Synthesis
-from tts_infer.deprecated import warn_renamed
-from tts_infer.devices import available_devices, device_lock, limit_memory, trim_memory
-from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
-from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
-from tts_infer.dsp.f0 import estimate_f0
-from tts_infer.dsp.istft import ISTFT
-from tts_infer.dsp.mel import LogMel, log_mel_error_db, mel_centres
-from tts_infer.dsp.mismatch import ConventionCheck, MelConventionWarning
-from tts_infer.dsp.stft import STFT
-from tts_infer.errors import (
-    CheckpointError,
-    ConfigError,
-    ExportError,
-    FileError,
-    InputError,
-    InputTypeError,
-    MissingPackageError,
-    PlacementError,
-    TTSInferError,
-    VocoderNotFoundError,
-    VoiceNotFoundError,
-)
-from tts_infer.evaluation import Comparison, Evaluation, System, compare, contestants, evaluate, systems_of
-from tts_infer.export.browser import WebExport, export_web
-from tts_infer.export.graphs import ExportLayout, ExportSource
-from tts_infer.export.onnx import Export, export_onnx
-from tts_infer.export.rounding import RoundingCost
-from tts_infer.export.weights import ExportDType
-from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
-from tts_infer.frontends import find_voice, list_voices
-from tts_infer.frontends.frontend import Voice
-from tts_infer.io.audio import AudioClip, AudioWarning, read_audio, read_blocks, resample, to_int16
-from tts_infer.io.feature_files import read_features, read_mel
-from tts_infer.io.inputs import require_input, standard_input
-from tts_infer.io.notes import Note, SignalMeter, notes_of_output
-from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
-from tts_infer.io.text import read_text
-from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
-from tts_infer.live import LiveAudio, live_speech
-from tts_infer.loading import DTypeChoice, load_vocoder
-from tts_infer.report.comparison import write_comparison
-from tts_infer.report.evaluation import write_report
-from tts_infer.report.page import check_report
-from tts_infer.runtime.choice import Place, clear_checks
-from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
-from tts_infer.runtime.selftest import StageCheck
-from tts_infer.runtime.spec import named_placements
-from tts_infer.sentences import Sentence, Several
-from tts_infer.server import serve
-from tts_infer.server.application import ServerApp
-from tts_infer.server.catalogue import load_speakers
-from tts_infer.server.guard import GuardedApp
-from tts_infer.server.settings import ServerSettings
-from tts_infer.speaker import Speaker, load_speaker, speak, speak_stream
-from tts_infer.speech import Speech, SpeechReport, SpeechStream, TextLeftOutWarning
-from tts_infer.streaming import StreamingDecoder, StreamingMel
-from tts_infer.vocoder import Vocoder
-from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
+from tts_infer.interrupts import quiet_start
+
+with quiet_start():
+    import tts_infer.diagnose.doctor as doctor
+    import tts_infer.evaluation as evaluation
+    import tts_infer.report.pictures as pictures
+    from tts_infer.arguments import called_as_stated
+    from tts_infer.batch.job import BatchReport, ExecutorName, synthesize_batch
+    from tts_infer.batch.manifest import Container
+    from tts_infer.config import DTypeName, MelConfig, VocoderPreset, known_vocoders
+    from tts_infer.decoding import Synthesis
+    from tts_infer.deprecated import warn_renamed
+    from tts_infer.devices import available_devices, device_lock, limit_memory, trim_memory
+    from tts_infer.diagnose.catalogue import describe_vocoder, list_vocoders
+    from tts_infer.dsp.conventions import CONVENTIONS, MEL_UNITS, MelUnit, convention_name, convert_mel
+    from tts_infer.dsp.f0 import estimate_f0
+    from tts_infer.dsp.istft import ISTFT
+    from tts_infer.dsp.mel import LogMel, log_mel_error_db, mel_centres
+    from tts_infer.dsp.mismatch import ConventionCheck, MelConventionWarning
+    from tts_infer.dsp.stft import STFT
+    from tts_infer.errors import (
+        CheckpointError,
+        ConfigError,
+        ExportError,
+        FileError,
+        InputError,
+        InputTypeError,
+        MissingPackageError,
+        PlacementError,
+        TTSInferError,
+        VocoderNotFoundError,
+        VoiceNotFoundError,
+    )
+    from tts_infer.evaluation import Comparison, Evaluation, System, compare, contestants, evaluate, systems_of
+    from tts_infer.export.browser import WebExport, export_web
+    from tts_infer.export.graphs import ExportLayout, ExportSource
+    from tts_infer.export.onnx import Export, export_onnx
+    from tts_infer.export.rounding import RoundingCost
+    from tts_infer.export.weights import ExportDType
+    from tts_infer.files import FileSynthesis, features_of_file, synthesize_file
+    from tts_infer.frontends import find_voice, list_voices
+    from tts_infer.frontends.frontend import Voice
+    from tts_infer.io.audio import AudioClip, AudioWarning, read_audio, read_blocks, resample, to_int16
+    from tts_infer.io.feature_files import read_features, read_mel
+    from tts_infer.io.inputs import require_input, standard_input
+    from tts_infer.io.notes import Note, SignalMeter, notes_of_output
+    from tts_infer.io.sources import FEATURE_SUFFIXES, holds_features, require_file
+    from tts_infer.io.text import read_text
+    from tts_infer.io.writer import SampleFormat, check_writable, wav_header, write_audio
+    from tts_infer.live import LiveAudio, live_speech
+    from tts_infer.loading import DTypeChoice, load_vocoder
+    from tts_infer.report.comparison import write_comparison
+    from tts_infer.report.evaluation import write_report
+    from tts_infer.report.page import check_report
+    from tts_infer.runtime.choice import Place, clear_checks
+    from tts_infer.runtime.placement import MethodChoice, Placement, make_placement
+    from tts_infer.runtime.selftest import StageCheck
+    from tts_infer.runtime.spec import named_placements
+    from tts_infer.sentences import Sentence, Several
+    from tts_infer.server import serve
+    from tts_infer.server.application import ServerApp
+    from tts_infer.server.catalogue import load_speakers
+    from tts_infer.server.guard import GuardedApp
+    from tts_infer.server.settings import ServerSettings
+    from tts_infer.speaker import Speaker, load_speaker, speak, speak_stream
+    from tts_infer.speech import Speech, SpeechReport, SpeechStream, TextLeftOutWarning
+    from tts_infer.streaming import StreamingDecoder, StreamingMel
+    from tts_infer.vocoder import Vocoder
+    from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
 
 __all__ = [
     "CONVENTIONS",
