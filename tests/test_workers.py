@@ -220,3 +220,15 @@ def test_an_interrupted_start_does_not_keep_the_process_alive() -> None:
     command = [sys.executable, "-c", INTERRUPTED]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
+
+
+def test_what_is_not_known_disturbs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the second look at the system, and where it does not tell, workers compute; but times are taken."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(workers, "_others", workers._Others())
+    monkeypatch.setattr(workers, "_cpu_seconds", lambda: None)
+    assert workers.should_share() and not workers.is_disturbed()
+    seconds = iter([0.0, 1000.0])  # of all processes: they use many cores
+    monkeypatch.setattr(workers, "_others", workers._Others())
+    monkeypatch.setattr(workers, "_cpu_seconds", lambda: next(seconds))
+    assert workers.is_disturbed()

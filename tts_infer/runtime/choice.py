@@ -31,6 +31,7 @@ _USUAL = {
 _ONLY = Sentence("the only engine that runs it", code="only-engine")
 ASKED = Sentence("asked for", code="asked-for")
 _UNCHECKED = Sentence("preferred there; not checked", code="unchecked")
+_BUSY = Sentence("preferred there; not measured, because other processes compute", code="not-measured")
 _RIGHT = Sentence("right there", code="right-there")
 
 
@@ -103,11 +104,13 @@ def preference_order(methods: Sequence[str], device: torch.device) -> tuple[str,
 
 
 def _remembered(request: StageRequest) -> Place:
-    """What another process chose on this very machine; else what is chosen now."""
+    """What another process chose on this very machine; else what is chosen now. A busy machine is not measured."""
     found = kept.read(request.key)
     if found is not None and (found["engine"], found["method"]) in request.choices:
         return Place(CPU, found["engine"], found["method"], found["reason"])
-    place = workers.alone(lambda: _measured(request))  # as it will compute
+    if workers.is_disturbed():  # times beside other processes would decide for good
+        return Place(CPU, *request.choices[0], _BUSY)
+    place = _measured(request)
     if place.check is None or not place.check.passed:
         return place  # what failed here may pass in the next process
     about = {"engine": place.engine, "method": place.method}

@@ -136,6 +136,18 @@ def forkable(function: Fn) -> Fn:
     return cast(Fn, call)
 
 
+def is_disturbed() -> bool:
+    """Whether other processes disturb a measurement of several threads now; False where the system does not tell.
+
+    The first look takes a twentieth of a second.
+    """
+    if not should_share():
+        return False
+    if not _others.cores:  # not looked twice yet, or nothing is known
+        time.sleep(_SAMPLE_S)
+    return should_share() and _others.cores > _BUSY_CORES
+
+
 def other_cores() -> float:
     """Cores that other processes use, as far as it is known."""
     return _others.cores
