@@ -37,8 +37,10 @@ from tts_infer.stages import TOLERANCE, Stage, relative_error
 
 NAME = "short"  # in placements
 FRAMES = (10, 16, 24)  # of the trials
-# How many times faster a graph must be, by the medians of so many turns. The stages gain up to a fifth by more threads.
-MARGIN, _TURNS = 1.2, 9
+# How many times faster a graph must be, by the medians of so many runs.
+MARGIN, _RUNS = 1.2, 9
+# Threads of what ran before spin for a while, waiting for more work.
+_REST_S = 0.01
 # With more weights, products cost more than calls at any length.
 _MOST_WEIGHTS = 2**25
 
@@ -116,11 +118,17 @@ def choose(stages: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeNam
 
 
 def _remembered(key: object, chain: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeName) -> Short | None:
-    """What another process found on this very machine, else what is found now; None: every graph fails."""
+    """What another process found on this very machine, else what is found now.
+
+    Returns:
+        None if every graph fails, or other processes disturb the measurement.
+    """
     entry = kept.read(key)
     if entry is not None and entry["engine"] in ENGINES and re.fullmatch("[0-9]{1,4}", entry["method"]):
         return Short(entry["engine"], int(entry["method"]), entry["reason"])
-    found = workers.by_one(lambda: _measured(chain, places, dtype))  # whose thread waits for no other process
+    if workers.is_disturbed():
+        return None
+    found = _measured(chain, places, dtype)
     if found is not None:  # what fails here may pass in the next process
         about = {"engine": found.engine, "method": str(found.frames)}
         kept.write(key, {**about, "reason": kept.before(found.reason)})
@@ -182,8 +190,7 @@ def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float)
             features = _features(plain[0], frames)
             if not relative_error(graph(features), usual(features)) <= tolerance:
                 return None
-            turns = [(_ms(graph, features), _ms(usual, features)) for _ in range(_TURNS)]
-            ms, against = map(statistics.median, zip(*turns, strict=True))
+            ms, against = _ms(graph, features), _ms(usual, features)
             times.append(ms)
             text = "{ms:.2f} ms against {against:.2f} on {frames} frames"
             said.append(Sentence(text, code="short-times", ms=ms, against=against, frames=frames))
@@ -210,9 +217,14 @@ def _graph(engine: str, plain: Sequence[Stage]) -> Decode:
 
 
 def _ms(decode: Decode, features: Tensor) -> float:
-    start = time.perf_counter()
-    decode(features)
-    return (time.perf_counter() - start) * 1e3
+    """The median time of a run, after a rest and one run untimed."""
+    time.sleep(_REST_S)
+    times = []
+    for _ in range(_RUNS + 1):
+        start = time.perf_counter()
+        decode(features)
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times[1:])
 
 
 def short_stage(short: Short, plain: Sequence[Stage], prepared: Sequence[Stage], dtype: DTypeName) -> ChainStage:

@@ -109,11 +109,8 @@ def should_share() -> bool:
 
 def alone(compute: Callable[[], T]) -> T:
     """Compute what is not cut: by one worker where `should_share` says so, else here, by torch's threads."""
-    return by_one(compute) if should_share() else compute()
-
-
-def by_one(compute: Callable[[], T]) -> T:
-    """Compute by one worker, on one thread."""
+    if not should_share():
+        return compute()
 
     def task() -> T:
         with torch.inference_mode():
