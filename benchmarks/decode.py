@@ -29,6 +29,7 @@ from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchr
 from tts_infer.engines.onednn import PackedLinear, unsupported_reason
 from tts_infer.stages import relative_error
 from tts_infer.vocoder import Vocoder
+from tts_infer.vocoders import family_of
 from tts_infer.vocoders.reference import OfficialVocos
 from tts_infer.vocoders.vocos import VocoderConfig, Vocos
 
@@ -47,7 +48,8 @@ def official(config: VocoderConfig, weights: dict[str, Tensor]) -> OfficialVocos
 def ours(config: VocoderConfig, weights: dict[str, Tensor], device: torch.device, dtype: Any, **how: Any) -> Decoder:
     model = Vocos(config, "fft").eval().requires_grad_(False)
     model.load_state_dict(weights)
-    return Vocoder(model, make_placement(device=device, dtype=dtype, **how), "ours", dtype).decode
+    placement = make_placement(device=device, dtype=dtype, stages=family_of(model).stages(model), **how)
+    return Vocoder(model, placement, "ours", dtype).decode
 
 
 def onnx_runtime(model: Vocos) -> Decoder:

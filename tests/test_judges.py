@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from tts_infer.dsp.listener import Listener
 from tts_infer.dsp.mel_statistics import RIPPLED, Statistics
 from tts_infer.dsp.mismatch import ConventionCheck
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
 NARROW, WIDE = CONVENTIONS["hifigan-22k"], CONVENTIONS["bigvgan-22k-80"]
 
 
@@ -176,3 +179,30 @@ def test_too_little_evidence_is_no_alarm() -> None:
         assert check(wrong[..., 40 : 40 + frames]) is None, frames
     pause = torch.full_like(wrong[..., :60], math.log(NARROW.log_floor))
     assert check(torch.cat([pause, wrong[..., 60:75], pause], 2)) is None  # fifteen frames sound
+
+
+ONE_THREAD = """
+import time, torch, tts_infer
+from tts_infer.dsp.conventions import CONVENTIONS
+from tts_infer.dsp.mismatch import ConventionCheck
+clip = torch.from_numpy(tts_infer.read_audio("examples/english.wav", 24000).samples)[None]
+for name in ("vocos-24k", "bigvgan-24k-100"):
+    config = CONVENTIONS[name]
+    mel = tts_infer.LogMel(config)(torch.cat([clip] * 4, 1))
+    check = ConventionCheck(config)
+    for frames in (94, 143, 300):  # of more, torch looks for the extremes with its own threads
+        check(mel[..., :frames])
+        time.sleep(0.05)  # torch's threads, which made the mel, spin for a while
+        all_, own = time.process_time(), time.thread_time()
+        for _ in range(300):
+            check(mel[..., :frames])
+        print(time.process_time() - all_ - (time.thread_time() - own), time.thread_time() - own)
+"""
+
+
+def test_a_check_starts_no_threads() -> None:
+    """Threads of numpy's BLAS would keep cores from those of torch, which decode next."""
+    told = subprocess.run([sys.executable, "-c", ONE_THREAD], cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [tuple(map(float, line.split())) for line in told.stdout.splitlines()]
+    assert len(rows) == 6
+    assert all(others < 0.2 * own for others, own in rows), rows  # BLAS spins on every core: as much as we compute

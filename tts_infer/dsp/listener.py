@@ -12,10 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tts_infer.dsp.mel_statistics import Array
+from tts_infer.dsp.mel_statistics import Array, mean
 
 # One frame speaks for a kind by this much at most.
 MOST = 4.0
+# Frames of a product. Of larger ones, numpy's BLAS makes threads, see `mel_statistics.mean`. Source: OpenBLAS
+# interface/gemm.c, one thread up to 2^18 multiplications; here 64 x 144 x 24.
+_AT_ONCE = 24
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,13 @@ class Listener:
 
     def __call__(self, ripples: Array) -> Array:
         """What all frames say for each kind, on average. Shape: (values, n) -> (kinds,)"""
+        parts = [self._said(ripples[:, i : i + _AT_ONCE]) for i in range(0, ripples.shape[1], _AT_ONCE)]
+        return mean(np.concatenate(parts, 1))
+
+    def _said(self, ripples: Array) -> Array:
+        """What each frame says. Shape: (values, n) -> (kinds, n)"""
         units = self.hidden @ ripples
         units += self.offsets[:, None]
         said = self.kinds @ np.maximum(units, 0, out=units)
         said += self.biases[:, None]
-        return np.asarray(np.minimum(np.maximum(said, -MOST), MOST).mean(1), np.float32)
+        return np.asarray(np.minimum(np.maximum(said, -MOST), MOST))

@@ -55,7 +55,7 @@ class Statistics:
         last, step = (frames, 1) if short else (frames - 2, max(1, round(frames / PLACES)))
         self._mel = mel
         self.frames = np.ascontiguousarray(mel[:, 0:last:step])
-        over_time = np.full(len(mel), 1 / len(mel), np.float32) @ self.frames
+        over_time = mean(self.frames, 0)
         sounding = over_time > low + _ACTIVE * (float(over_time.max()) - low)
         count = int(np.count_nonzero(sounding))
         self.heard = not short and count >= _LEAST_SOUNDING
@@ -70,26 +70,26 @@ class Statistics:
 
     def _listen(self, second: Array, third: Array) -> None:
         """The statistics by band of the frames that sound, and of the two that follow each of them."""
-        first, share = self.frames, np.full(self.frames.shape[1], 1 / self.frames.shape[1], np.float32)
+        first = self.frames
         self._following = second, third
         quarter = len(first) // 4
         bends = third - second
         bends -= second
         bends += first
         sizes = np.abs(bends)
-        moving = (sizes > _STILL).astype(np.float32) @ share
+        moving = mean((sizes > _STILL).astype(np.float32))
         ours = np.where(moving > 0.5, moving, np.float32(np.inf))
-        self.level = first @ share
-        self.bend = np.square(np.sqrt(sizes, out=sizes) @ share / ours)
-        self.change = np.square(np.sqrt(np.abs(second[:quarter] - first[:quarter])) @ share / ours[:quarter])
+        self.level = mean(first)
+        self.bend = np.square(mean(np.sqrt(sizes, out=sizes)) / ours)
+        self.change = np.square(mean(np.sqrt(np.abs(second[:quarter] - first[:quarter]))) / ours[:quarter])
         rough = first[2:] - first[1:-1]
         rough -= first[1:-1]
         rough += first[:-2]
-        self.roughness = np.square(np.sqrt(np.abs(rough, out=rough), out=rough) @ share)
+        self.roughness = np.square(mean(np.sqrt(np.abs(rough, out=rough), out=rough)))
         bends *= (1 / np.maximum(self.bend, np.float32(1e-3)))[:, None]
         bends.clip(-_MOST, _MOST, out=bends)
-        spread = np.square(bends) @ share
-        self.likeness = (bends[1:] * bends[:-1]) @ share / (np.sqrt(spread[1:] * spread[:-1]) + np.float32(1e-6))
+        spread = mean(np.square(bends))
+        self.likeness = mean(bends[1:] * bends[:-1]) / (np.sqrt(spread[1:] * spread[:-1]) + np.float32(1e-6))
 
     @property
     def ripples(self) -> Array:
@@ -130,6 +130,15 @@ class Statistics:
     def curvature(self) -> float:
         """The typical second difference over the typical first one. Values that were smoothed over time have less."""
         return self.sizes[1] / max(self.sizes[0], 1e-9) if self.heard else 0.0
+
+
+def mean(values: Array, axis: int = 1) -> Array:
+    """The mean over time, or over bands.
+
+    Not as a product with ones: numpy's BLAS computes larger products by threads of its own, which then spin for a while
+    and keep cores from torch's. A decode behind the check took three times as long.
+    """
+    return np.asarray(np.add.reduce(values, axis) * np.float32(1 / values.shape[axis]))
 
 
 def _deviation(values: Array, mean: float) -> float:
