@@ -19,9 +19,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tts_infer.interrupts import quiet_start
-
-with quiet_start():
+try:
     import gradio as gr
     from starlette.routing import Route
 
@@ -38,6 +36,8 @@ with quiet_start():
     from ui.speak import speak_tab
     from ui.status import account, left, status_line
     from ui.texts import label, translations
+except KeyboardInterrupt:  # importing takes seconds
+    raise SystemExit(130) from None
 
 MAX_UPLOAD_BYTES = 200_000_000  # of all files that are given at once
 MOST_QUEUED = 64  # calls that wait, of all pages and programs

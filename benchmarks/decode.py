@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.common import Competition, environment, finish, measure, measure_busy, table
-from benchmarks.vocoders import SIZES, make
-from tts_infer import make_placement
+from benchmarks.vocoders import SIZES, make, speech_mel
+from tts_infer import LogMel, log_mel_error_db, make_placement
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, DTYPES, dtype_refusal, resolve_device, synchronise
 from tts_infer.engines.onednn import PackedLinear, unsupported_reason
@@ -149,21 +149,23 @@ def waited(run: Callable[[], object], device: torch.device) -> Callable[[], obje
     return both
 
 
-def difference(audio: Any, expected: Tensor) -> float:
-    """Largest difference from the official output, relative to its peak."""
-    return relative_error(audio.cpu() if isinstance(audio, Tensor) else torch.from_numpy(np.asarray(audio)), expected)
+def on_cpu(audio: Any) -> Tensor:
+    """What a system made, as a tensor."""
+    return audio.cpu() if isinstance(audio, Tensor) else torch.from_numpy(np.asarray(audio))
 
 
 def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argparse.Namespace) -> list[dict[str, Any]]:
     device = resolve_device(args.device)
-    decoders = systems(config, weights, device, args.compile)
+    decoders, mel_of = systems(config, weights, device, args.compile), LogMel(config.mel)
     results = []
     for batch in args.batch:
         for frames in args.frames:
-            mel = torch.randn(batch, 100, frames, generator=torch.Generator().manual_seed(0)) * 2 - 5
-            mel = mel.to(device)
+            mel = speech_mel(batch, frames).to(device)
             expected = decoders[OFFICIAL](mel).cpu().double()
-            errors = {key: difference(decode(mel), expected) for key, decode in decoders.items()}
+            made = {key: on_cpu(decode(mel)) for key, decode in decoders.items()}
+            errors = {key: relative_error(audio, expected) for key, audio in made.items()}
+            mels = {key: mel_of(audio.float()) for key, audio in made.items()}
+            costs = {key: log_mel_error_db(mels[OFFICIAL], one) for key, one in mels.items()}
             for key in (wrong := {key for key, error in errors.items() if not error < _WRONG}):
                 print(f"not measured: {key}, whose audio is wrong by {errors[key]:.2f} of the peak")
             right = {key: decode for key, decode in decoders.items() if key not in wrong}
@@ -185,6 +187,7 @@ def run(name: str, config: VocoderConfig, weights: dict[str, Tensor], args: argp
                         "GFLOP/s": rate,
                         "of GEMM": rate / (gemm_work / peak / 1e6),
                         "error": errors[key],
+                        "mel dB": costs[key],
                     }
                 )
             table(f"{name}, batch {batch}, {frames} frames", rows)
@@ -208,7 +211,7 @@ def run_busy(name: str, config: VocoderConfig, weights: dict[str, Tensor], args:
     results: list[Any] = []
     with Competition(args.busy) as competition:
         for frames in args.frames:
-            mel = torch.randn(1, 100, frames, generator=torch.Generator().manual_seed(0)) * 2 - 5
+            mel = speech_mel(1, frames)
             rows = measure_busy({key: partial(run, mel) for key, run in found.items()}, competition, args.seconds)
             table(f"{name}, {frames} frames, {args.busy} competing processes", rows)
             results += [{"model": name, "frames": frames, "busy": args.busy, **row} for row in rows]

@@ -10,16 +10,15 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
-
 from benchmarks.common import Competition, environment, finish, measure, measure_busy, table
+from benchmarks.vocoders import speech_mel
 from tts_infer import load_vocoder
 
 PASSES = (0, 1, 2, 4, 8, 16)
 
 
 def costs(frames: int, seconds: float) -> list[dict[str, Any]]:
-    mel = torch.randn(1, 100, frames) * 2 - 5
+    mel = speech_mel(1, frames)
     runs: dict[str, Callable[[], object]] = {}
     for method in ("fft", "matmul"):
         vocoder = load_vocoder(device="cpu", istft=method)
@@ -43,7 +42,7 @@ def costs(frames: int, seconds: float) -> list[dict[str, Any]]:
 
 def busy_costs(frames: int, count: int, seconds: float) -> list[dict[str, Any]]:
     """The default vocoder beside competing processes."""
-    mel, vocoder = torch.randn(1, 100, frames) * 2 - 5, load_vocoder(device="cpu")
+    mel, vocoder = speech_mel(1, frames), load_vocoder(device="cpu")
     runs = {f"refine {passes}": partial(vocoder.decode, mel, refine=passes) for passes in (0, 8)}
     with Competition(count) as competition:
         return [{"frames": frames, **row} for row in measure_busy(runs, competition, seconds)]

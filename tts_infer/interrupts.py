@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-INTERRUPTED = 130  # exit code, as shells have it
 # Names of our own programs, without suffix. "-m": Python imports the package before it knows the module's path.
 _PROGRAMS = ("-m", "tts-infer", "app")
 
@@ -20,4 +19,4 @@ def quiet_start() -> Iterator[None]:
     except KeyboardInterrupt:
         if Path(sys.argv[0]).stem not in _PROGRAMS:
             raise
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(130) from None

@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 
 import tts_infer
 from tts_infer.cli import batch, compare, decode, doctor, evaluate, export, serve, speak, vocoders
-from tts_infer.interrupts import INTERRUPTED
 
 _COMMANDS = {
     "decode": (decode, "one file: decode features, or copy audio"),
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("tts-infer:", str(error).replace("\n", "\\n"), file=sys.stderr)  # a name may hold a line break
         return 2
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return 130
     except (MemoryError, RuntimeError, OSError) as error:
         if _is_lack_of_memory(error):
             print(f"tts-infer: {_NO_MEMORY}", file=sys.stderr)
