@@ -265,4 +265,6 @@ def test_a_busy_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch, tmp_pat
     placement = make_placement(device="cpu")
     assert [place.method or place.engine for place in placement.values()] == ["fft", "onednn", "onednn", "fft", "fft"]
     assert placement["istft"].reason == "preferred there; not measured, because other processes compute"
-    assert not kept.file().exists()
+    monkeypatch.setattr(kept, "_answers", {})  # as in another process, while nobody disturbs
+    monkeypatch.setattr(workers._others, "are_busy", lambda: False)
+    assert str(make_placement(device="cpu")) == str(placement)  # a batch that goes on there has the same bits

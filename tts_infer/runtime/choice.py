@@ -109,12 +109,14 @@ def _remembered(request: StageRequest) -> Place:
     if found is not None and (found["engine"], found["method"]) in request.choices:
         return Place(CPU, found["engine"], found["method"], found["reason"])
     if workers.is_disturbed():  # times beside other processes would decide for good
-        return Place(CPU, *request.choices[0], _BUSY)
-    place = _measured(request)
-    if place.check is None or not place.check.passed:
-        return place  # what failed here may pass in the next process
-    about = {"engine": place.engine, "method": place.method}
-    kept.write(request.key, {**about, "reason": kept.before(place.reason)})
+        place, reason = Place(CPU, *request.choices[0], _BUSY), _BUSY
+    else:
+        place = _measured(request)
+        if place.check is None or not place.check.passed:
+            return place  # what failed here may pass in the next process
+        reason = kept.before(place.reason)
+    # kept either way: a batch that goes on in another process must have the same bits
+    kept.write(request.key, {"engine": place.engine, "method": place.method, "reason": reason})
     return place
 
 
