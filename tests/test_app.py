@@ -271,7 +271,7 @@ def test_compare_runs_every_combination(client: Client) -> None:
     np.testing.assert_array_equal(soundfile.read(files[0], dtype="int16")[0], tts_infer.to_int16(vocoder(audio)[0])[0])
     times = [(report["runs"], report["least_ms"], report["total_ms"], report["most_ms"]) for report in reports]
     assert all(runs == RUNS and 0 < least <= median <= most for runs, least, median, most in times)
-    assert all(sum(row["ms"] for row in one["stages"]) == pytest.approx(one["total_ms"], rel=0.05) for one in reports)
+    assert all(0 < sum(row["ms"] for row in one["stages"]) <= one["total_ms"] for one in reports)  # both of one run
     to_first = [report["error_to_first_db"] for report in reports]
     assert to_first[0] == 0.0
     assert to_first[2] < 0.01 < to_first[1]  # another order of float32 sums is inaudible; bfloat16 is coarser
