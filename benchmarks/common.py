@@ -21,8 +21,9 @@ from typing import Any
 
 import torch
 
-# Threads of the system before spin for a while, waiting for more work. So each turn begins with a rest.
-# Then the system runs once untimed, and RUNS_A_TURN times timed.
+# Threads of the system before spin for a while, waiting for more work. So each turn begins with a rest. After it, a
+# processor is slow for some milliseconds, except for those whose threads spun. So the system runs untimed for as long,
+# once at least, and then RUNS_A_TURN times timed.
 REST_S = 0.01
 RUNS_A_TURN = 3
 # After competing processes begin or stop, until everybody has noticed.
@@ -43,7 +44,10 @@ def measure(
     while rounds < least or (time.perf_counter() < end and rounds < most):
         for name, run in systems.items():
             time.sleep(REST_S)
+            warm = time.perf_counter() + REST_S
             run()
+            while time.perf_counter() < warm:
+                run()
             for _ in range(RUNS_A_TURN):
                 start = time.perf_counter()
                 run()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import numbers
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, wraps
@@ -36,18 +37,26 @@ def checked(*names: str) -> Callable[[Fn], Fn]:
 
     def decorated(function: Fn) -> Fn:
         @cache  # evaluated at the first call, when every module is there
-        def signature() -> inspect.Signature:
-            return inspect.signature(function, eval_str=True)
+        def looked_at() -> list[tuple[int, str, Any]]:
+            """The place, name and annotation of each parameter."""
+            parameters = enumerate(inspect.signature(function, eval_str=True).parameters.values())
+            single = [(i, one) for i, one in parameters if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)]
+            return [
+                (sys.maxsize if one.kind is one.KEYWORD_ONLY else i, one.name, one.annotation)
+                for i, one in single
+                if one.name in names or not names
+            ]
 
         @wraps(function)
         def call(*given: Any, **named: Any) -> Any:
-            for name, value in _bound(signature(), function, given, named).items():
-                parameter = signature().parameters[name]
-                single = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-                if single and (name in names or not names):
-                    _require(_name(function), name, parameter.annotation, value)
-            return function(*given, **named)
+            for place, name, annotation in looked_at():
+                if place < len(given):
+                    _require(_name(function), name, annotation, given[place])
+                elif name in named:
+                    _require(_name(function), name, annotation, named[name])
+            return refusing(*given, **named)
 
+        refusing = _refusing(function)
         return _marked(call)
 
     return decorated

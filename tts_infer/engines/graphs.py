@@ -1,14 +1,20 @@
-"""ONNX files from anywhere, run by ONNX Runtime within bounds: see `vocoders/graph.py` for what is checked before."""
+"""ONNX graphs run by ONNX Runtime: as functions of tensors, and files from anywhere within bounds.
+
+See `vocoders/graph.py` for what is checked of a file before.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tts_infer.errors import CheckpointError, first_sentence, require_package
+from tts_infer.stages import Tensors
 from tts_infer.vocoders.graph import GraphStage
 
 # Memory that the graphs of files may use, weights included. Beyond it, ONNX Runtime refuses.
@@ -17,18 +23,48 @@ _bounding = threading.Lock()
 _bounded = False
 
 
-def session_options(threads: int | None = None) -> Any:
-    """The options of every session: so many threads, or as many as torch has now.
+def session_options(threads: int) -> Any:
+    """The options of every session with so many threads.
 
-    Idle threads sleep instead of spinning: torch's own threads need the cores between calls, and on a busy machine
-    spinning doubles the time of a call.
+    Within a call, threads wait for each other by spinning. Between calls they sleep: torch's own threads need the cores
+    then. On a busy machine, where spinning doubles the time of a call, the callers are workers with one thread each.
     """
     onnxruntime = require_package("onnxruntime", "onnx")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # at the end of a call
     options.log_severity_level = 3  # errors; warnings are about sizes of the example
     return options
+
+
+class GraphRun:
+    """A graph as a function of tensors, in the order of its inputs. Calls are thread-safe.
+
+    There is a session for each process and number of torch threads that callers have: a forked child has none of its
+    parent's threads, and the workers of a busy machine have one each.
+
+    Args:
+        model: an ONNX model, or the path of one.
+        options: makes the options of a session with so many threads.
+    """
+
+    def __init__(self, model: bytes | str, options: Callable[[int], Any] = session_options) -> None:
+        self._package, self._model, self._options = require_package("onnxruntime", "onnx"), model, options
+        self._sessions: dict[tuple[int, int], Any] = {}
+        self.inputs: Sequence[str] = [one.name for one in self._get().get_inputs()]
+
+    def __call__(self, *inputs: Tensor) -> Tensors:
+        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
+        feed = {name: x.detach().numpy() for name, x in zip(self.inputs, inputs, strict=True)}
+        return tuple(map(torch.from_numpy, self._get().run(None, feed)))
+
+    def _get(self) -> Any:
+        key = os.getpid(), torch.get_num_threads()
+        if key not in self._sessions:  # no lock, as in `openvino.Session`
+            options, providers = self._options(key[1]), ["CPUExecutionProvider"]
+            self._sessions.setdefault(key, self._package.InferenceSession(self._model, options, providers=providers))
+        return self._sessions[key]
 
 
 class FileSession:
@@ -40,15 +76,10 @@ class FileSession:
     """
 
     def __init__(self, stage: GraphStage) -> None:
-        onnxruntime = require_package("onnxruntime", "onnx")
         _bound_memory()
-        options = session_options()
-        options.log_severity_level = 4  # what goes wrong is an exception
-        options.add_session_config_entry("session.use_env_allocators", "1")
         source, self._name = stage.module.source, stage.module.name
-        model = source if isinstance(source, bytes) else str(source)
         try:
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._run = GraphRun(source if isinstance(source, bytes) else str(source), _bounded_options)
         except Exception as error:  # the errors of ONNX Runtime have no common base
             raise self._refused(error) from None
         (features,) = stage.probe()
@@ -61,16 +92,22 @@ class FileSession:
             raise CheckpointError(text, code="graph-gives", path=self._name, got=got, frames=frames, expected=expected)
 
     def __call__(self, features: Tensor) -> Tensor:
-        name = self._session.get_inputs()[0].name
         try:
-            (audio,) = self._session.run(None, {name: features.detach().contiguous().numpy()})
+            (audio,) = self._run(features.contiguous())
         except Exception as error:  # as above
             raise self._refused(error) from None
-        return torch.from_numpy(audio)
+        return audio
 
     def _refused(self, error: Exception) -> CheckpointError:
         text, reason = "ONNX Runtime refuses {path}: {reason}", first_sentence(error).rpartition(" : ")[2][:120]
         return CheckpointError(text, code="graph-refused", path=self._name, reason=reason)
+
+
+def _bounded_options(threads: int) -> Any:
+    options = session_options(threads)
+    options.log_severity_level = 4  # what goes wrong is an exception
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    return options
 
 
 def _bound_memory() -> None:

@@ -7,9 +7,7 @@ then agree with the whole signal to the last bit. Those over time differ by 2e-6
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,10 +15,9 @@ from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
-from tts_infer.engines.graphs import FileSession, session_options
+from tts_infer.engines.graphs import FileSession, GraphRun
 from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
-from tts_infer.errors import require_package
-from tts_infer.stages import GraphFile, Stage, Tensors
+from tts_infer.stages import GraphFile, Stage
 from tts_infer.vocoders.graph import GraphStage
 
 
@@ -39,68 +36,25 @@ class OnnxRuntimeEngine(TracedEngine):
         if isinstance(stage, GraphStage):
             return stage.using(FileSession(stage))
         if isinstance(stage.module, GraphFile):
-            return stage.using(GraphRun(session(str(stage.module.path))))
+            return stage.using(GraphRun(str(stage.module.path)))
         return super().prepare(stage, device, dtype)
 
-    def maker(self, dtype: DTypeName, threads: int | None = None) -> MakeSession:
-        return partial(Session, threads=threads)
+    def maker(self, dtype: DTypeName) -> MakeSession:
+        return Session
 
 
-def session(model: bytes | str, threads: int | None = None) -> Any:
-    """An ONNX Runtime session of a model, or of a file, with so many threads; None: as many as torch has now."""
-    onnxruntime = require_package("onnxruntime", "onnx")
-    return onnxruntime.InferenceSession(model, session_options(threads), providers=["CPUExecutionProvider"])
-
-
-class GraphRun:
-    """A graph as a function of tensors, in the order of its inputs. Calls are thread-safe.
-
-    Args:
-        session: see `session`.
-    """
-
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self._inputs: Sequence[str] = [one.name for one in session.get_inputs()]
-
-    def __call__(self, *inputs: Tensor) -> Tensors:
-        """Run the graph on CPU tensors. Contiguous ones are read in place; the results are new tensors."""
-        feed = {name: x.detach().numpy() for name, x in zip(self._inputs, inputs, strict=True)}
-        return tuple(map(torch.from_numpy, self._session.run(None, feed)))
-
-
-class Session:
-    """A module's forward in ONNX Runtime. Forked children may use it.
+class Session(GraphRun):
+    """A module's forward in ONNX Runtime.
 
     Args:
         module, inputs, axes: see `export`.
-        threads: how many a call takes; None: as many as the caller's torch has.
 
     Raises:
         RuntimeError: see `export`.
     """
 
-    def __init__(
-        self,
-        module: nn.Module,
-        inputs: Mapping[str, Tensor],
-        axes: Mapping[str, Axes],
-        threads: int | None = None,
-    ) -> None:
-        self._threads = threads
-        self._model = with_image_convolutions(export(module, inputs, axes))
-        self._runs: dict[tuple[int, int], GraphRun] = {}  # by process and number of threads
-        self._get()
-
-    def __call__(self, *inputs: Tensor) -> Tensors:
-        return self._get()(*inputs)
-
-    def _get(self) -> GraphRun:
-        """The graph for this caller. A forked child has none of its parent's threads, and would wait for them."""
-        key = os.getpid(), self._threads or torch.get_num_threads()
-        if key not in self._runs:  # no lock, as in `openvino.Session`
-            self._runs.setdefault(key, GraphRun(session(self._model, key[1])))
-        return self._runs[key]
+    def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
+        super().__init__(with_image_convolutions(export(module, inputs, axes)))
 
 
 def with_image_convolutions(model: bytes) -> bytes:

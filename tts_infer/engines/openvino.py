@@ -36,8 +36,8 @@ class OpenVINOEngine(TracedEngine):
     title = "OpenVINO"
     dtypes = ("float32", "bfloat16")
 
-    def maker(self, dtype: DTypeName, threads: int | None = None) -> MakeSession:
-        return partial(Session, dtype, threads)
+    def maker(self, dtype: DTypeName) -> MakeSession:
+        return partial(Session, dtype)
 
 
 class Session:
@@ -45,7 +45,6 @@ class Session:
 
     Args:
         dtype: of the matrix products. Inputs, outputs and sums stay in float32.
-        most: threads that a call takes; None: as many as the caller's torch has.
         module, inputs, axes: see `export`.
 
     Raises:
@@ -55,14 +54,13 @@ class Session:
     def __init__(
         self,
         dtype: DTypeName,
-        most: int | None,
         module: nn.Module,
         inputs: Mapping[str, Tensor],
         axes: Mapping[str, Axes],
     ) -> None:
         self._core = require_package("openvino", "openvino").Core()
         self._graph = self._core.read_model(io.BytesIO(export(module, inputs, axes)))
-        self._precision, self._most, self._threads = _PRECISIONS[dtype], most, torch.get_num_threads()
+        self._precision, self._threads = _PRECISIONS[dtype], torch.get_num_threads()
         self._made_by = os.getpid()
         self._compiled: dict[tuple[int, int], _Compiled] = {}  # by process and number of threads
         self._get()
@@ -79,7 +77,7 @@ class Session:
     def _get(self) -> _Compiled:
         """The graph for callers with so many torch threads. Those with one thread may be several at a time."""
         is_forked = os.getpid() != self._made_by
-        threads = 1 if is_forked else self._most or torch.get_num_threads()
+        threads = 1 if is_forked else torch.get_num_threads()
         key = os.getpid(), threads
         if key not in self._compiled:
             streams = self._threads if threads == 1 and not is_forked else 1

@@ -72,16 +72,15 @@ class TracedEngine:
         return stage.using(graphs)
 
     def chain(self, stages: Sequence[Stage]) -> Session:
-        """Stages as one graph in float32 on one thread, from what the first takes to what the last gives."""
+        """Stages as one graph in float32, from what the first takes to what the last gives."""
         x = stages[0].probe()[0]
-        return self.maker("float32", 1)(Chain(stages).eval(), {"x": x}, {"x": {0: "B", stages[0].frame_axis: "L"}})
+        return self.maker("float32")(Chain(stages).eval(), {"x": x}, {"x": {0: "B", stages[0].frame_axis: "L"}})
 
-    def maker(self, dtype: DTypeName, threads: int | None = None) -> MakeSession:
+    def maker(self, dtype: DTypeName) -> MakeSession:
         """What makes a session of a module, example inputs by name, and their variable axes.
 
         Args:
             dtype: of the matrix products.
-            threads: how many a call takes; None: as many as the caller's torch has.
         """
         raise NotImplementedError
 

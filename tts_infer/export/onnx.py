@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from tts_infer.arguments import checked
-from tts_infer.engines.onnxruntime import session, with_image_convolutions
+from tts_infer.engines.graphs import GraphRun
+from tts_infer.engines.onnxruntime import with_image_convolutions
 from tts_infer.engines.traced import export
 from tts_infer.errors import ExportError, FileError, InputError, first_sentence, require_package
 from tts_infer.export.graphs import Decoder, ExportLayout, ExportSource, decoding_stages, graph_of, metadata_of
@@ -189,12 +190,8 @@ def traced(
 
 def run_by_onnxruntime(model: bytes | Path) -> Callable[[Mapping[str, Tensor]], list[Tensor]]:
     """A model, or a file of one, as a function of inputs by name."""
-    one = session(model if isinstance(model, bytes) else str(model))
-
-    def run(inputs: Mapping[str, Tensor]) -> list[Tensor]:
-        return [torch.from_numpy(x) for x in one.run(None, {name: x.numpy() for name, x in inputs.items()})]
-
-    return run
+    run = GraphRun(model if isinstance(model, bytes) else str(model))
+    return lambda inputs: list(run(*(inputs[name] for name in run.inputs)))
 
 
 @torch.no_grad()

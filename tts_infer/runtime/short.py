@@ -1,7 +1,6 @@
 """Short whole signals, where calls cost more than products: one engine runs all stages as one graph, in float32.
 
-Vocos is some ninety calls of torch, and half of the time of ten frames is theirs. A graph is one call. It takes one
-thread: more bring nothing so early, and would wait for torch's, which spin for a while after their own work.
+Vocos is some ninety calls of torch, and half of the time of ten frames is theirs. A graph is one call.
 
 Which engine makes it, and up to how many frames, is stated in a placement (`short=cpu/onnxruntime/16`, `short=none`) or
 measured, proved first. Streams, pieces, several lengths and longer signals run stage by stage.
@@ -16,7 +15,7 @@ import copy
 import re
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,13 +35,15 @@ from tts_infer.sentences import Sentence, Several
 from tts_infer.stages import TOLERANCE, Stage, relative_error
 
 NAME = "short"  # in placements
-FRAMES = (10, 16, 24)  # of the trials
-# How many times faster a graph must be, by the medians of so many runs.
-MARGIN, _RUNS = 1.2, 9
+FRAMES = (10, 24, 48, 94)  # of the trials
+# How many times faster a graph must be, by the medians of so many runs; of fewer where they take long, in milliseconds.
+MARGIN, _RUNS, _FEWEST, _LONG_MS = 1.05, 7, 3, 30.0
+# Size of the matrices of a product that torch shares between its threads.
+_SHARED = 256
+# The graph of more weights takes seconds to make, and saves little: fetching the weights takes most of the time.
+_MOST_WEIGHTS = 2**24
 # Threads of what ran before spin for a while, waiting for more work.
 _REST_S = 0.01
-# More weights do not stay in the caches between calls, and one thread takes longer to fetch them than two.
-_MOST_WEIGHTS = 2**23
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float)
             times.append(ms)
             text = "{ms:.2f} ms against {against:.2f} on {frames} frames"
             said.append(Sentence(text, code="short-times", ms=ms, against=against, frames=frames))
-            if ms * MARGIN >= against:
+            if ms * MARGIN >= against or _behind_torch(graph, features) > _behind_torch(usual, features):
                 break
             most = frames
     except FAILURES:
@@ -216,15 +217,23 @@ def _graph(engine: str, plain: Sequence[Stage]) -> Decode:
     return lambda features: session(features)[0]
 
 
-def _ms(decode: Decode, features: Tensor) -> float:
+def _ms(decode: Decode, features: Tensor, before: Callable[[], object] = lambda: None) -> float:
     """The median time of a run, after a rest and one run untimed."""
     time.sleep(_REST_S)
-    times = []
-    for _ in range(_RUNS + 1):
+    decode(features)
+    times: list[float] = []
+    while len(times) < _FEWEST or (len(times) < _RUNS and sum(times) < _LONG_MS):
+        before()
         start = time.perf_counter()
         decode(features)
         times.append((time.perf_counter() - start) * 1e3)
-    return statistics.median(times[1:])
+    return statistics.median(times)
+
+
+def _behind_torch(decode: Decode, features: Tensor) -> float:
+    """The same after work that torch has shared: its threads still spin then, on the cores that a graph wants."""
+    square = torch.ones(_SHARED, _SHARED)
+    return _ms(decode, features, lambda: square @ square)
 
 
 def short_stage(short: Short, plain: Sequence[Stage], prepared: Sequence[Stage], dtype: DTypeName) -> ChainStage:
