@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import statistics
 import time
@@ -34,6 +35,7 @@ TOLERANCE = 5e-5
 @pytest.fixture
 def _measured_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(OnnxRuntimeEngine, "shortens", True)
+    monkeypatch.setattr(short, "_behind_torch", lambda decode, features: 0.0)
     tts_infer.clear_checks()
     yield
     tts_infer.clear_checks()
@@ -61,7 +63,6 @@ def loaded(placement: str) -> Vocoder:
 def test_it_is_chosen_where_it_is_faster(mel: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is faster is the machine's affair; here it is said, and everything else is real."""
     monkeypatch.setattr(short, "MARGIN", 0.0)
-    monkeypatch.setattr(short, "_behind_torch", lambda decode, features: 0.0)
     chosen = tts_infer.load_vocoder(device="cpu", refine=0)
     text = str(chosen.placement)
     assert text.endswith(",short=cpu/onnxruntime/94")
@@ -92,6 +93,14 @@ def test_what_was_measured_is_kept(
 @pytest.mark.usefixtures("_measured_anew")
 def test_it_is_not_chosen_where_it_is_slower(vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(short, "MARGIN", 1e9)
+    assert short.choose(usual_stages(), vocoder.placement, "float32") is None
+
+
+@pytest.mark.usefixtures("_measured_anew")
+def test_it_is_not_chosen_where_torchs_threads_slow_it_down(vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = itertools.cycle([2.0, 1.0])  # of the graph, of the stages
+    monkeypatch.setattr(short, "MARGIN", 0.0)
+    monkeypatch.setattr(short, "_behind_torch", lambda decode, features: next(times))
     assert short.choose(usual_stages(), vocoder.placement, "float32") is None
 
 
