@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from typing import Any
 
 from benchmarks.common import environment, finish, table
@@ -41,10 +43,18 @@ print(json.dumps(rows))
 """
 
 
-def steps(script: str) -> list[list[float]]:
-    done = subprocess.run([sys.executable, "-c", RUNNER, script], capture_output=True, text=True, check=True)
+def steps(script: str, **environ: str) -> list[list[float]]:
+    """Milliseconds and peak megabytes of each line of a script, in a process of its own."""
+    command, everything = [sys.executable, "-c", RUNNER, script], os.environ | environ
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=everything)
     rows: list[list[float]] = json.loads(done.stdout)
     return rows
+
+
+def first_load() -> float:
+    """Milliseconds of the first load on a machine, when nothing is known of it."""
+    with tempfile.TemporaryDirectory() as empty:
+        return steps(OURS, XDG_CACHE_HOME=empty)[2][0]
 
 
 def main() -> None:
@@ -71,6 +81,9 @@ def main() -> None:
         )
     table("steps of a fresh process, medians", rows)
     print(f"\nimport tts_infer adds {100 * rows[1]['ours ms'] / rows[0]['ours ms']:.1f} % to import torch")
+    first = statistics.median(first_load() for _ in range(args.repeats))
+    print(f"the first load on a machine, which measures engines: {first:.0f} ms")
+    rows.append({"step": "first load on a machine", "ours ms": first})
     finish("start", setting, rows)
 
 

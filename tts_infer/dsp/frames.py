@@ -88,13 +88,18 @@ def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
         hops[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
 
 
-def added_blocks(frames: Tensor, hop_length: int) -> Tensor:
+def added_blocks(frames: Tensor, n_fft: int, hop_length: int) -> Tensor:
     """Overlap-add of windowed frames as a new tensor. It is `overlap_add` for graphs, which do not write in place.
+
+    Args:
+        n_fft: samples of a frame. Read from a shape, every number that follows would be computed in the graph.
 
     Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length); R = ceil(n_fft / hop_length)
     """
-    overlap = -(-frames.shape[2] // hop_length)
-    blocks = F.pad(frames, (0, overlap * hop_length - frames.shape[2])).unflatten(2, (overlap, hop_length))
+    overlap = -(-n_fft // hop_length)
+    if missing := overlap * hop_length - n_fft:
+        frames = F.pad(frames, (0, missing))
+    blocks = frames.unflatten(2, (overlap, hop_length))
     # every hop receives its earliest frame first, as in `overlap_add`
     added = F.pad(blocks[:, :, overlap - 1], (0, 0, overlap - 1, 0))
     for k in reversed(range(overlap - 1)):

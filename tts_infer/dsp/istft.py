@@ -140,15 +140,15 @@ class ISTFT(Spectral):
     def _traced_hops(self, real: Tensor, imag: Tensor) -> Tensor:
         """Hops of whole signals as a graph that serves every length from 1 frame on. Shape: as `hops`
 
-        It writes nothing in place and asks for no length. The envelope is the overlap-add of one squared window for
-        each frame: a matrix that says which frames reach a hop, times the squared window.
+        It writes nothing in place and asks for no length. The envelope is the convolution of a one for each frame with
+        the squared window.
         """
         frames = self.inverse_dft(real.transpose(1, 2), imag.transpose(1, 2))
-        hops = added_blocks(frames * self.window, self.hop_length)
-        here = torch.ones_like(real[0, 0])
-        reached = torch.stack([F.pad(here, (k, self.overlap - 1 - k)) for k in range(self.overlap)], dim=1)
+        hops = added_blocks(frames * self.window, self.n_fft, self.hop_length)
         squares = F.pad(self.window.square(), (0, self.overlap * self.hop_length - self.n_fft))
-        envelope = reached @ squares.reshape(self.overlap, self.hop_length)
+        kernel = squares.reshape(self.overlap, self.hop_length).flip(0).T.unsqueeze(1)
+        ones = torch.ones_like(real[:1, :1])
+        envelope = F.conv1d(ones, kernel, padding=self.overlap - 1).transpose(1, 2)
         return hops / envelope.clamp_min(ENVELOPE_FLOOR)
 
     def _added(self, frames: Tensor, carry: Tensor | None = None) -> Tensor:

@@ -83,7 +83,7 @@ class IMDCT(nn.Module):
         if valid is not None:
             coefficients = coefficients * valid
         if is_traced():  # graphs do not write in place
-            hops = added_blocks(self._unfolded(coefficients) * self.window, self.hop_length)
+            hops = added_blocks(self._unfolded(coefficients) * self.window, 2 * self.hop_length, self.hop_length)
             hops = hops.clamp(-1.0, 1.0) if self.clip else hops
         else:
             hops, _ = self.advance(coefficients, {}, final=True)

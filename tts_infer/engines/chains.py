@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,11 +38,17 @@ class Chain(nn.Module):
 
     def results(self, *given: Tensor) -> dict[str, Tensor]:
         """All tensors that the stages take and give, by name."""
-        live = dict(zip(self.takes, given, strict=True))
-        for stage in self.stages:
+        return results(self.stages, dict(zip(self.takes, given, strict=True)))
+
+
+def results(stages: Sequence[Stage], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors that stages on the CPU take and give, by name, one stage after the other."""
+    live = dict(given)
+    for stage in stages:
+        with precision(CPU, stage.autocast):
             outputs, _ = stage(tuple(live[name] for name in stage.takes))
-            live.update(zip(stage.gives, outputs, strict=True))
-        return live
+        live.update(zip(stage.gives, outputs, strict=True))
+    return live
 
 
 def real_stages(stages: Sequence[Stage]) -> list[Stage]:
@@ -52,16 +58,7 @@ def real_stages(stages: Sequence[Stage]) -> list[Stage]:
 
 def one_by_one(stages: Sequence[Stage]) -> Decode:
     """The stages of a decode on the CPU as a function. Shape: (B, C, L) -> (B, T)"""
-
-    def decode(features: Tensor) -> Tensor:
-        live = {stages[0].takes[0]: features}
-        for stage in stages:
-            with precision(CPU, stage.autocast):
-                outputs, _ = stage(tuple(live[name] for name in stage.takes))
-            live.update(zip(stage.gives, outputs, strict=True))
-        return live["audio"]
-
-    return decode
+    return lambda features: results(stages, {stages[0].takes[0]: features})["audio"]
 
 
 @dataclass(frozen=True)
