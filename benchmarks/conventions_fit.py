@@ -1,11 +1,11 @@
 """Make what tts_infer/dsp/judges.py and evidence.py know: which statistics tell a wrong mel from a right one?
 
-python -m benchmarks.conventions_fit --speech FOLDER [...] --thresholds FOLDER [...] [--clips 600] [--jobs 2]
+python -m benchmarks.conventions_fit --speech FOLDER [...] [--clips 1000] [--jobs 2]
 
 Writes the judges and their listeners to tts_infer/assets/conventions, and prints the tables of evidence.py. Weights are
-fitted to the clips of --speech, many of them made higher, lower or duller; 0 lies above every right mel of these and
-of --thresholds, which must be other speakers.
-Give benchmarks/conventions.py a third set, so that its figures are those of speakers that were never looked at.
+fitted to the clips, many of them made higher, lower or duller. What the fit knows of a clip, where 0 must lie among
+others, comes from the other folds: of files sorted by name, so that those of a speaker should have similar names.
+Give benchmarks/conventions.py another set, so that its figures are those of speakers that were never looked at.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import multiprocessing
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,24 +24,26 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.conventions import FRAMES_A_SECOND, SPEECH, VOCODERS, Mel, right_mels, wrong_mels
-from benchmarks.sounds import levelled, speech, varied
+from benchmarks.sounds import audio_files, levelled, speech, varied
 from tts_infer.config import MelConfig
 from tts_infer.dsp.conventions import CONVENTIONS
 from tts_infer.dsp.evidence import filterbank_values, may_be_of_other_filterbank, may_be_of_scale, scale_values
 from tts_infer.dsp.fingerprints import rivals
-from tts_infer.dsp.judges import ARRAYS, FAR, FILTERBANK, FOLDER, LISTENER, curves
+from tts_infer.dsp.judges import ARRAYS, FAR, FILTERBANK, FOLDER, LEAST_SOUNDING, LISTENER, curves
 from tts_infer.dsp.listener import Listener
 from tts_infer.dsp.mel_statistics import Array, Statistics
 
-# Least distance of 0 from the worst right mel, in units of the logistic function. It lies halfway to nearly all wrong
-# mels where that is further.
-MARGIN = 1.0
-# Share of the wrong mels of --speech that count as typical.
+# Parts of the files that are judged by what was fitted to the other parts.
+FOLDS = 3
+# This many right mels at most lie above 0, one of 3,000, and only where fewer wrong mels than this share would be found
+# else. A recording makes fifty of them, so that one strange voice may be ten.
+SPARED, ENOUGH = 20, 0.97
+# Distance of 0 from the next right mel, in units of the logistic function.
+MARGIN = 0.2
+# Share of the wrong mels that count as typical.
 TYPICAL = 0.997
 # The same for how far statistics may lie off: the one by which most wrong mels are found.
 STRICTNESS = (0.97, 0.99, 0.997)
-# A score that no mel needs to lie below.
-LEAST = -50.0
 RIDGE = 3.0
 # Of right mels, where wrong ones have 1.
 IMPORTANCE = 3.0
@@ -51,6 +53,7 @@ WRONG = {
 }
 # Of the listener: hidden units, passes over all frames, frames of one step, the largest step.
 UNITS, PASSES, BATCH, RATE = 64, 5, 512, 6e-3
+NOBODY = np.zeros(0, np.float32)
 Matrix = NDArray[np.float64]
 # A kind of wrong mel: its name, which of `wrong_mels` it holds, the filterbank that differs.
 Question = tuple[str, tuple[str, ...], MelConfig | None]
@@ -62,12 +65,12 @@ class Sample:
 
     right: bool
     kind: str
+    fold: int
     gates: set[str]
     scale: tuple[float, ...]
     banks: dict[MelConfig, tuple[float, ...]]
-    curves: Array
+    curves: Array  # without what the listener says
     ripples: NDArray[np.float16]
-    heard: Array = field(default_factory=lambda: np.zeros(0, np.float32))
 
     @property
     def nature(self) -> tuple[float, float]:
@@ -76,7 +79,7 @@ class Sample:
         return float(np.exp((bend + upper) / 2)), float(np.exp(bend - change))
 
 
-def samples_of(mels: Iterable[tuple[str, Mel]], config: MelConfig, right: bool) -> list[Sample]:
+def samples_of(mels: Iterable[tuple[str, Mel]], config: MelConfig, right: bool, fold: int) -> list[Sample]:
     """Of each mel, and of its first second."""
     found: list[Sample] = []
     for kind, mel in mels:
@@ -89,18 +92,21 @@ def samples_of(mels: Iterable[tuple[str, Mel]], config: MelConfig, right: bool) 
             gates |= {FILTERBANK} if may_be_of_other_filterbank(given) else set()
             banks, sizes = filterbank_values(given, config), scale_values(given, config)
             ripples = given.ripples.astype(np.float16)
-            found.append(Sample(right, kind, gates, sizes, banks, curves(given, config, 0.0), ripples))
+            found.append(Sample(right, kind, fold, gates, sizes, banks, curves(given, config, NOBODY), ripples))
     return found
 
 
 def samples(name: str, folders: list[Path], count: int, seed: int) -> list[Sample]:
     """Right and wrong mels of some speakers."""
     config = CONVENTIONS[name]
+    files, rng, found = len(audio_files(folders)), np.random.default_rng(seed + 1), list[Sample]()
     clips = list(varied(list(speech(folders, count, config.sample_rate, seed)), config.sample_rate, seed + 3))
-    found = samples_of(right_mels(clips, config, np.random.default_rng(seed + 1)), config, True)
-    kinds = wrong_mels(config).items()
-    made = ((kind, make(clip)) for kind, (_, make) in kinds for clip in levelled(clips, seed + 2))
-    return found + samples_of(made, config, False)
+    for i, (clip, loud) in enumerate(zip(clips, levelled(clips, seed + 2), strict=True)):
+        fold = i % files * FOLDS // files
+        found += samples_of(right_mels([clip], config, rng), config, True, fold)
+        wrong = ((kind, make(loud)) for kind, (_, make) in wrong_mels(config).items())
+        found += samples_of(wrong, config, False, fold)
+    return found
 
 
 def logistic(inputs: Matrix, wrong: NDArray[np.bool_], ridge: float) -> Matrix:
@@ -155,69 +161,61 @@ def listener(fit: list[Sample], questions: Sequence[Question], seed: int) -> Lis
     return Listener(*(array.astype(np.float16).astype(np.float32) for array in arrays))
 
 
-def judge(fit: list[Sample], more: list[Sample], wrong: tuple[str, ...], number: int) -> dict[str, Any]:
-    """The arrays of one judge."""
-    natures = np.array([one.nature for one in fit if one.kind in wrong])
-    least, most = np.quantile(natures, [1 - TYPICAL, TYPICAL], axis=0) * [[0.98, 0.98], [1.05, 1.12]]
-
-    def chosen(mels: list[Sample]) -> list[Sample]:
-        fitting = [one for one in mels if one.right or one.kind in wrong]
-        return [one for one in fitting if all(least < one.nature) and all(most > one.nature)]
-
-    def matrix(mels: list[Sample]) -> tuple[Matrix, NDArray[np.bool_]]:
-        values = np.array([one.curves for one in mels])
-        values[:, -1] = [one.heard[number] for one in mels]
-        return values, np.array([not one.right for one in mels])
-
-    fit, others = chosen(fit), chosen(more)
-    (values, target), (other_values, other_target) = matrix(fit), matrix(others)
+def judge(mels: list[Sample], values: Matrix, wrong: tuple[str, ...]) -> dict[str, Any]:
+    """The arrays of one judge. Shape: values of (mels, values)"""
+    ours = np.array([not one.right for one in mels])
+    natures = np.array([one.nature for one in mels])
+    ends = np.quantile(natures[ours], [1 - TYPICAL, TYPICAL], axis=0) * [[0.98, 0.98], [1.05, 1.12]]
+    asked = ((ends[0] < natures) & (natures < ends[1])).all(1)
+    folds, target = np.array([one.fold for one in mels])[asked], ours[asked]
+    values = values[asked]
     mean = values[target].mean(0).astype(np.float16)
     deviation = (values[target].std(0) + 1e-3).astype(np.float16)
+    off = np.clip((values - mean.astype(np.float32)) / deviation.astype(np.float32), -FAR, FAR)
+    far = np.square(off).mean(1)
+    inputs, scores = np.c_[off, FAR * far], np.zeros(len(values))
+    for fold in range(FOLDS):
+        weights = logistic(inputs[folds != fold], target[folds != fold], RIDGE)
+        scores[folds == fold] = inputs[folds == fold] @ weights[:-1]
 
-    def off(of: Matrix) -> Matrix:
-        return np.asarray(np.clip((of - mean.astype(np.float32)) / deviation.astype(np.float32), -FAR, FAR))
+    def share_of(limit: float, spared: int) -> tuple[float, float]:
+        """The share of wrong mels above 0, and the bias that makes it so."""
+        typical = far <= limit
+        bias = float(np.sort(scores[typical & ~target])[-1 - spared]) + MARGIN
+        return float((scores[typical & target] > bias).sum() / ours.sum()), bias
 
-    def far(of: Matrix) -> Matrix:
-        return np.asarray(np.square(off(of)).mean(1))
-
-    *found, strangeness, _ = logistic(np.c_[off(values), FAR * far(values)], target, RIDGE)
-    weights, strangeness = np.array(found, np.float16), FAR * strangeness
-
-    def scores(of: Matrix, limit: float) -> Matrix:
-        sums = off(of) @ weights.astype(np.float32) + strangeness * far(of)
-        return np.where(far(of) <= limit, sums, -np.inf)
-
-    def share(limit: float) -> float:
-        return float((scores(other_values[other_target], limit) > bias_of(limit)).mean())
-
-    def bias_of(limit: float) -> float:
-        right = [scores(of[~wrong], limit).max(initial=LEAST) for of, wrong in both]
-        ours = scores(values[target], limit)
-        nearly_all = np.quantile(ours[ours > -np.inf], 0.02)
-        return float(max(right) + max(MARGIN, (nearly_all - max(right)) / 2))
-
-    both = (values, target), (other_values, other_target)
-    limit = max((float(np.quantile(far(values[target]), part)) * 1.05 for part in STRICTNESS), key=share)
-    bias, theirs = bias_of(limit), scores(other_values, limit)
-    missing = len([one for one in more if one.kind in wrong]) - int(other_target.sum())
-    part = 100 * share(limit) * other_target.sum() / (other_target.sum() + missing)
-    nearest = others[int((theirs - 1e9 * other_target).argmax())]
-    print(f"  {part:.1f} % of other speakers; nearest right one: {nearest.kind}; limit {limit:.2f}")
-    arrays = mean, deviation, weights, strangeness, bias, limit, least, most
+    limits = [float(np.quantile(far[target], part)) * 1.05 for part in STRICTNESS]
+    for spared in range(SPARED + 1):
+        (share, bias), limit = max((share_of(limit, spared), limit) for limit in limits)
+        if share >= ENOUGH:
+            break
+    nearest = mels[np.flatnonzero(asked)[(scores - 1e9 * target).argmax()]].kind
+    print(f"  {100 * share:.1f} %; {spared} right ones above 0; limit {limit:.2f}; nearest: {nearest}", flush=True)
+    *found, strangeness, _ = logistic(inputs, target, RIDGE)
+    arrays = mean, deviation, np.array(found, np.float16), FAR * strangeness, bias, limit, *ends
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
-def judges(name: str, fit: list[Sample], more: list[Sample], seed: int) -> None:
+def heard(mels: list[Sample], questions: Sequence[Question], seed: int) -> Matrix:
+    """What listeners that were trained on the other folds say of each mel. Shape: -> (mels, kinds)"""
+    said = np.zeros((len(mels), len(questions)))
+    for fold in range(FOLDS):
+        ear = listener([one for one in mels if one.fold != fold], questions, seed)
+        for i, one in enumerate(mels):
+            if one.fold == fold:
+                said[i] = ear(one.ripples.astype(np.float32))
+    return said
+
+
+def judges(name: str, mels: list[Sample], seed: int) -> None:
     """Fit and write the listener and all judges of one convention."""
-    questions = questions_of(name, fit)
-    ear = listener(fit, questions, seed)
-    for one in (*fit, *more):
-        one.heard = ear(one.ripples.astype(np.float32))
-        one.ripples = one.ripples[:, :0].copy()
-    found = []
-    for i, (kind, wrong, _) in enumerate(questions):
+    questions = questions_of(name, mels)
+    values = np.c_[np.array([one.curves for one in mels]), heard(mels, questions, seed)]
+    ear, found = listener(mels, questions, seed), []
+    for kind, wrong, _ in questions:
         print(f"{name}, {kind} ({', '.join(wrong)})")
-        found.append(judge(fit, more, wrong, i))
+        chosen = [i for i, one in enumerate(mels) if one.right or one.kind in wrong]
+        found.append(judge([mels[i] for i in chosen], values[chosen], wrong))
     halves = ("mean", "deviation", "weights")
     arrays: dict[str, NDArray[Any]] = {
         key: np.array([one[key] for one in found], np.float16 if key in halves else np.float32) for key in ARRAYS
@@ -260,17 +258,17 @@ def evidence(every: dict[str, list[Sample]]) -> None:
 def fitted(name: str, args: argparse.Namespace) -> list[Sample]:
     """Fit one convention. Returns: all its samples, which the tables of evidence.py need."""
     torch.set_num_threads(1)
-    fit = samples(name, args.speech, args.clips, args.seed)
-    more = samples(name, args.thresholds, args.clips // 2, args.seed + 50)
-    judges(name, fit, more, args.seed)
-    return fit + more
+    mels = samples(name, args.speech, args.clips, args.seed)
+    judges(name, [one for one in mels if one.ripples.shape[1] >= LEAST_SOUNDING], args.seed)
+    for one in mels:
+        one.ripples = one.ripples[:, :0].copy()
+    return mels
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, nargs="+", default=[SPEECH], metavar="FOLDER")
-    parser.add_argument("--thresholds", type=Path, nargs="+", default=[SPEECH], metavar="FOLDER")
-    parser.add_argument("--clips", type=int, default=600, help="of --speech; half of it of --thresholds")
+    parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--jobs", type=int, default=1, help="conventions at the same time")
     args = parser.parse_args()

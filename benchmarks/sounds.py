@@ -14,11 +14,15 @@ from numpy.typing import NDArray
 Wave = NDArray[np.floating[Any]]
 
 
+def audio_files(folders: Sequence[Path]) -> list[Path]:
+    """The audio files below some folders, by name."""
+    return sorted(path for folder in folders for suffix in ("flac", "wav") for path in folder.rglob(f"*.{suffix}"))
+
+
 def speech(folders: Sequence[Path], count: int, rate: int, seed: int = 0) -> Iterator[Wave]:
     """Excerpts of 1 to 6 seconds of the audio files below some folders, in random order. Shape: (T,)"""
     rng = np.random.default_rng(seed)
-    suffixes = ("flac", "wav")
-    files = sorted(path for folder in folders for suffix in suffixes for path in folder.rglob(f"*.{suffix}"))
+    files = audio_files(folders)
     for i in range(count):
         path = files[int(rng.integers(len(files)))] if count < len(files) else files[i % len(files)]
         audio, own_rate = soundfile.read(path, dtype="float32", always_2d=True)

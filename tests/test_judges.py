@@ -74,7 +74,7 @@ def test_bands_at_the_log_floor_have_no_sizes() -> None:
     mel[:, 70:] = math.log(NARROW.log_floor)
     given = statistics(mel)
     assert given.bend[70:].tolist() == [0] * 10 and (given.bend[:60] > 0).all()
-    assert all(math.isfinite(value) for value in curves(given, NARROW, 0.0))
+    assert all(math.isfinite(value) for value in curves(given, NARROW, np.zeros(4, np.float32)))
 
 
 @pytest.mark.parametrize("name", VOCODERS)
@@ -87,7 +87,8 @@ def test_files_fit_their_convention(name: str) -> None:
     listener, ripples = judges.listener, statistics(spoken(config)).ripples
     assert listener.hidden.shape == (len(listener.offsets), len(ripples))
     assert listener.kinds.shape == (len(expected), len(listener.offsets)) and listener.biases.shape == (len(expected),)
-    values = curves(statistics(spoken(config)), config, 0.0)
+    given = statistics(spoken(config))
+    values = curves(given, config, listener(given.ripples))
     for judge in judges.all:
         for array in (judge.mean, judge.precision, judge.weights):
             assert array.shape == values.shape and np.isfinite(array).all()

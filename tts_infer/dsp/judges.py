@@ -32,6 +32,8 @@ FAR = 3.0
 ARRAYS = ("mean", "deviation", "weights", "strangeness", "bias", "limit", "least", "most")
 LISTENER = ("hidden", "offsets", "kinds", "biases")
 FILTERBANK = "filterbank"
+# Frames that must sound.
+LEAST_SOUNDING = 32
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Judges:
-    """All judges of one filterbank, and what they listen to: its kinds are theirs, in order."""
+    """All judges of one filterbank, and the listener, to whom all of them listen."""
 
     config: MelConfig
     listener: Listener
@@ -83,13 +85,12 @@ class Judges:
     def __call__(self, given: Statistics) -> tuple[str, MelConfig | None] | None:
         """The kind of wrong mel that this one is, and its filterbank if that is what differs; None: it may be right."""
         nature = given.fluctuation, given.curvature
-        asked = [(i, judge) for i, judge in enumerate(self.all) if judge.may_be(*nature)]
-        if not asked:
+        asked = [judge for judge in self.all if judge.may_be(*nature)]
+        if not asked or given.frames.shape[1] < LEAST_SOUNDING:
             return None
-        values, heard = curves(given, self.config, 0.0), self.listener(given.ripples)
+        values = curves(given, self.config, self.listener(given.ripples))
         best, kind = 0.0, None
-        for i, judge in asked:
-            values[-1] = heard[i]
+        for judge in asked:
             score = judge.score(values)
             best, kind = (score, judge.kind) if score > best else (best, kind)
         if kind is None or not kind.startswith(FILTERBANK):
@@ -97,12 +98,15 @@ class Judges:
         return FILTERBANK, rivals(self.config)[int(kind.removeprefix(FILTERBANK))]
 
 
-def curves(given: Statistics, config: MelConfig, heard: float) -> Array:
-    """All statistics by band, in logarithms, then sizes and levels, then what the listener says. Shape: (values,)"""
+def curves(given: Statistics, config: MelConfig, heard: Array) -> Array:
+    """All statistics by band, in logarithms, then sizes and levels, then what the listener says of each kind.
+
+    Shape: (kinds,) -> (values,)
+    """
     bands = np.concatenate([given.bend, given.roughness, given.change])
     logs = np.log(np.maximum(bands, np.float32(1e-3), out=bands), out=bands)
-    rest = np.array([*scale_values(given, config), heard], np.float32)
-    return np.concatenate([given.level - np.float32(given.mean), logs, given.likeness, rest])
+    sizes = np.array(scale_values(given, config), np.float32)
+    return np.concatenate([given.level - np.float32(given.mean), logs, given.likeness, sizes, heard])
 
 
 @lru_cache(16)
