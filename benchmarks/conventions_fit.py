@@ -35,8 +35,8 @@ from tts_infer.dsp.mel_statistics import Array, Statistics
 
 # Parts of the files that are judged by what was fitted to the other parts.
 FOLDS = 3
-# This many right mels at most lie above 0, one of 3,000, and only where fewer wrong mels than this share would be found
-# else. A recording makes fifty of them, so that one strange voice may be ten.
+# This many right mels at most may lie above 0, one of 3,000: only as many as it takes to find this share of wrong ones.
+# A recording makes fifty right mels, so one strange voice may be ten of them.
 SPARED, ENOUGH = 20, 0.97
 # Distance of 0 from the next right mel, in units of the logistic function.
 MARGIN = 0.2
@@ -53,7 +53,7 @@ WRONG = {
 }
 # Of the listener: hidden units, passes over all frames, frames of one step, the largest step.
 UNITS, PASSES, BATCH, RATE = 64, 5, 512, 6e-3
-NOBODY = np.zeros(0, np.float32)
+NOBODY = np.zeros(0, np.float32)  # where no listener has said anything yet
 Matrix = NDArray[np.float64]
 # A kind of wrong mel: its name, which of `wrong_mels` it holds, the filterbank that differs.
 Question = tuple[str, tuple[str, ...], MelConfig | None]
