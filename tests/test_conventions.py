@@ -182,6 +182,12 @@ def test_short_mels_are_judged_by_their_range_alone(mel: torch.Tensor) -> None:
     assert check(mel[..., :0]) is None
 
 
+def test_a_mel_with_gradients_is_judged_as_one_without(mel: torch.Tensor) -> None:
+    check = ConventionCheck(OWN)
+    assert check(mel.clone().requires_grad_()) is None
+    assert check((mel * 0.1).requires_grad_()) is not None
+
+
 def test_warnings_survive_processes(mel: torch.Tensor) -> None:
     found = ConventionCheck(OWN)(mel * 0.1)
     copy = pickle.loads(pickle.dumps(found))

@@ -118,6 +118,7 @@ class ConventionCheck:
             raise InputTypeError(text, code="mel-check-type", got=reprlib.repr(getattr(mel, "shape", mel)))
         if mel.numel() == 0:
             return None
+        mel = mel.detach()
         if lengths is None:
             items: Iterable[Tensor] = mel[:ITEMS].float().cpu()
         else:
