@@ -64,7 +64,7 @@ VALUES = st.one_of(
     st.sampled_from(
         [0, -1, 1, 2, 3, 7, 8192, 2**31, 2**63, 10**30, 0.5, "center", "1e-5", "24000", [], [[]], [1, 2], {}]
     ),
-)
+).map(copy.deepcopy)  # `documents` changes lists and dicts that it drew before
 
 
 def load(text: str | bytes | None, weights: bytes | dict[str, Any], kind: str = "config.yaml", **given: Any) -> Any:
