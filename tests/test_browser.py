@@ -345,6 +345,9 @@ def test_batch_of_files(page: Page, tmp_path: Path) -> None:
     assert played.value.ok
     page.get_by_role("button", name="Pause: english-refine8.wav").click()
     expect(page.get_by_role("button", name="Play: english-refine8.wav")).to_be_visible()
+    # paused before it has begun, which is no error
+    page.get_by_role("button", name="Play: english-refine8.wav").evaluate("one => { one.click(); one.click(); }")
+    expect(page.get_by_role("button", name="Play: english-refine8.wav")).to_be_visible()
 
 
 def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ element.addEventListener("click", (event) => {
   if (name === playing && !player.paused) return player.pause();
   if (name !== playing) player.src = sound.url;
   playing = name;
-  player.play().catch(console.error);
+  player.play().catch((error) => {
+    if (error.name !== "AbortError") console.error(error); // paused before it began
+  });
 });
 for (const kind of ["play", "pause", "ended"]) player.addEventListener(kind, mark);
 
