@@ -3,8 +3,8 @@
 python -m benchmarks.conventions_fit --speech FOLDER [...] [--clips 1000] [--jobs 2]
 
 Writes the judges and their listeners to tts_infer/assets/conventions, and prints the tables of evidence.py. Weights are
-fitted to the clips, many of them made higher, lower or duller. What the fit knows of a clip, where 0 must lie among
-others, comes from the other folds: of files sorted by name, so that those of a speaker should have similar names.
+fitted to the clips, many of them made higher, lower or duller. The files are sorted by name and cut into folds, so the
+names of one speaker's files should be alike. A clip is judged by what was fitted without its fold.
 Give benchmarks/conventions.py another set, so that its figures are those of speakers that were never looked at.
 """
 
@@ -35,7 +35,8 @@ from tts_infer.dsp.mel_statistics import Array, Statistics
 
 # Parts of the files that are judged by what was fitted to the other parts.
 FOLDS = 3
-# This many right mels at most may lie above 0, one of 3,000: only as many as it takes to find this share of wrong ones.
+# This many right mels at most may lie above 0 (of 1,100 clips, one in 3,000): as many as finding this share of wrong ones
+# takes.
 # A recording makes fifty right mels, so one strange voice may be ten of them.
 SPARED, ENOUGH = 20, 0.97
 # Distance of 0 from the next right mel, in units of the logistic function.
