@@ -35,8 +35,8 @@ from tts_infer.dsp.mel_statistics import Array, Statistics
 
 # Parts of the files that are judged by what was fitted to the other parts.
 FOLDS = 3
-# This many right mels at most may lie above 0 (of 1,100 clips, one in 3,000): as many as finding this share of wrong ones
-# takes.
+# This many right mels at most may lie above 0, one in 3,000 of those of 1,100 clips, if finding this share of the wrong
+# ones takes that.
 # A recording makes fifty right mels, so one strange voice may be ten of them.
 SPARED, ENOUGH = 20, 0.97
 # Distance of 0 from the next right mel, in units of the logistic function.
