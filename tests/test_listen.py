@@ -84,8 +84,8 @@ def test_pieces_join_to_the_whole(padding: str, hops: int, extra: int, refine: i
     ):
         pieces = joined(vocoder, "mel" if kind == "mel" else "audio", value)
         assert pieces.audio.shape == whole.audio.shape
-        # as in test_refine, of sums in another order; pieces that lack the frames of refinement are 1e-4 off
-        assert (pieces.audio - whole.audio).abs().max() <= 2e-5 * whole.audio.abs().max()
+        # sums in another order, 8 passes of noise make 3e-5 of it; pieces that lack a frame of refinement are 1e-4 off
+        assert (pieces.audio - whole.audio).abs().max() <= 5e-5 * whole.audio.abs().max()
         torch.testing.assert_close(pieces.features, whole.features, atol=1e-4, rtol=1e-4)
         assert [record["stage"] for record in pieces.stages] == [record["stage"] for record in whole.stages]
 

@@ -24,11 +24,11 @@ from tts_infer.stages import State
 
 Spectrum = tuple[Tensor, Tensor]
 
-# How far a pass goes beyond the STFT of the audio, in the direction of the last change. 0 would be Griffin-Lim.
+# How far a pass goes beyond the STFT of the audio: in the direction of its last change, and away from the spectrum that
+# the audio was made of. The second begins small and grows, because the first spectra are far from those of any audio.
+# Both 0 would be Griffin-Lim. All were chosen on recordings of training by PESQ, pulses, log-mels and magnitudes.
 MOMENTUM = 0.9
-# Corrections of the magnitudes within a pass. Neighbouring filters overlap, so one correction misses the target mel.
-# All but the last go beyond the ratio of the mels, by its power of 1.5: that makes a third one needless.
-CORRECTIONS = 2
+FIRST_RELAXATION, RELAXATION_GROWTH, LAST_RELAXATION = 0.1, 0.15, 0.8
 # Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
 LARGEST_CORRECTION = 20.0
 
@@ -39,8 +39,10 @@ class Refinement(nn.Module):
     With S the spectrum and M the target mel, a pass is
 
         R  = STFT(ISTFT(S))                  the STFT of the audio of S
-        T  = R + MOMENTUM (R - R')           R' is the R of the last pass; in the first pass T = R
+        T  = R + m (R - R') + r (R - S)      R' is the R of the last pass, m = MOMENTUM; in the first pass m = 0
         S <- g |R| T / |T|                   g is the ratio of M to the mel of |R|, spread over the bins
+
+    Neighbouring filters overlap, and spreading dilutes the ratios, so all passes but the last take their power of 1.5.
 
     Nothing is trimmed or mirrored between the two transforms. So in each pass a frame depends only on `receptive_field`
     frames on each side, and refined batches and pieces equal refined single signals.
@@ -51,8 +53,9 @@ class Refinement(nn.Module):
 
     Raises:
         InputError: the mel and the spectrum come from STFTs of different sizes, so their magnitudes do not compare.
-    Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851). There
-        the magnitudes are known. Here only their mel is known, and the first magnitudes are those of the network.
+    Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851), r is the
+        relaxation of projections onto sets. There the magnitudes are known. Here only their mel is known, and the first
+        magnitudes are those of the network.
     """
 
     unfiltered: Tensor
@@ -110,10 +113,11 @@ class Refinement(nn.Module):
 
     def _traced(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
         """The passes over whole signals as a graph that serves every length. Shape: as `forward`"""
-        target_mel, previous = log_mel.transpose(1, 2).exp(), None
-        for _ in range(passes):
+        target_mel, before = log_mel.transpose(1, 2).exp(), spectrum
+        for i in range(passes):
             consistent = self.transform(self.istft.hops(*spectrum))
-            spectrum, previous = self.correct(consistent, previous, target_mel), consistent
+            spectrum = self.correct(consistent, before, target_mel, i, i + 1 == passes)
+            before = _before(i + 1, consistent, spectrum)
         return spectrum
 
     def advance(
@@ -141,28 +145,30 @@ class Refinement(nn.Module):
         for tile in tiles(frames, batch, real.device) or [slice(0, 0)]:
             piece, last = (real[..., tile], imag[..., tile]), final and tile.stop == frames
             marks = None if valid is None else valid[:, tile]
-            target_mel, previous = target[:, tile].exp(), None
-            for i, state in enumerate(after):
-                piece, previous, aligned, after[i] = self._pass(piece, previous, (target_mel, marks), state, last)
-                target_mel, marks = aligned
+            target_mel, before = target[:, tile].exp(), piece
+            for i in range(len(after)):
+                given = piece, before, (target_mel, marks)
+                consistent, before, (target_mel, marks), after[i] = self._pass(*given, after[i], last)
+                piece = self.correct(consistent, before, target_mel, i, i + 1 == len(after))
+                before = _before(i + 1, consistent, piece)
             refined.append(piece)
         return _joined(refined, 1), after
 
     def _pass(
         self,
         spectrum: Spectrum,
-        previous: Spectrum | None,
+        before: Spectrum,
         aligned: tuple[Tensor, Tensor | None],
         state: State,
         final: bool,
     ) -> tuple[Spectrum, Spectrum, tuple[Tensor, Tensor | None], State]:
-        """Push the next frames through one pass.
+        """Push the next frames through the transforms of one pass.
 
-        The output is later than the input. So the target mel and the marks (`aligned`), and the spectrum of the last
-        pass (`previous`), wait in the state until the frames that they belong to come out.
+        The output is later than the input. So the target mel and the marks (`aligned`), and what the pass moves away
+        from (`before`), wait in the state until the frames that they belong to come out.
 
         Returns:
-            The new spectrum, the STFT of the audio (R), target mel and marks of the same frames, and the new state.
+            R, what was before, target mel and marks of the same frames; and the new state.
         """
         target_mel, valid = aligned
         signal: State = {name: state[name] for name in ("frames", "carry", "envelope") if name in state}
@@ -180,58 +186,71 @@ class Refinement(nn.Module):
             return waiting[:, :frames]
 
         target_mel = take("target", target_mel)
-        if previous is not None:
-            real, imag = (
-                take(name, part.transpose(1, 2)) for name, part in zip(("real", "imag"), previous, strict=True)
-            )
-            previous = real.transpose(1, 2), imag.transpose(1, 2)
+        real, imag = (
+            take(name, part.transpose(1, 2)).transpose(1, 2)
+            for name, part in zip(("real", "imag"), before, strict=True)
+        )
         if valid is not None:
             valid = take("valid", valid)
-        return self.correct(consistent, previous, target_mel), consistent, (target_mel, valid), after
+        return consistent, (real, imag), (target_mel, valid), after
 
     def transform(self, hops: Tensor) -> Spectrum:
         """The STFT of the hops that `ISTFT.hops` returns. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
         return self.stft.transform(hops.flatten(1))
 
-    def correct(self, consistent: Spectrum, previous: Spectrum | None, target_mel: Tensor) -> Spectrum:
-        """Apply momentum, and correct the magnitudes.
+    def correct(self, consistent: Spectrum, before: Spectrum, target_mel: Tensor, index: int, last: bool) -> Spectrum:
+        """Move on from what was before, and correct the magnitudes.
 
         Args:
             consistent: R of this pass.
-            previous: R of the last pass; None in the first.
+            before: what the pass moves away from, see `_before`; the network's spectrum in the first pass.
             target_mel: not logarithmic.
+            index: of the pass, from 0.
+            last: whether no pass follows.
 
         Shape: 2 x (B, N, L), 2 x (B, N, L), (B, L, n_mels) -> 2 x (B, N, L)
         """
         real, imag = (part.transpose(1, 2) for part in consistent)
-        power = real.square().addcmul_(imag, imag)
-        scale = self._corrected(power.sqrt() if self.config.power == 1 else power, target_mel)
-        if previous is not None:
-            real, imag = (
-                torch.lerp(then.transpose(1, 2), now, 1 + MOMENTUM)
-                for now, then in zip((real, imag), previous, strict=True)
-            )
-            power = real.square().addcmul_(imag, imag)
-        power.clamp_min_(torch.finfo(power.dtype).tiny)  # so that 0 / 0 gives 0
-        if self.config.power == 1:
-            scale /= power.sqrt_()
-        else:
-            scale.div_(power).sqrt_()
+        scale = self._corrected(self._size(real, imag), target_mel, last)
+        step = 1 + sum(_weights(index))
+        real, imag = (
+            torch.lerp(then.transpose(1, 2), now, step) for now, then in zip((real, imag), before, strict=True)
+        )
+        scale /= self._size(real, imag).clamp_min_(torch.finfo(scale.dtype).tiny)  # so that 0 / 0 gives 0
+        if self.config.power == 2:
+            scale.sqrt_()
         return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
 
-    def _corrected(self, size: Tensor, target_mel: Tensor) -> Tensor:
-        """Correct powers or magnitudes (those that the mel is made of) to the target mel.
+    def _size(self, real: Tensor, imag: Tensor) -> Tensor:
+        """What the mel is made of: powers or magnitudes. Shape: twice (B, L, N) -> (B, L, N)"""
+        power = real.square().addcmul_(imag, imag)
+        return power.sqrt_() if self.config.power == 1 else power
 
-        Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)
-        """
-        corrected = size
-        for left in reversed(range(CORRECTIONS)):
-            ratio = target_mel / self.filterbank(corrected).clamp_min_(self.config.log_floor)
-            ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
-            if left:
-                ratio *= ratio.sqrt()  # torch's pow rounds by the place in memory: pieces would differ
-            corrected = self.filterbank_transpose(ratio).mul_(corrected)
-        return corrected.addcmul_(size, self.unfiltered)  # bins outside all filters stay as they are
+    def _corrected(self, size: Tensor, target_mel: Tensor, last: bool) -> Tensor:
+        """Correct powers or magnitudes to the target mel. Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)"""
+        ratio = target_mel / self.filterbank(size).clamp_min_(self.config.log_floor)
+        ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
+        if not last:
+            ratio *= ratio.sqrt()  # torch's pow rounds by the place in memory: pieces would differ
+        gain = self.filterbank_transpose(ratio)
+        gain += self.unfiltered  # bins outside all filters stay as they are
+        return gain.mul_(size)
+
+
+def _weights(index: int) -> tuple[float, float]:
+    """How far a pass moves away from the last R, and from the spectrum that its audio was made of."""
+    relaxation = min(FIRST_RELAXATION + RELAXATION_GROWTH * index, LAST_RELAXATION)
+    return MOMENTUM if index else 0.0, relaxation
+
+
+def _before(index: int, consistent: Spectrum, spectrum: Spectrum) -> Spectrum:
+    """What the next pass moves away from: the mean of the last R and the new spectrum, so that it takes one step.
+
+    Shape: twice 2 x (B, N, L) -> 2 x (B, N, L)
+    """
+    weights = _weights(index)
+    real, imag = (torch.lerp(r, s, weights[1] / sum(weights)) for r, s in zip(consistent, spectrum, strict=True))
+    return real, imag
 
 
 def _joined(pieces: list[Spectrum], dim: int) -> Spectrum:
