@@ -10,7 +10,7 @@ import torch
 from tests.emulated_device import emulated
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, dtype_refusal
-from tts_infer.runtime.selftest import StageTrial
+from tts_infer.runtime.selftest import StageTrial, made_up
 from tts_infer.stages import TOLERANCE
 from tts_infer.vocoders import usual_stages
 
@@ -86,3 +86,10 @@ def test_random_numbers_of_the_process_are_left_alone() -> None:
     for stage, method in EVERY:
         trial(stage, CPU, method).check()
     assert torch.equal(torch.rand(1), expected)
+
+
+def test_no_two_artificial_weights_are_alike() -> None:
+    """ONNX Runtime stores equal weights once: with equal blocks, its graphs were a third faster than with real ones."""
+    for stage in usual_stages():
+        weights = [weight.numpy().tobytes() for weight in made_up(stage).module.parameters()]
+        assert len(set(weights)) == len(weights)

@@ -40,9 +40,12 @@ PROBE_BATCH, PROBE_FRAMES = 2, 24
 TOLERANCE: dict[DTypeName, float] = {"float32": 2e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
-def wave(*shape: int) -> Tensor:
-    """A test signal between -1 and 1, the same on every machine: sin(n^2 mod 99991). It repeats no pattern."""
-    n = torch.arange(math.prod(shape), dtype=torch.int64, device=CPU)
+def wave(*shape: int, first: int = 0) -> Tensor:
+    """A test signal between -1 and 1, the same on every machine: sin(n^2 mod 99991) for n from `first`.
+
+    It repeats no pattern.
+    """
+    n = torch.arange(first, first + math.prod(shape), dtype=torch.int64, device=CPU)
     return torch.sin((n * n % 99991).float()).reshape(shape)
 
 

@@ -217,13 +217,15 @@ def _graph(engine: str, plain: Sequence[Stage]) -> Decode:
     return lambda features: session(features)[0]
 
 
-def _ms(decode: Decode, features: Tensor, before: Callable[[], object] = lambda: None) -> float:
-    """The median time of a run, after a rest and one run untimed."""
-    time.sleep(_REST_S)
+def _ms(decode: Decode, features: Tensor, before: Callable[[], object] | None = None) -> float:
+    """The median time of a run behind what runs before each, else after one rest; after one run untimed."""
+    if before is None:
+        time.sleep(_REST_S)
     decode(features)
     times: list[float] = []
     while len(times) < _FEWEST or (len(times) < _RUNS and sum(times) < _LONG_MS):
-        before()
+        if before is not None:
+            before()
         start = time.perf_counter()
         decode(features)
         times.append((time.perf_counter() - start) * 1e3)
