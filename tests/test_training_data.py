@@ -65,7 +65,7 @@ def test_the_list_of_the_project_keeps_speakers_whole() -> None:
     assert all(len(found - {"apart"}) <= 1 for found in drawn.values())
     kept_out = [speaker for speaker, found in drawn.items() if found & {"validation", "test"}]
     assert 30 <= len(kept_out) <= 50
-    recipe = read_recipe(ROOT / "training" / "configs" / "mini-5.yaml")
+    recipe = read_recipe(ROOT / "training" / "configs" / "mini.yaml")
     assert recipe.sources["more"].table == "training/speakers.tsv"
 
 

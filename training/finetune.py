@@ -37,7 +37,7 @@ KEPT_OUT = 0.1  # of the files, at most MOST_KEPT_OUT
 MOST_KEPT_OUT = 10
 TIMED_STEPS = 3
 REFINE = (0, 8)  # passes at which before and after are compared
-# Of the last phase of configs/mini.yaml: every loss, none so strong that other measures pay for it.
+# Of the last phase of configs/mini-4.yaml: every loss, none so strong that other measures pay for it.
 WEIGHTS = {"low_mel": 120.0, "log_magnitude": 8.0, "loudness": 100.0, "disturbance": 60.0, "pulses": 10.0}
 WEIGHTS |= {"adversarial": 2.0, "features": 2.0}
 
