@@ -143,12 +143,12 @@ class Refinement(nn.Module):
         batch, _, frames = real.shape
         target, refined, after = log_mel.transpose(1, 2), [], list(states)
         for tile in tiles(frames, batch, real.device) or [slice(0, 0)]:
-            piece, last = (real[..., tile], imag[..., tile]), final and tile.stop == frames
+            piece, ends = (real[..., tile], imag[..., tile]), final and tile.stop == frames
             marks = None if valid is None else valid[:, tile]
             target_mel, before = target[:, tile].exp(), piece
             for i in range(len(after)):
                 given = piece, before, (target_mel, marks)
-                consistent, before, (target_mel, marks), after[i] = self._pass(*given, after[i], last)
+                consistent, before, (target_mel, marks), after[i] = self._pass(*given, after[i], ends)
                 piece = self.correct(consistent, before, target_mel, i, i + 1 == len(after))
                 before = _before(i + 1, consistent, piece)
             refined.append(piece)
