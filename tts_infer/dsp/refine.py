@@ -113,11 +113,11 @@ class Refinement(nn.Module):
 
     def _traced(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
         """The passes over whole signals as a graph that serves every length. Shape: as `forward`"""
-        target_mel, before = log_mel.transpose(1, 2).exp(), spectrum
+        target_mel, consistent = log_mel.transpose(1, 2).exp(), spectrum
         for i in range(passes):
+            before = _before(i, consistent, spectrum)
             consistent = self.transform(self.istft.hops(*spectrum))
             spectrum = self.correct(consistent, before, target_mel, i, i + 1 == passes)
-            before = _before(i + 1, consistent, spectrum)
         return spectrum
 
     def advance(
@@ -145,12 +145,11 @@ class Refinement(nn.Module):
         for tile in tiles(frames, batch, real.device) or [slice(0, 0)]:
             piece, ends = (real[..., tile], imag[..., tile]), final and tile.stop == frames
             marks = None if valid is None else valid[:, tile]
-            target_mel, before = target[:, tile].exp(), piece
+            target_mel, consistent = target[:, tile].exp(), piece
             for i in range(len(after)):
-                given = piece, before, (target_mel, marks)
+                given = piece, _before(i, consistent, piece), (target_mel, marks)
                 consistent, before, (target_mel, marks), after[i] = self._pass(*given, after[i], ends)
                 piece = self.correct(consistent, before, target_mel, i, i + 1 == len(after))
-                before = _before(i + 1, consistent, piece)
             refined.append(piece)
         return _joined(refined, 1), after
 
@@ -203,7 +202,7 @@ class Refinement(nn.Module):
 
         Args:
             consistent: R of this pass.
-            before: what the pass moves away from, see `_before`; the network's spectrum in the first pass.
+            before: what the pass moves away from, see `_before`.
             target_mel: not logarithmic.
             index: of the pass, from 0.
             last: whether no pass follows.
@@ -244,12 +243,15 @@ def _weights(index: int) -> tuple[float, float]:
 
 
 def _before(index: int, consistent: Spectrum, spectrum: Spectrum) -> Spectrum:
-    """What the next pass moves away from: the mean of the last R and the new spectrum, so that it takes one step.
+    """What a pass moves away from in one step: the mean of the last R and the spectrum; in the first, the spectrum.
 
     Shape: twice 2 x (B, N, L) -> 2 x (B, N, L)
     """
-    weights = _weights(index)
-    real, imag = (torch.lerp(r, s, weights[1] / sum(weights)) for r, s in zip(consistent, spectrum, strict=True))
+    momentum, relaxation = _weights(index)
+    if not momentum:
+        return spectrum
+    share = relaxation / (momentum + relaxation)
+    real, imag = (torch.lerp(r, s, share) for r, s in zip(consistent, spectrum, strict=True))
     return real, imag
 
 
