@@ -93,6 +93,15 @@ def test_less_lookahead_comes_earlier(pair: tuple[tts_infer.Vocoder, Reference])
     assert errors[0] <= 1e-5 < errors[2] and errors[1] < errors[2]  # the first as above
 
 
+def test_frames_that_a_stream_does_not_wait_for_are_copies_of_the_last_one(
+    pair: tuple[tts_infer.Vocoder, Reference],
+) -> None:
+    vocoder, _ = pair
+    held = torch.cat([MELS[..., :50], MELS[..., 49:50].expand(-1, -1, 60)], dim=2)
+    got = vocoder.stream(2).push(MELS[..., :50])
+    assert relative_error(got, vocoder.decode(held)[:, : 16 * 48]) <= 1e-5  # as above
+
+
 def test_the_mel_is_that_of_the_repositories(pair: tuple[tts_infer.Vocoder, Reference], speech: Tensor) -> None:
     """Source: meldataset.py mel_spectrogram of both repositories."""
     vocoder, reference = pair

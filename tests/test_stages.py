@@ -111,6 +111,14 @@ def test_less_lookahead_is_earlier_and_close_to_exact_where_nothing_follows() ->
     assert relative_error(joined(early, pieces)[0][:, exact_from:], whole[:, exact_from:]) <= 1e-5  # as above
 
 
+def test_frames_that_a_stream_does_not_wait_for_are_copies_of_the_last_one() -> None:
+    (stage,) = [stage for stage in stages() if stage.name == "backbone"]
+    features, *others = whole_input(stage, 12)
+    held = torch.cat([features, features[..., -1:].expand(-1, -1, 40)], dim=2)
+    ((piece,), _) = stage.with_lookahead(2)((features, *others), stage.initial_state(2), final=False)
+    assert relative_error(piece, stage((held, *others))[0][0][:, :10]) <= 1e-5  # other frame counts round differently
+
+
 def test_hops_of_pieces_join_to_the_hops_of_the_whole() -> None:
     istft = ISTFT(64, 24, method="fft")
     real, imag = torch.randn(2, 2, 33, 20, generator=torch.Generator().manual_seed(0))

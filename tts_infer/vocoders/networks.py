@@ -73,6 +73,13 @@ class WithContext(Stage):
     def with_lookahead(self: W, frames: int) -> W:
         return replace(self, lookahead=frames)
 
+    def _held(self, features: Tensor) -> Tensor:
+        """Copies of the last frame, which stand for the frames that a stream does not wait for.
+
+        Zeros, as behind the end of a signal, would be a loud frame in a log-mel. Shape: (B, C, L) -> (B, C, L')
+        """
+        return features[..., -1:].expand(-1, -1, max(0, self.context - self.delay_frames))
+
 
 @dataclass(frozen=True)
 class Convolutional(WithContext):
@@ -86,7 +93,7 @@ class Convolutional(WithContext):
     What else the stage takes follows these; it belongs to the whole signal, and is the same for every piece.
 
     For every piece, the module gives as many frames as it gets, `context` frames late. With a `lookahead` below
-    `context`, frames come earlier and are approximate: every push also computes the last frames as if the signal ended
+    `context`, frames come earlier and are approximate: every push also computes the last frames as if the signal stayed
     there.
 
     Args:
@@ -127,8 +134,8 @@ class Convolutional(WithContext):
         due = end if final else end - self.delay_frames
         hidden, after = self._advance(features, state, final, numbers)
         if due > before - self.context + hidden.shape[1]:
-            nothing = features.new_zeros(batch, features.shape[1], 0)
-            hidden = torch.cat([hidden, self._advance(nothing, after, True, numbers)[0]], dim=1)
+            early, _ = self._advance(self._held(features), after, False, numbers)
+            hidden = torch.cat([hidden, early], dim=1)
         begin = before - self.context
         return (hidden[:, max(0, given - begin) : max(0, due - begin)],), after
 
@@ -159,7 +166,7 @@ class Contextual(WithContext):
 
     It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
     field. With a `lookahead` below `context`, samples come earlier and are approximate: every piece is computed as if
-    the signal ended with it.
+    the signal stayed at its last frame.
 
     Args:
         channels: channels of the input.
@@ -200,7 +207,8 @@ class Contextual(WithContext):
         due = end if final else max(given, end - self.delay_frames)
         audio = features.new_zeros(features.shape[0], 0)
         if due > given:
-            audio = self._whole(known, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
+            seen = known if final else torch.cat([known, self._held(known)], dim=2)
+            audio = self._whole(seen, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
         recent = known[..., max(0, due - self.context - begin) :].clone()
         return (audio,), {"frames": end, "recent": recent}
 
