@@ -148,7 +148,7 @@ def test_both_packages_load_the_file(official: ModuleType, tmp_path: Path, speec
     mel = vocoder.mel(speech)
     audio, whole = vocoder.decode(mel), vocoder.model(mel)
     with torch.no_grad():
-        trained, _ = generator(mel.transpose(1, 2))
+        trained = generator(mel.transpose(1, 2)).audio
     theirs = official.Vocos.from_hparams(str(tmp_path / "config.yaml"))
     theirs.load_state_dict(load_file(tmp_path / "model.safetensors"))
     with torch.no_grad():

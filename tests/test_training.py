@@ -36,11 +36,13 @@ from training.losses import (
     spectral_losses,
     stft,
 )
-from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss
+from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss, lookahead_loss
 from training.prepare import PEAK, SPEED_BANDS, prepare
-from training.recipe import Phase, Recipe, Source, read_recipe
+from training.recipe import Phase, Recipe, Source, Weights, read_recipe
+from training.refined import Refined, limit_gradients
 from training.train import Trainer, main
 from tts_infer.config import MelConfig
+from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ConfigError, InputError
 from tts_infer.evaluation import metrics
 from tts_infer.vocoders.vocos import BackboneConfig, HeadConfig, VocoderConfig
@@ -218,6 +220,43 @@ def test_consistency_wants_what_refinement_makes(vocoder: tts_infer.Vocoder, spe
     assert spectrum.grad is not None and float(spectrum.grad.abs().sum()) > 0
 
 
+def test_refined_audio_is_that_of_the_product_and_has_its_gradients(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
+    log_mel = vocoder.mel(speech).clone().transpose(1, 2)
+    generator = Generator(vocoder.model.config)
+    generator.backbone.load_state_dict(vocoder.backbone.state_dict())
+    generator.head.out.load_state_dict(vocoder.head.out.state_dict())
+    with torch.no_grad():
+        got = Refined(vocoder.mel_config, vocoder.head.istft).audio(generator(log_mel).spectrum, log_mel, 3)
+    expected = vocoder.decode(log_mel.transpose(1, 2), refine=3)
+    assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()  # as without passes
+
+    rng, small = torch.Generator().manual_seed(0), MelConfig(n_fft=32, hop_length=8, n_mels=6)
+    refined = Refined(small, ISTFT(32, 8, method="fft")).double()
+    real, imag = (torch.randn(1, 6, 17, generator=rng).double().requires_grad_() for _ in range(2))
+    mel = torch.randn(1, 6, 6, generator=rng).double()
+    assert torch.autograd.gradcheck(lambda real, imag: refined.audio((real, imag), mel, 2), (real, imag))
+
+
+def test_no_bin_asks_for_more_than_the_limit() -> None:
+    real = torch.tensor([10.0, 0.1, 1.0]).reshape(1, 1, 3).requires_grad_()
+    imag = torch.zeros(1, 1, 3).requires_grad_()
+    spectrum = real * 1, imag * 1
+    limit_gradients(spectrum, 0.5)
+    (spectrum[0] * torch.tensor([1.0, 1.0, -3.0])).sum().backward()
+    assert real.grad is not None
+    torch.testing.assert_close(real.grad.flatten(), torch.tensor([0.05, 1.0, -0.5]))
+
+
+def test_early_frames_learn_from_exact_ones() -> None:
+    real, imag = torch.randn(2, 2, 5, 9, generator=torch.Generator().manual_seed(0))
+    exact = real.requires_grad_(), imag.requires_grad_()
+    early = (1.1 * real).detach().requires_grad_(), (1.1 * imag).detach().requires_grad_()
+    assert float(lookahead_loss(exact, exact)) < 1e-5
+    lookahead_loss(early, exact).backward()
+    assert all(part.grad is not None and (part.grad * part > 0).all() for part in early)
+    assert all(part.grad is None for part in exact)
+
+
 def test_adversarial_losses_pull_apart_what_is_judged() -> None:
     good, bad = torch.full((2, 1, 3, 3), 2.0), torch.full((2, 1, 3, 3), -2.0)
     features = torch.ones(2, 4)
@@ -241,7 +280,7 @@ def test_the_generator_is_the_product(vocoder: tts_infer.Vocoder, speech: Tensor
     generator.head.out.load_state_dict(vocoder.head.out.state_dict())
     mel = vocoder.mel(speech).clone()
     with torch.no_grad():
-        audio, phase = generator(mel.transpose(1, 2))
+        audio, phase, _ = generator(mel.transpose(1, 2))
         expected = vocoder.model(mel)
     assert phase.shape == (1, mel.shape[2], 513)
     # trained weights multiply float32 rounding; see the parity tests
@@ -358,6 +397,20 @@ def test_a_step_moves_everything_and_the_average_follows(segments: Segments) -> 
         assert all(not torch.equal(p, q) for p, q in zip(part.parameters(), old, strict=True))
     for average, old_, new in zip(trainer.average.parameters(), before[0], trainer.generator.parameters(), strict=True):
         torch.testing.assert_close(average, 0.75 * old_ + 0.25 * new)
+
+
+def test_refined_audio_and_less_lookahead_have_losses_of_their_own(segments: Segments) -> None:
+    (plain,) = ADVERSARIAL.phases.values()
+    both = replace(plain, weights=Weights(lookahead=1.0), refined_weights=Weights())
+    trainers = [
+        Trainer(replace(ADVERSARIAL, phases={"p": phase}, refined_passes=2), segments) for phase in (plain, both)
+    ]
+    losses, more = (trainer.train_step() for trainer in trainers)
+    compared = {"mel", "other_mels", "log_magnitude", "loudness", "disturbance", "pulses"}
+    assert {*losses, "lookahead", *(f"refined_{name}" for name in compared)} <= set(more)
+    assert more["lookahead"] > 0 and "lookahead" not in losses
+    assert more["mel"] == losses["mel"] and more["refined_mel"] < more["mel"]
+    assert more["gradient"] != losses["gradient"] and math.isfinite(more["gradient"])
 
 
 def test_what_is_exported_is_mixed_by_the_shares_of_start_and_phases(segments: Segments, tmp_path: Path) -> None:

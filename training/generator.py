@@ -7,6 +7,8 @@ are the shipped ones.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,10 +25,18 @@ from tts_infer.vocoders.vocos import (
 )
 
 
+class Prediction(NamedTuple):
+    """What a vocoder makes of a mel: audio (B, T), phase (B, L, N), real and imaginary part of the same shape."""
+
+    audio: Tensor
+    phase: Tensor
+    spectrum: tuple[Tensor, Tensor]
+
+
 class Generator(nn.Module):
     """Log-mel to waveform, and the predicted phase for the loss that looks at it.
 
-    Shape: (B, L, n_mels) -> audio (B, T), T as in `ISTFT`, and phase (B, L, N)
+    Shape: (B, L, n_mels) -> `Prediction`, T as in `ISTFT`
     """
 
     def __init__(self, config: VocoderConfig) -> None:
@@ -40,7 +50,7 @@ class Generator(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, log_mel: Tensor, bfloat16: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(self, log_mel: Tensor, bfloat16: bool = False) -> Prediction:
         with torch.autocast(log_mel.device.type, dtype=torch.bfloat16, enabled=bfloat16):
             backbone = self.backbone
             x = backbone.norm(_embed(backbone.embed, log_mel).float())
@@ -53,7 +63,7 @@ class Generator(nn.Module):
             magnitude = self.range_null.magnitudes(magnitude, log_mel.exp())
         real, imag = magnitude * phase.cos(), magnitude * phase.sin()
         audio: Tensor = self.head.istft(real.transpose(1, 2), imag.transpose(1, 2))
-        return audio, phase
+        return Prediction(audio, phase, (real, imag))
 
 
 def _embed(embed: nn.Conv1d, log_mel: Tensor) -> Tensor:

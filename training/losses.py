@@ -46,6 +46,12 @@ class _STFT(torch.autograd.Function):
         return F.pad(total.flatten(1), (0, ctx.samples - total.shape[1] * hop)), None, None
 
 
+def framed_rfft(padded: Tensor, window: Tensor, hop: int) -> Tensor:
+    """STFT of a signal that is padded. Shape: (B, T) -> complex (B, L, N)"""
+    spectrum: Tensor = _STFT.apply(padded, window, hop)
+    return spectrum
+
+
 def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
     """Centred STFT for training. Shape: (B, T) -> complex (B, L, N), L = T // hop + 1
 
@@ -53,8 +59,7 @@ def stft(audio: Tensor, window: Tensor, hop: int) -> Tensor:
         hop: a divisor of the window's length.
     """
     half = len(window) // 2
-    spectrum: Tensor = _STFT.apply(F.pad(audio[:, None], (half, half), mode="reflect")[:, 0], window, hop)
-    return spectrum
+    return framed_rfft(F.pad(audio[:, None], (half, half), mode="reflect")[:, 0], window, hop)
 
 
 def magnitude(spectrum: Tensor) -> Tensor:

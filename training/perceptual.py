@@ -15,6 +15,10 @@ from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
 from tts_infer.dsp.refine import Refinement
 
+Spectrum = tuple[Tensor, Tensor]
+
+COMPRESSION = 0.3  # distances of spectra count in proportion to |S| ** (this - 1)
+
 
 class LoudnessLoss(nn.Module):
     """Distance of the loudness of bands, over their mean: power ** 0.23 in bands up to 8 kHz, 32 and 21 ms at a time.
@@ -96,6 +100,19 @@ class PulseLoss(nn.Module):
         return deviation / (mean + 1e-4)
 
 
+def lookahead_loss(early: Spectrum, exact: Spectrum) -> Tensor:
+    """Distance of frames that were predicted too early from the same frames, predicted with all that follows.
+
+    Only what was predicted early learns from it.
+
+    Shape: twice 2 x (B, L, N) -> a scalar
+    """
+    real, imag = (part.detach() for part in exact)
+    weight = ((real.square() + imag.square()).sqrt() + 1e-3).pow(COMPRESSION - 1)
+    difference = ((early[0] - real).square() + (early[1] - imag).square() + 1e-12).sqrt()
+    return (difference * weight).mean()
+
+
 class ConsistencyLoss(nn.Module):
     """Distance of a spectrum from what refinement makes of it: the same phases, with the mel that was asked for.
 
@@ -104,8 +121,6 @@ class ConsistencyLoss(nn.Module):
 
     Shape: spectrum (B, L, N) complex, log_mel (B, L, n_mels) -> a scalar
     """
-
-    COMPRESSION = 0.3  # distances count in proportion to |S| ** (this - 1)
 
     def __init__(self, mel: MelConfig, istft: ISTFT, passes: int) -> None:
         super().__init__()
@@ -118,5 +133,5 @@ class ConsistencyLoss(nn.Module):
             parts = spectrum.real.transpose(1, 2), spectrum.imag.transpose(1, 2)
             refined = self.refinement(parts, log_mel.transpose(1, 2), self.passes)
             target = stft(self.refinement.istft(*refined), self.get_buffer("window"), self.hop)
-            weight = (magnitude(target) + 1e-3).pow(self.COMPRESSION - 1)
+            weight = (magnitude(target) + 1e-3).pow(COMPRESSION - 1)
         return magnitude((spectrum - target) * weight).mean()

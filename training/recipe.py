@@ -32,7 +32,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weight of each loss."""
+    """The weight of each loss.
+
+    Args:
+        lookahead: of a stream that waits for few frames: its spectra are pulled to those of the whole signal.
+    """
 
     mel: float = 90.0
     low_mel: float = 0.0
@@ -44,6 +48,7 @@ class Weights:
     disturbance: float = 0.0
     pulses: float = 5.0
     consistency: float = 150.0
+    lookahead: float = 0.0
     adversarial: float = 4.0
     features: float = 4.0
 
@@ -54,6 +59,10 @@ class Phase:
 
     The export is a mean of networks: the averaged weights at the end of each phase have the weight `share`, the weights
     that training began with have `start_share`, and the averaged weights at the end of training have the rest.
+
+    Args:
+        refined_weights: of the losses of refined audio that compare two waveforms; None: audio is not refined. It takes
+            half as long again.
     """
 
     steps: int
@@ -62,6 +71,7 @@ class Phase:
     final_learning_rate: float
     adversarial: bool = False
     weights: Weights = field(default_factory=Weights)
+    refined_weights: Weights | None = None
     share: float = 0.0
 
 
@@ -84,6 +94,8 @@ class Recipe:
         warm_up: steps over which the learning rate of each phase rises.
         ema: decay per step of the averaged weights, which are exported.
         consistency_passes: passes of refinement; the consistency loss pulls towards their result.
+        refined_passes: of the audio that `refined_weights` are for.
+        bin_limit: of the gradients by logarithm and phase of a bin, see `limit_gradients`.
         bfloat16: autocast of the networks; spectra are always float32.
         save_minutes: between two saved states; a kill loses at most this much.
         log_steps: between two lines of the log, which hold means.
@@ -103,6 +115,8 @@ class Recipe:
     warm_up: int = 300
     ema: float = 0.999
     consistency_passes: int = 2
+    refined_passes: int = 8
+    bin_limit: float = 0.1
     bfloat16: bool = True
     save_minutes: float = 1.0
     log_steps: int = 100

@@ -28,20 +28,24 @@ from training.losses import (
     OWN,
     Analysis,
     Judgement,
+    Spectra,
     adversarial_loss,
     discriminator_loss,
     feature_loss,
     phase_loss,
     spectral_losses,
 )
-from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss
+from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss, Spectrum, lookahead_loss
 from training.plot import plot
 from training.prepare import prepare
-from training.recipe import Recipe, read_recipe
+from training.recipe import Recipe, Weights, read_recipe
+from training.refined import Refined, limit_gradients
 from training.speakers import read_table
 from tts_infer.errors import InputError, TTSInferError
 from tts_infer.vocoders.checkpoint import load_model, resolve
 from tts_infer.vocoders.weights import read_weights
+
+EARLY = 10  # frames before the end that a stream may give too early
 
 
 class Trainer:
@@ -66,6 +70,7 @@ class Trainer:
         self.disturbance = DisturbanceLoss(mel.sample_rate).to(device)
         self.pulses = PulseLoss(mel.sample_rate).to(device)
         self.consistency = ConsistencyLoss(mel, self.generator.head.istft, recipe.consistency_passes).to(device)
+        self.refined = Refined(mel, self.generator.head.istft).to(device)
         self.optimiser = _optimiser(self.generator)
         self.discriminators_optimiser = _optimiser(self.discriminators)
         self.step = 0
@@ -90,13 +95,13 @@ class Trainer:
         real = self.segments.batch(self.step, phase.batch).to(self.device)
         with torch.no_grad():
             wanted = self.analysis(real)
-        audio, phases = self.generator(wanted[OWN].log_mel, recipe.bfloat16)
+        audio, phases, spectrum = self.generator(wanted[OWN].log_mel, recipe.bfloat16)
+        limit_gradients(spectrum, recipe.bin_limit)
         found = self.analysis(audio)
-        terms = spectral_losses(found, wanted)
+        terms = self._losses(audio, found, real, wanted)
         terms["phase"] = phase_loss(phases, wanted[OWN])
-        terms["loudness"] = self.loudness(audio, real)
-        terms["disturbance"] = self.disturbance(audio, real)
-        terms["pulses"] = self.pulses(audio, real)
+        if phase.weights.lookahead:
+            terms["lookahead"] = self._lookahead(wanted[OWN].log_mel, spectrum)
         terms["consistency"] = self.consistency(found[OWN].spectrum, wanted[OWN].log_mel)
         values = {}
         if phase.adversarial:
@@ -108,13 +113,45 @@ class Trainer:
             self.discriminators.requires_grad_(True)
             terms["adversarial"] = adversarial_loss(of_audio)
             terms["features"] = feature_loss(of_real, of_audio)
-        loss = torch.stack([getattr(phase.weights, name) * term for name, term in terms.items()]).sum()
+        loss = _weighted(terms, phase.weights)
+        if phase.refined_weights is not None:
+            of_refined = self._of_refined(spectrum, real, wanted[OWN].log_mel)
+            loss = loss + _weighted(of_refined, phase.refined_weights)
+            values |= {f"refined_{name}": float(term.detach()) for name, term in of_refined.items()}
         values["gradient"] = _descend(self.optimiser, self.generator, loss, rate, 20.0)
         _follow(self.average, self.generator, recipe.ema)
         self.step += 1
         if self.step in recipe.ends:
             _add(self.mixed, self.average, recipe.ends[self.step].share)
         return values | {name: float(term.detach()) for name, term in terms.items()}
+
+    def _losses(
+        self, audio: Tensor, found: dict[int, Spectra], real: Tensor, wanted: dict[int, Spectra]
+    ) -> dict[str, Tensor]:
+        """The losses that compare two waveforms."""
+        return spectral_losses(found, wanted) | {
+            "loudness": self.loudness(audio, real),
+            "disturbance": self.disturbance(audio, real),
+            "pulses": self.pulses(audio, real),
+        }
+
+    def _of_refined(self, spectrum: Spectrum, real: Tensor, log_mel: Tensor) -> dict[str, Tensor]:
+        """The losses of refined audio: of half of the items, because the passes cost as much as the network."""
+        half = slice(len(real) // 2, None)
+        parts = spectrum[0][half], spectrum[1][half]
+        refined = self.refined.audio(parts, log_mel[half], self.recipe.refined_passes)
+        with torch.no_grad():
+            wanted = self.analysis(real[half])
+        return self._losses(refined, self.analysis(refined), real[half], wanted)
+
+    def _lookahead(self, log_mel: Tensor, exact: Spectrum) -> Tensor:
+        """The loss of a stream that waits for few frames: half of the items end at a frame, which is held."""
+        items, end = len(log_mel) // 2, self.segments.end(self.step, EARLY, log_mel.shape[1])
+        known = log_mel[:items, :end]
+        held = known[:, -1:].expand(-1, self.generator.backbone.receptive_field, -1)
+        early = self.generator(torch.cat([known, held], 1), self.recipe.bfloat16).spectrum
+        frames = slice(end - EARLY, end)
+        return lookahead_loss(*((real[:items, frames], imag[:items, frames]) for real, imag in (early, exact)))
 
     def result(self) -> Generator:
         """The network to export: a mean of the averaged weights, the start and the ends of phases, by their shares."""
@@ -136,6 +173,10 @@ class Trainer:
 
 def _optimiser(network: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.AdamW(network.parameters(), lr=0.0, betas=(0.8, 0.99), weight_decay=0.01, fused=True)
+
+
+def _weighted(terms: dict[str, Tensor], weights: Weights) -> Tensor:
+    return torch.stack([getattr(weights, name) * term for name, term in terms.items()]).sum()
 
 
 def _descend(optimiser: torch.optim.Optimizer, network: nn.Module, loss: Tensor, rate: float, limit: float) -> float:

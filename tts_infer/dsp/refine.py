@@ -97,7 +97,7 @@ class Refinement(nn.Module):
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
         if is_traced() and valid is None:
-            return self._traced(spectrum, log_mel, passes)
+            return self.whole(spectrum, log_mel, passes)
         real, imag = spectrum
         batch, _, frames = real.shape
         groups = tiles(batch, frames, real.device)
@@ -111,8 +111,8 @@ class Refinement(nn.Module):
         ]
         return _joined(items, 0)
 
-    def _traced(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
-        """The passes over whole signals as a graph that serves every length. Shape: as `forward`"""
+    def whole(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
+        """The passes over whole signals, without states and tiles: for graphs and for gradients. Shape: as `forward`"""
         target_mel, consistent = log_mel.transpose(1, 2).exp(), spectrum
         for i in range(passes):
             before = _before(i, consistent, spectrum)
@@ -210,17 +210,17 @@ class Refinement(nn.Module):
         Shape: 2 x (B, N, L), 2 x (B, N, L), (B, L, n_mels) -> 2 x (B, N, L)
         """
         real, imag = (part.transpose(1, 2) for part in consistent)
-        scale = self._corrected(self._size(real, imag), target_mel, last)
+        scale = self._corrected(self.size(real, imag), target_mel, last)
         step = 1 + sum(_weights(index))
         real, imag = (
             torch.lerp(then.transpose(1, 2), now, step) for now, then in zip((real, imag), before, strict=True)
         )
-        scale /= self._size(real, imag).clamp_min_(torch.finfo(scale.dtype).tiny)  # so that 0 / 0 gives 0
+        scale /= self.size(real, imag).clamp_min_(torch.finfo(scale.dtype).tiny)  # so that 0 / 0 gives 0
         if self.config.power == 2:
             scale.sqrt_()
         return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
 
-    def _size(self, real: Tensor, imag: Tensor) -> Tensor:
+    def size(self, real: Tensor, imag: Tensor) -> Tensor:
         """What the mel is made of: powers or magnitudes. Shape: twice (B, L, N) -> (B, L, N)"""
         power = real.square().addcmul_(imag, imag)
         return power.sqrt_() if self.config.power == 1 else power
