@@ -24,6 +24,7 @@ from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, w
 
 W = TypeVar("W", bound="WithContext")
 WHOLE_FRAMES = 16384  # of a signal that is not cut: three minutes
+HELD_FRAMES = 8  # behind a piece of a generator, at most: those farther away have little influence, and cost as much
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class Contextual(WithContext):
 
     It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
     field. With a `lookahead` below `context`, samples come earlier and are approximate: every piece is computed as if
-    the signal stayed at its last frame.
+    the signal stayed at its last frame for a while.
 
     Args:
         channels: channels of the input.
@@ -207,7 +208,7 @@ class Contextual(WithContext):
         due = end if final else max(given, end - self.delay_frames)
         audio = features.new_zeros(features.shape[0], 0)
         if due > given:
-            seen = known if final else torch.cat([known, self._held(known)], dim=2)
+            seen = known if final else torch.cat([known, self._held(known)[..., :HELD_FRAMES]], dim=2)
             audio = self._whole(seen, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
         recent = known[..., max(0, due - self.context - begin) :].clone()
         return (audio,), {"frames": end, "recent": recent}
