@@ -25,7 +25,7 @@ from training.data import Pool, Segments, tones
 from training.discriminators import Discriminators
 from training.disturbance import DisturbanceLoss
 from training.export import export
-from training.generator import Generator
+from training.generator import Generator, Prediction
 from training.losses import (
     OWN,
     Analysis,
@@ -38,9 +38,10 @@ from training.losses import (
 )
 from training.perceptual import ConsistencyLoss, LoudnessLoss, PulseLoss, lookahead_loss
 from training.prepare import PEAK, SPEED_BANDS, prepare
-from training.recipe import Phase, Recipe, Source, Weights, read_recipe
-from training.refined import Refined, limit_gradients
-from training.train import Trainer, main
+from training.recipe import Comparisons, Phase, Recipe, Source, Weights, read_recipe
+from training.refined import TrainableRefinement
+from training.train import main
+from training.trainer import Trainer
 from tts_infer.config import MelConfig
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ConfigError, InputError
@@ -226,25 +227,25 @@ def test_refined_audio_is_that_of_the_product_and_has_its_gradients(vocoder: tts
     generator.backbone.load_state_dict(vocoder.backbone.state_dict())
     generator.head.out.load_state_dict(vocoder.head.out.state_dict())
     with torch.no_grad():
-        got = Refined(vocoder.mel_config, vocoder.head.istft).audio(generator(log_mel).spectrum, log_mel, 3)
+        got = TrainableRefinement(vocoder.mel_config, vocoder.head.istft).audio(generator(log_mel).spectrum, log_mel, 3)
     expected = vocoder.decode(log_mel.transpose(1, 2), refine=3)
     assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()  # as without passes
 
     rng, small = torch.Generator().manual_seed(0), MelConfig(n_fft=32, hop_length=8, n_mels=6)
-    refined = Refined(small, ISTFT(32, 8, method="fft")).double()
+    refined = TrainableRefinement(small, ISTFT(32, 8, method="fft")).double()
     real, imag = (torch.randn(1, 6, 17, generator=rng).double().requires_grad_() for _ in range(2))
     mel = torch.randn(1, 6, 6, generator=rng).double()
     assert torch.autograd.gradcheck(lambda real, imag: refined.audio((real, imag), mel, 2), (real, imag))
 
 
 def test_no_bin_asks_for_more_than_the_limit() -> None:
-    real = torch.tensor([10.0, 0.1, 1.0]).reshape(1, 1, 3).requires_grad_()
-    imag = torch.zeros(1, 1, 3).requires_grad_()
-    spectrum = real * 1, imag * 1
-    limit_gradients(spectrum, 0.5)
-    (spectrum[0] * torch.tensor([1.0, 1.0, -3.0])).sum().backward()
-    assert real.grad is not None
-    torch.testing.assert_close(real.grad.flatten(), torch.tensor([0.05, 1.0, -0.5]))
+    log_magnitude, phase = (torch.zeros(1, 1, 3, requires_grad=True) for _ in range(2))
+    given = log_magnitude * 1, phase * 1
+    Prediction(torch.zeros(1, 1), *given, given).limit_gradients(0.5)
+    (given[0] * torch.tensor([0.1, 1.0, -3.0]) + 2 * given[1]).sum().backward()
+    assert log_magnitude.grad is not None and phase.grad is not None
+    torch.testing.assert_close(log_magnitude.grad.flatten(), torch.tensor([0.1, 0.5, -0.5]))
+    torch.testing.assert_close(phase.grad.flatten(), torch.full((3,), 0.5))
 
 
 def test_early_frames_learn_from_exact_ones() -> None:
@@ -280,7 +281,7 @@ def test_the_generator_is_the_product(vocoder: tts_infer.Vocoder, speech: Tensor
     generator.head.out.load_state_dict(vocoder.head.out.state_dict())
     mel = vocoder.mel(speech).clone()
     with torch.no_grad():
-        audio, phase, _ = generator(mel.transpose(1, 2))
+        audio, _, phase, _ = generator(mel.transpose(1, 2))
         expected = vocoder.model(mel)
     assert phase.shape == (1, mel.shape[2], 513)
     # trained weights multiply float32 rounding; see the parity tests
@@ -401,7 +402,7 @@ def test_a_step_moves_everything_and_the_average_follows(segments: Segments) -> 
 
 def test_refined_audio_and_less_lookahead_have_losses_of_their_own(segments: Segments) -> None:
     (plain,) = ADVERSARIAL.phases.values()
-    both = replace(plain, weights=Weights(lookahead=1.0), refined_weights=Weights())
+    both = replace(plain, weights=Weights(lookahead=1.0), refined_weights=Comparisons())
     trainers = [
         Trainer(replace(ADVERSARIAL, phases={"p": phase}, refined_passes=2), segments) for phase in (plain, both)
     ]

@@ -89,8 +89,8 @@ class Segments:
         start = np.random.default_rng([self.seed, step, 1]).integers(self.length - length + 1)
         return slice(int(start), int(start) + length)
 
-    def end(self, step: int, least: int, most: int) -> int:
-        """Where a step's segments end for a stream that waits for few frames: `least` to `most` frames."""
+    def stop(self, step: int, least: int, most: int) -> int:
+        """The frame after which a stream of a step's segments knows nothing yet, `least` to `most`."""
         return int(np.random.default_rng([self.seed, step, 2]).integers(least, most + 1))
 
     def _one(self, rng: np.random.Generator) -> Signal:

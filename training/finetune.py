@@ -22,7 +22,8 @@ import yaml
 
 from training.export import export, official_config
 from training.recipe import Recipe, read_recipe
-from training.train import Run, Trainer
+from training.train import Run
+from training.trainer import Trainer
 from tts_infer.cli.evaluate import as_text
 from tts_infer.errors import InputError, TTSInferError
 from tts_infer.evaluation import Evaluation, evaluate, find_audio, systems_of

@@ -24,17 +24,29 @@ from tts_infer.vocoders.vocos import (
     VocosBackbone,
 )
 
+Spectrum = tuple[Tensor, Tensor]
+
 
 class Prediction(NamedTuple):
-    """What a vocoder makes of a mel: audio (B, T), phase (B, L, N), real and imaginary part of the same shape."""
+    """What a vocoder makes of a mel: audio of (B, T), and what it is made of, of (B, L, N)."""
 
     audio: Tensor
+    log_magnitude: Tensor
     phase: Tensor
-    spectrum: tuple[Tensor, Tensor]
+    spectrum: Spectrum  # real and imaginary part
+
+    def limit_gradients(self, limit: float) -> None:
+        """Limit the gradients by the logarithm and the phase of each bin, when they come.
+
+        Through refinement, and through norms that weigh bad frames, a few bins get gradients that are a thousand times
+        as large as the others.
+        """
+        for part in (self.log_magnitude, self.phase):
+            part.register_hook(lambda gradient: gradient.clamp(-limit, limit))
 
 
 class Generator(nn.Module):
-    """Log-mel to waveform, and the predicted phase for the loss that looks at it.
+    """Log-mel to waveform, and what losses look at besides.
 
     Shape: (B, L, n_mels) -> `Prediction`, T as in `ISTFT`
     """
@@ -63,7 +75,7 @@ class Generator(nn.Module):
             magnitude = self.range_null.magnitudes(magnitude, log_mel.exp())
         real, imag = magnitude * phase.cos(), magnitude * phase.sin()
         audio: Tensor = self.head.istft(real.transpose(1, 2), imag.transpose(1, 2))
-        return Prediction(audio, phase, (real, imag))
+        return Prediction(audio, log_magnitude, phase, (real, imag))
 
 
 def _embed(embed: nn.Conv1d, log_mel: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -47,7 +47,7 @@ class _STFT(torch.autograd.Function):
 
 
 def framed_rfft(padded: Tensor, window: Tensor, hop: int) -> Tensor:
-    """STFT of a signal that is padded. Shape: (B, T) -> complex (B, L, N)"""
+    """STFT of a signal that is padded; `hop` divides the window's length. Shape: (B, T) -> complex (B, L, N)"""
     spectrum: Tensor = _STFT.apply(padded, window, hop)
     return spectrum
 
@@ -75,6 +75,10 @@ class Spectra:
     log_magnitude: Tensor
     log_mel: Tensor
     spectrum: Tensor
+
+    def items(self, some: slice) -> Spectra:
+        """Those of some items of the batch."""
+        return Spectra(*(getattr(self, field.name)[some] for field in fields(self)))
 
 
 class Analysis(nn.Module):

@@ -9,15 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from training.generator import Spectrum
 from training.losses import magnitude, stft
 from tts_infer.config import MelConfig
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
 from tts_infer.dsp.refine import Refinement
 
-Spectrum = tuple[Tensor, Tensor]
-
-COMPRESSION = 0.3  # distances of spectra count in proportion to |S| ** (this - 1)
+COMPRESSION = 0.3  # of magnitudes, where spectra are compared
 
 
 class LoudnessLoss(nn.Module):
@@ -100,17 +99,19 @@ class PulseLoss(nn.Module):
         return deviation / (mean + 1e-4)
 
 
-def lookahead_loss(early: Spectrum, exact: Spectrum) -> Tensor:
-    """Distance of frames that were predicted too early from the same frames, predicted with all that follows.
+def distance(got: Tensor, target: Tensor) -> Tensor:
+    """Distance of complex spectra, by |target| ** (COMPRESSION - 1). Shape: (B, L, N), (B, L, N) -> a scalar"""
+    return magnitude((got - target) * (magnitude(target) + 1e-3).pow(COMPRESSION - 1)).mean()
 
-    Only what was predicted early learns from it.
+
+def lookahead_loss(early: Spectrum, exact: Spectrum) -> Tensor:
+    """Distance of frames that a stream gives early from the same frames, predicted with all that follows.
+
+    Only the early ones learn from it.
 
     Shape: twice 2 x (B, L, N) -> a scalar
     """
-    real, imag = (part.detach() for part in exact)
-    weight = ((real.square() + imag.square()).sqrt() + 1e-3).pow(COMPRESSION - 1)
-    difference = ((early[0] - real).square() + (early[1] - imag).square() + 1e-12).sqrt()
-    return (difference * weight).mean()
+    return distance(torch.complex(*early), torch.complex(*exact).detach())
 
 
 class ConsistencyLoss(nn.Module):
@@ -133,5 +134,4 @@ class ConsistencyLoss(nn.Module):
             parts = spectrum.real.transpose(1, 2), spectrum.imag.transpose(1, 2)
             refined = self.refinement(parts, log_mel.transpose(1, 2), self.passes)
             target = stft(self.refinement.istft(*refined), self.get_buffer("window"), self.hop)
-            weight = (magnitude(target) + 1e-3).pow(COMPRESSION - 1)
-        return magnitude((spectrum - target) * weight).mean()
+        return distance(spectrum, target)

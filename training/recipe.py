@@ -31,22 +31,28 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The weight of each loss.
-
-    Args:
-        lookahead: of a stream that waits for few frames: its spectra are pulled to those of the whole signal.
-    """
+class Comparisons:
+    """The weight of each loss that compares two waveforms."""
 
     mel: float = 90.0
     low_mel: float = 0.0
     other_mels: float = 15.0
     convergence: float = 4.0
     log_magnitude: float = 4.0
-    phase: float = 2.0
     loudness: float = 150.0
     disturbance: float = 0.0
     pulses: float = 5.0
+
+
+@dataclass(frozen=True)
+class Weights(Comparisons):
+    """The weight of each loss.
+
+    Args:
+        lookahead: of the distance of the frames that a stream gives early from those of the whole signal.
+    """
+
+    phase: float = 2.0
     consistency: float = 150.0
     lookahead: float = 0.0
     adversarial: float = 4.0
@@ -61,8 +67,8 @@ class Phase:
     that training began with have `start_share`, and the averaged weights at the end of training have the rest.
 
     Args:
-        refined_weights: of the losses of refined audio that compare two waveforms; None: audio is not refined. It takes
-            half as long again.
+        refined_weights: for half of the items, refined; the discriminators see those refined, too. With them a step
+            takes half as long again. None: nothing is refined.
     """
 
     steps: int
@@ -71,7 +77,7 @@ class Phase:
     final_learning_rate: float
     adversarial: bool = False
     weights: Weights = field(default_factory=Weights)
-    refined_weights: Weights | None = None
+    refined_weights: Comparisons | None = None
     share: float = 0.0
 
 
@@ -95,7 +101,8 @@ class Recipe:
         ema: decay per step of the averaged weights, which are exported.
         consistency_passes: passes of refinement; the consistency loss pulls towards their result.
         refined_passes: of the audio that `refined_weights` are for.
-        bin_limit: of the gradients by logarithm and phase of a bin, see `limit_gradients`.
+        bin_limit: of the gradients by the logarithm and the phase of each bin; None: no limit. Losses are means, so
+            one limit suits one size of batch and one length of segments.
         bfloat16: autocast of the networks; spectra are always float32.
         save_minutes: between two saved states; a kill loses at most this much.
         log_steps: between two lines of the log, which hold means.
@@ -116,7 +123,7 @@ class Recipe:
     ema: float = 0.999
     consistency_passes: int = 2
     refined_passes: int = 8
-    bin_limit: float = 0.1
+    bin_limit: float | None = None
     bfloat16: bool = True
     save_minutes: float = 1.0
     log_steps: int = 100

@@ -24,7 +24,7 @@ from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, w
 
 W = TypeVar("W", bound="WithContext")
 WHOLE_FRAMES = 16384  # of a signal that is not cut: three minutes
-HELD_FRAMES = 8  # behind a piece of a generator, at most: those farther away have little influence, and cost as much
+HELD_FRAMES = 8  # behind a piece of a generator: those farther away have little influence, and cost as much
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class WithContext(Stage):
     def with_lookahead(self: W, frames: int) -> W:
         return replace(self, lookahead=frames)
 
-    def _held(self, features: Tensor) -> Tensor:
-        """Copies of the last frame, which stand for the frames that a stream does not wait for.
+    def _held(self, features: Tensor, frames: int) -> Tensor:
+        """Copies of the last frame: they stand for the next `frames` at most that a stream does not wait for.
 
-        Zeros, as behind the end of a signal, would be a loud frame in a log-mel. Shape: (B, C, L) -> (B, C, L')
+        Zeros, as behind the end of a signal, would be loud frames in a log-mel. Shape: (B, C, L) -> (B, C, L')
         """
-        return features[..., -1:].expand(-1, -1, max(0, self.context - self.delay_frames))
+        return features[..., -1:].expand(-1, -1, min(frames, self.context - self.delay_frames))
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Convolutional(WithContext):
         given, end = max(0, before - self.delay_frames), before + frames
         due = end if final else end - self.delay_frames
         hidden, after = self._advance(features, state, final, numbers)
-        if due > before - self.context + hidden.shape[1]:
-            early, _ = self._advance(self._held(features), after, False, numbers)
+        if not final and due > max(given, end - self.context):
+            early, _ = self._advance(self._held(features, self.context), after, False, numbers)
             hidden = torch.cat([hidden, early], dim=1)
         begin = before - self.context
         return (hidden[:, max(0, given - begin) : max(0, due - begin)],), after
@@ -167,7 +167,7 @@ class Contextual(WithContext):
 
     It suits networks that change the sample rate inside. The pieces join exactly if `context` is at least the receptive
     field. With a `lookahead` below `context`, samples come earlier and are approximate: every piece is computed as if
-    the signal stayed at its last frame for a while.
+    the signal stayed at its last frame for `HELD_FRAMES`, and ended then.
 
     Args:
         channels: channels of the input.
@@ -184,7 +184,7 @@ class Contextual(WithContext):
 
     @property
     def delay_frames(self) -> int:
-        return max(super().delay_frames, 1 if self.trimmed else 0)  # a piece lacks these samples, too
+        return max(super().delay_frames, 1 if self.trimmed else 0)  # the last frame may be the signal's last
 
     def _samples(self, frames: int) -> int:
         return max(0, frames * self.hop - self.trimmed)
@@ -208,7 +208,8 @@ class Contextual(WithContext):
         due = end if final else max(given, end - self.delay_frames)
         audio = features.new_zeros(features.shape[0], 0)
         if due > given:
-            seen = known if final else torch.cat([known, self._held(known)[..., :HELD_FRAMES]], dim=2)
+            is_exact = final or self.delay_frames >= self.context
+            seen = known if is_exact else torch.cat([known, self._held(known, HELD_FRAMES)], dim=2)
             audio = self._whole(seen, None)[:, (given - begin) * self.hop : (due - begin) * self.hop]
         recent = known[..., max(0, due - self.context - begin) :].clone()
         return (audio,), {"frames": end, "recent": recent}
