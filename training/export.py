@@ -40,7 +40,7 @@ def export_discriminators(discriminators: Discriminators, file: Path) -> None:
 
 
 def official_config(config: VocoderConfig) -> dict[str, Any]:
-    """The document that `tts_infer.config.read_vocoder_config` and `vocos.Vocos.from_hparams` read."""
+    """The document that `tts_infer.vocoders.family.read_config` and `vocos.Vocos.from_hparams` read."""
     mel, backbone, head = config.mel, config.backbone, config.head
     extension = {EXTENSION: asdict(Extension(config.range_null))} if config.range_null else {}
     return {

@@ -140,15 +140,16 @@ def _each(pieces: Iterable[Array]) -> Iterable[Array]:
 class StreamingDecoder(StageStream):
     """Decodes features that arrive in pieces; the pieces of audio join to what `Vocoder.decode` gives of the whole.
 
-    Every stage keeps the few frames that it will need again, so no frame is computed twice. Several streams of one
-    vocoder may run at once; one stream belongs to one thread at a time.
+    The stages of Vocos keep the few frames that they will need again, and compute no frame twice; generators of audio
+    compute the frames around a piece again. Several streams of one vocoder may run at once; one stream belongs to one
+    thread at a time.
 
     Args:
         pipeline: the vocoder's stages.
         refine: passes of refinement; each comes n_fft / hop_length - 1 frames later.
         lookahead: frames that must have arrived after a frame before it is decoded. "full" (the network's receptive
-            field) is exact; less comes earlier and is approximate, and computes the last frames of the receptive field
-            again at every push.
+            field) is exact; less comes earlier and is approximate: frames that have not arrived are taken to be like
+            the last one, and are computed at every push.
         timed: keep the stage report of all pushes.
         conditions: what else the stages take, by name; see `Pipeline.conditions`.
         convention: the first second is compared with it; None: not.

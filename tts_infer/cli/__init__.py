@@ -1,6 +1,6 @@
 """The command line: `python -m tts_infer`. Each command is a module with `add_arguments(parser)` and `run(args)`.
 
-Exit codes: 0 done, 1 some inputs failed, 2 bad usage or bad input. An error is one line on stderr.
+Exit codes: 0 done, 1 some inputs or checks failed, 2 bad usage or bad input. An error is one line on stderr.
 """
 
 from __future__ import annotations
