@@ -12,6 +12,7 @@ import tts_infer
 from tts_infer.devices import CPU
 from tts_infer.engines import ENGINES
 from tts_infer.engines.onnxruntime import OnnxRuntimeEngine, Session
+from tts_infer.engines.traced import export
 from tts_infer.runtime import kept
 from tts_infer.runtime.choice import clear_checks
 from tts_infer.runtime.selftest import StageTrial
@@ -106,7 +107,7 @@ class Looping(nn.Module):
 
 def test_a_graph_for_the_example_only_is_refused() -> None:
     with pytest.raises(RuntimeError, match="right for the example only"):
-        Session(Looping().eval(), {"x": torch.ones(2, 3, 4)}, {"x": {0: "B", 2: "L"}})
+        export(Looping().eval(), {"x": torch.ones(2, 3, 4)}, {"x": {0: "B", 2: "L"}})
 
 
 @pytest.mark.usefixtures("_measured_anew")

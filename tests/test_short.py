@@ -7,6 +7,7 @@ import itertools
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,12 @@ from torch import Tensor
 import tts_infer
 from tests.gan import KINDS, MELS, SIZES, official_weights, save
 from tts_infer.engines import ENGINES
+from tts_infer.engines.chains import Decode
 from tts_infer.engines.onnxruntime import OnnxRuntimeEngine, Session
 from tts_infer.errors import PlacementError
 from tts_infer.runtime import kept, short, workers
 from tts_infer.runtime.placement import make_placement
-from tts_infer.stages import Tensors, relative_error
+from tts_infer.stages import Stage, Tensors, relative_error
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders import usual_stages
 
@@ -98,7 +100,7 @@ def test_it_is_not_chosen_where_it_is_slower(vocoder: Vocoder, monkeypatch: pyte
 
 @pytest.mark.usefixtures("_measured_anew")
 def test_it_is_not_chosen_where_torchs_threads_slow_it_down(vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = itertools.cycle([2.0, 1.0])  # of the graph, of the stages
+    times = itertools.cycle([1.0, 2.0])  # of the stages, of the graph
     monkeypatch.setattr(short, "MARGIN", 0.0)
     monkeypatch.setattr(short, "_behind_torch", lambda decode, features: next(times))
     assert short.choose(usual_stages(), vocoder.placement, "float32") is None
@@ -223,6 +225,28 @@ def test_every_graph_engine_can(vocoder: Vocoder, mel: Tensor) -> None:
         if ENGINES[name].package and short._unusable(name, short.decoding_chain(vocoder._pipeline.stages)) is None:
             chosen = loaded(f"short=cpu/{name}/48")
             assert relative_error(chosen.decode(mel[..., :20]), vocoder.decode(mel[..., :20])) < TOLERANCE
+
+
+@pytest.mark.usefixtures("_measured_anew")
+def test_engines_try_one_model_and_the_stages_are_timed_once(vocoder: Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first load on a machine waits for all of this."""
+    monkeypatch.setattr(short, "MARGIN", 0.0)
+    monkeypatch.setattr(short, "_usable", lambda chain: ["onnxruntime", "onnxruntime"])
+    exported, timed = Counter[str](), Counter[int]()
+    export_chain, milliseconds = short.export_chain, short._ms
+
+    def counted(decode: Decode, features: Tensor) -> float:
+        timed[features.shape[2]] += 1
+        return milliseconds(decode, features)
+
+    def exporting(stages: list[Stage]) -> bytes:
+        exported["model"] += 1
+        return export_chain(stages)
+
+    monkeypatch.setattr(short, "_ms", counted)
+    monkeypatch.setattr(short, "export_chain", exporting)
+    assert short.choose(usual_stages(), vocoder.placement, "float32") is not None
+    assert exported == {"model": 1} and timed == dict.fromkeys(short.FRAMES, 3)
 
 
 @pytest.mark.parametrize("kind", ["HiFi-GAN, blocks 1", "BigVGAN v2"])

@@ -7,16 +7,14 @@ then agree with the whole signal to the last bit. Those over time differ by 2e-6
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.graphs import FileSession, GraphRun
-from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
+from tts_infer.engines.traced import MakeSession, TracedEngine
 from tts_infer.stages import GraphFile, Stage
 from tts_infer.vocoders.graph import GraphStage
 
@@ -44,17 +42,10 @@ class OnnxRuntimeEngine(TracedEngine):
 
 
 class Session(GraphRun):
-    """A module's forward in ONNX Runtime.
+    """An ONNX model that we exported, in ONNX Runtime."""
 
-    Args:
-        module, inputs, axes: see `export`.
-
-    Raises:
-        RuntimeError: see `export`.
-    """
-
-    def __init__(self, module: nn.Module, inputs: Mapping[str, Tensor], axes: Mapping[str, Axes]) -> None:
-        super().__init__(with_image_convolutions(export(module, inputs, axes)))
+    def __init__(self, model: bytes) -> None:
+        super().__init__(with_image_convolutions(model))
 
 
 def with_image_convolutions(model: bytes) -> bytes:

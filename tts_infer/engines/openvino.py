@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tts_infer.config import DTypeName
-from tts_infer.engines.traced import Axes, MakeSession, TracedEngine, export
+from tts_infer.engines.traced import MakeSession, TracedEngine
 from tts_infer.errors import require_package
 from tts_infer.stages import Tensors
 
@@ -41,25 +40,19 @@ class OpenVINOEngine(TracedEngine):
 
 
 class Session:
-    """A module's forward in OpenVINO. Calls are thread-safe, and forked children may go on with it.
+    """An ONNX model in OpenVINO. Calls are thread-safe, and forked children may go on with it.
 
     Args:
         dtype: of the matrix products. Inputs, outputs and sums stay in float32.
-        module, inputs, axes: see `export`.
+        model: see `export`.
 
     Raises:
-        RuntimeError: see `export`; or OpenVINO cannot run the graph.
+        RuntimeError: OpenVINO cannot run the model.
     """
 
-    def __init__(
-        self,
-        dtype: DTypeName,
-        module: nn.Module,
-        inputs: Mapping[str, Tensor],
-        axes: Mapping[str, Axes],
-    ) -> None:
+    def __init__(self, dtype: DTypeName, model: bytes) -> None:
         self._core = require_package("openvino", "openvino").Core()
-        self._graph = self._core.read_model(io.BytesIO(export(module, inputs, axes)))
+        self._graph = self._core.read_model(io.BytesIO(model))
         self._precision, self._threads = _PRECISIONS[dtype], torch.get_num_threads()
         self._made_by = os.getpid()
         self._compiled: dict[tuple[int, int], _Compiled] = {}  # by process and number of threads

@@ -35,7 +35,7 @@ _OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1
 _exporting = threading.Lock()  # torch keeps one state of the exporter for the process
 Axes = Mapping[int, str]  # axis -> the name of its variable length; axes of one name have one length
 Session = Callable[..., Tensors]  # the forward of a traced module
-MakeSession = Callable[[nn.Module, Mapping[str, Tensor], Mapping[str, Axes]], Session]
+MakeSession = Callable[[bytes], Session]  # of an ONNX model
 
 
 class TracedEngine:
@@ -71,13 +71,8 @@ class TracedEngine:
         graphs.session("whole")  # now, not in the first decode
         return stage.using(graphs)
 
-    def chain(self, stages: Sequence[Stage]) -> Session:
-        """Stages as one graph in float32, from what the first takes to what the last gives."""
-        x = stages[0].probe()[0]
-        return self.maker("float32")(Chain(stages).eval(), {"x": x}, {"x": {0: "B", stages[0].frame_axis: "L"}})
-
     def maker(self, dtype: DTypeName) -> MakeSession:
-        """What makes a session of a module, example inputs by name, and their variable axes.
+        """What makes a session of an ONNX model; see `export`.
 
         Args:
             dtype: of the matrix products.
@@ -136,7 +131,7 @@ class GraphModule:
             inputs |= {name: value for name, value in state.items() if isinstance(value, Tensor)}
             axes |= {name: {0: "B"} for name in inputs if name not in axes}
         module = _Flat(stage.module, len(numbers), kind).eval()
-        return self._make(module, inputs, axes)
+        return self._make(export(module, inputs, axes))
 
 
 class _Flat(nn.Module):
@@ -160,6 +155,16 @@ class _Flat(nn.Module):
         if not numbers:
             return self.module(x, *rest)
         return self.module(x, rest[0] if rest else None, None, *numbers)
+
+
+def export_chain(stages: Sequence[Stage]) -> bytes:
+    """Trace stages into one ONNX model, from what the first takes to what the last gives.
+
+    Raises:
+        RuntimeError: see `export`.
+    """
+    x = stages[0].probe()[0]
+    return export(Chain(stages).eval(), {"x": x}, {"x": {0: "B", stages[0].frame_axis: "L"}})
 
 
 def export(

@@ -77,8 +77,8 @@ def export_onnx(
     Args:
         vocoder: on any device; the graph is made on the CPU, in float32.
         path: an .onnx file; an existing file is replaced once the new one is complete and right.
-        layout: "waveform" takes features and gives "audio". "sherpa-onnx" takes "mels"; it gives "mag", "x" and "y" of a
-            Vocos with padding "center", else "audio".
+        layout: "waveform" takes features and gives "audio". "sherpa-onnx" takes "mels"; it gives "mag", "x" and "y" for
+            a Vocos with padding "center", else "audio".
         source: "features" to audio, or "audio" to its copy, with the log-mel inside the graph.
         refine: passes of refinement in the graph.
         dtype: of the stored weights of the blocks, see `export/weights.py`. It computes in float32.

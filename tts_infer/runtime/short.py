@@ -16,8 +16,8 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines import ENGINES, unusable_reason
 from tts_infer.engines.chains import FAILURES, ChainStage, Decode, GraphChain, one_by_one, real_stages
-from tts_infer.engines.traced import TracedEngine
+from tts_infer.engines.traced import TracedEngine, export_chain
 from tts_infer.errors import PlacementError
 from tts_infer.runtime import kept, workers
 from tts_infer.runtime.choice import ASKED, Place
@@ -165,45 +165,83 @@ def _unusable(engine: str, chain: Sequence[Stage]) -> str | None:
     return next((reason for stage in networks if (reason := unusable_reason(engine, stage, CPU, "float32"))), None)
 
 
+@dataclass
+class _Trial:
+    """A graph that has been faster than the stages on up to so many frames, over all trials so far."""
+
+    engine: str
+    run: Decode
+    frames: int = 0
+    times: list[float] = field(default_factory=list)  # on more and more frames
+    said: list[Sentence] = field(default_factory=list)
+
+    def wins(self, features: Tensor, against: float, behind: float) -> bool:
+        """Whether it is faster than the stages on these features, and no slower than allowed behind work of torch.
+
+        Args:
+            features: of one item.
+            against, behind: the time of the stages on them, alone and behind work of torch.
+        """
+        ms, frames = _ms(self.run, features), features.shape[2]
+        self.times.append(ms)
+        text = "{ms:.2f} ms against {against:.2f} on {frames} frames"
+        self.said.append(Sentence(text, code="short-times", ms=ms, against=against, frames=frames))
+        return ms * MARGIN < against and _behind_torch(self.run, features) <= _SLACK * behind
+
+    @property
+    def found(self) -> Short:
+        text = "one graph by {engine}: {times:, }"
+        reason = Sentence(text, code="short-graph", engine=self.engine, times=Several(self.said))
+        return Short(self.engine, self.frames, reason)
+
+
+@torch.inference_mode()
 def _measured(chain: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeName) -> Short | None:
-    """The engine that is faster than the stages for the longest signals, or on few frames; for 0 frames if none is."""
+    """The engine that is faster than the stages for the longest signals, or on few frames; for 0 frames if none is.
+
+    Returns:
+        None if every graph is wrong, or fails.
+    """
     plain = [made_up(stage).by(places[stage.name].method) for stage in chain]
     usual = one_by_one([_prepared(stage, places[stage.name].engine, dtype) for stage in plain])
-    tried = [one for name in _usable(chain) if (one := _tried(name, plain, usual, TOLERANCE[dtype]))]
-    tried.sort(key=lambda one: (-one[0].frames, one[1]))
-    return tried[0][0] if tried else None
+    trials = _trials(_usable(chain), plain)
+    going = list(trials)
+    for frames in FRAMES:
+        features = _features(plain[0], frames)
+        for trial in list(going):
+            if not _is_right(trial.run, usual, features, TOLERANCE[dtype]):
+                trials.remove(trial)
+                going.remove(trial)
+        if not going:
+            break
+        against, behind = _ms(usual, features), _behind_torch(usual, features)
+        going = [trial for trial in going if trial.wins(features, against, behind)]
+        for trial in going:
+            trial.frames = frames
+    return min(trials, key=lambda trial: (-trial.frames, trial.times[0])).found if trials else None
+
+
+def _trials(engines: Sequence[str], plain: Sequence[Stage]) -> list[_Trial]:
+    """The graphs that can be made. All engines take one model."""
+    trials: list[_Trial] = []
+    with suppress(*FAILURES):
+        model = export_chain(real_stages(plain))
+        for engine in engines:
+            with suppress(*FAILURES):
+                trials.append(_Trial(engine, _graph(engine, model)))
+    return trials
+
+
+def _is_right(graph: Decode, usual: Decode, features: Tensor, tolerance: float) -> bool:
+    try:
+        return relative_error(graph(features), usual(features)) <= tolerance
+    except FAILURES:
+        return False
 
 
 def _prepared(stage: Stage, engine: str, dtype: DTypeName) -> Stage:
     own = copy.deepcopy(stage.module)  # the engine changes it
     return ENGINES[engine].prepare(stage.using(own), CPU, dtype if stage.half else "float32")
-
-
-@torch.inference_mode()
-def _tried(engine: str, plain: Sequence[Stage], usual: Decode, tolerance: float) -> tuple[Short, float] | None:
-    """Up to how many frames a graph is faster than the stages, and its time on the fewest frames.
-
-    Returns:
-        None if it is wrong, or fails.
-    """
-    most, said, times = 0, [], []
-    try:
-        graph = _graph(engine, plain)
-        for frames in FRAMES:
-            features = _features(plain[0], frames)
-            if not relative_error(graph(features), usual(features)) <= tolerance:
-                return None
-            ms, against = _ms(graph, features), _ms(usual, features)
-            times.append(ms)
-            text = "{ms:.2f} ms against {against:.2f} on {frames} frames"
-            said.append(Sentence(text, code="short-times", ms=ms, against=against, frames=frames))
-            if ms * MARGIN >= against or _behind_torch(graph, features) > _SLACK * _behind_torch(usual, features):
-                break
-            most = frames
-    except FAILURES:
-        return None
-    text = "one graph by {engine}: {times:, }"
-    return Short(engine, most, Sentence(text, code="short-graph", engine=engine, times=Several(said))), times[0]
 
 
 def _features(first: Stage, frames: int) -> Tensor:
@@ -212,10 +250,10 @@ def _features(first: Stage, frames: int) -> Tensor:
     return torch.cat([probe] * (1 + frames // probe.shape[axis]), dim=axis).narrow(axis, 0, frames).contiguous()
 
 
-def _graph(engine: str, plain: Sequence[Stage]) -> Decode:
+def _graph(engine: str, model: bytes) -> Decode:
     made = ENGINES[engine]
     assert isinstance(made, TracedEngine)
-    session = made.chain(real_stages(plain))
+    session = made.maker("float32")(model)
     return lambda features: session(features)[0]
 
 
@@ -252,4 +290,8 @@ def short_stage(short: Short, plain: Sequence[Stage], prepared: Sequence[Stage],
     chain = decoding_chain(plain)
     names = [stage.name for stage in chain]
     usual = one_by_one([stage for stage in prepared if stage.name in names])
-    return ChainStage.of(GraphChain(partial(_graph, short.engine, chain), chain, usual, TOLERANCE[dtype]))
+
+    def make() -> Decode:
+        return _graph(short.engine, export_chain(real_stages(chain)))
+
+    return ChainStage.of(GraphChain(make, chain, usual, TOLERANCE[dtype]))
