@@ -346,7 +346,7 @@ def test_wrong_recipes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         Pool.open(tmp_path / "pool")
 
 
-@pytest.mark.parametrize("recipe", ["mini", "mini-4", "mini-3", "mini-2"])
+@pytest.mark.parametrize("recipe", ["mini", "mini-5", "mini-4", "mini-3", "mini-2"])
 def test_the_shipped_recipes_are_of_the_shipped_vocoder(recipe: str, vocoder: tts_infer.Vocoder) -> None:
     assert read_recipe(ROOT / "training" / "configs" / f"{recipe}.yaml").vocoder == vocoder.model.config
 
