@@ -125,6 +125,13 @@ def test_refinement_in_the_graph(tmp_path: Path, mel: Tensor, vocoder: tts_infer
     assert not BANNED & {node.op_type for node in onnx.load(path).graph.node}
 
 
+@pytest.mark.parametrize("source", ["features", "audio"])
+def test_the_default_passes_in_the_graph(source: Any, tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    """The check computes with the mel of a signal: towards another, passes magnify rounding to 1e-3 of the peak."""
+    done = tts_infer.export_onnx(vocoder, tmp_path / "default.onnx", refine=8, source=source)
+    assert done.path.is_file() and max(check.error for check in done.checks) <= 1e-3
+
+
 @pytest.mark.parametrize("layout", ["waveform", "sherpa-onnx"])
 def test_padding_same(layout: Any, tmp_path: Path) -> None:
     """sherpa-onnx cannot trim as "same" does, so it gets a waveform there, too."""

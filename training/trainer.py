@@ -98,14 +98,8 @@ class Trainer:
             loss = _weighted(of_refined, phase.refined_weights)
             values |= {f"refined_{name}": float(term.detach()) for name, term in of_refined.items()}
         if phase.adversarial:
-            judged = self.segments.part(self.step, recipe.judged)
-            audio = audio[:, judged]
-            values["discriminators"], of_real = self._train_discriminators(real[:, judged], audio.detach(), rate)
-            self.discriminators.requires_grad_(False)
-            of_audio = self.discriminators(audio, recipe.bfloat16)
-            self.discriminators.requires_grad_(True)
-            terms["adversarial"] = adversarial_loss(of_audio)
-            terms["features"] = feature_loss(of_real, of_audio)
+            values["discriminators"], of_judges = self._judged(audio, real, rate)
+            terms |= of_judges
         loss = loss + _weighted(terms, phase.weights)
         values["gradient"] = _descend(self.optimiser, self.generator, loss, rate, 20.0)
         _follow(self.average, self.generator, recipe.ema)
@@ -131,6 +125,16 @@ class Trainer:
         parts, targets = (spectrum[0][items], spectrum[1][items]), {n: of.items(items) for n, of in wanted.items()}
         audio = self.refined.audio(parts, targets[OWN].log_mel, self.recipe.refined_passes)
         return audio, self._comparisons(audio, self.analysis(audio), real[items], targets)
+
+    def _judged(self, audio: Tensor, real: Tensor, rate: float) -> tuple[float, dict[str, Tensor]]:
+        """One step of the discriminators, on a part of the audio. Returns their loss, and those of the generator."""
+        part = self.segments.part(self.step, self.recipe.judged)
+        audio, real = audio[:, part], real[:, part]
+        value, of_real = self._train_discriminators(real, audio.detach(), rate)
+        self.discriminators.requires_grad_(False)
+        of_audio = self.discriminators(audio, self.recipe.bfloat16)
+        self.discriminators.requires_grad_(True)
+        return value, {"adversarial": adversarial_loss(of_audio), "features": feature_loss(of_real, of_audio)}
 
     def _lookahead(self, log_mel: Tensor, exact: Spectrum) -> Tensor:
         """The loss of a stream that waits for few frames: it knows half of the items up to a frame, which is held."""
