@@ -7,7 +7,7 @@ import math
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -41,7 +41,7 @@ from training.prepare import PEAK, SPEED_BANDS, prepare
 from training.recipe import Comparisons, Phase, Recipe, Source, Weights, read_recipe
 from training.refined import TrainableRefinement
 from training.train import main
-from training.trainer import Trainer
+from training.trainer import EARLY, Trainer
 from tts_infer.config import MelConfig
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.errors import ConfigError, InputError
@@ -400,18 +400,39 @@ def test_a_step_moves_everything_and_the_average_follows(segments: Segments) -> 
         torch.testing.assert_close(average, 0.75 * old_ + 0.25 * new)
 
 
-def test_refined_audio_and_less_lookahead_have_losses_of_their_own(segments: Segments) -> None:
+def test_refined_audio_has_losses_and_is_judged(segments: Segments) -> None:
     (plain,) = ADVERSARIAL.phases.values()
-    both = replace(plain, weights=Weights(lookahead=1.0), refined_weights=Comparisons())
-    trainers = [
-        Trainer(replace(ADVERSARIAL, phases={"p": phase}, refined_passes=2), segments) for phase in (plain, both)
+    nothing = Comparisons(*[0.0] * len(fields(Comparisons)))
+    choices = (None, nothing, Comparisons())
+    recipes = [
+        replace(ADVERSARIAL, phases={"p": replace(plain, refined_weights=one)}, refined_passes=2) for one in choices
     ]
-    losses, more = (trainer.train_step() for trainer in trainers)
+    without, judged, weighted = (Trainer(recipe, segments).train_step() for recipe in recipes)
     compared = {"mel", "other_mels", "log_magnitude", "loudness", "disturbance", "pulses"}
-    assert {*losses, "lookahead", *(f"refined_{name}" for name in compared)} <= set(more)
-    assert more["lookahead"] > 0 and "lookahead" not in losses
-    assert more["mel"] == losses["mel"] and more["refined_mel"] < more["mel"]
-    assert more["gradient"] != losses["gradient"] and math.isfinite(more["gradient"])
+    assert {*without, *(f"refined_{name}" for name in compared)} <= set(weighted)
+    assert weighted["mel"] == without["mel"] and weighted["refined_mel"] < weighted["mel"]
+    assert judged["discriminators"] != without["discriminators"]  # they hear the refined half
+    assert weighted["discriminators"] == judged["discriminators"]
+    assert weighted["gradient"] != judged["gradient"] and math.isfinite(weighted["gradient"])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_less_lookahead_has_a_loss(segments: Segments, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain,) = ADVERSARIAL.phases.values()
+    phases = [replace(plain, batch=batch, weights=Weights(lookahead=weight)) for weight in (0.0, 1.0)]
+    ranges, stop = [], Segments.stop
+
+    def noted(segments: Segments, step: int, least: int, most: int) -> int:
+        ranges.append((least, most))
+        return stop(segments, step, least, most)
+
+    monkeypatch.setattr(Segments, "stop", noted)
+    trainers = [Trainer(replace(ADVERSARIAL, phases={"p": phase}), segments) for phase in phases]
+    without, with_it = (trainer.train_step() for trainer in trainers)
+    assert "lookahead" not in without and with_it["lookahead"] > 0
+    assert with_it["gradient"] != without["gradient"] and math.isfinite(with_it["gradient"])
+    frames, context = SEGMENT // 256 + 1, trainers[0].generator.backbone.receptive_field
+    assert ranges == [(EARLY, frames - context)]  # the exact frames know all that follows them
 
 
 def test_what_is_exported_is_mixed_by_the_shares_of_start_and_phases(segments: Segments, tmp_path: Path) -> None:

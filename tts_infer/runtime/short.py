@@ -207,17 +207,22 @@ def _measured(chain: Sequence[Stage], places: Mapping[str, Place], dtype: DTypeN
     trials = _trials(_usable(chain), plain)
     going = list(trials)
     for frames in FRAMES:
-        features = _features(plain[0], frames)
-        for trial in list(going):
-            if not _is_right(trial.run, usual, features, TOLERANCE[dtype]):
-                trials.remove(trial)
-                going.remove(trial)
         if not going:
             break
-        against, behind = _ms(usual, features), _behind_torch(usual, features)
-        going = [trial for trial in going if trial.wins(features, against, behind)]
-        for trial in going:
-            trial.frames = frames
+        features = _features(plain[0], frames)
+        expected, against, behind = usual(features), _ms(usual, features), _behind_torch(usual, features)
+        for trial in list(going):
+            try:
+                right = relative_error(trial.run(features), expected) <= TOLERANCE[dtype]
+                wins = right and trial.wins(features, against, behind)
+            except FAILURES:
+                right = wins = False
+            if wins:
+                trial.frames = frames
+            else:
+                going.remove(trial)
+            if not right:
+                trials.remove(trial)
     return min(trials, key=lambda trial: (-trial.frames, trial.times[0])).found if trials else None
 
 
@@ -230,13 +235,6 @@ def _trials(engines: Sequence[str], plain: Sequence[Stage]) -> list[_Trial]:
             with suppress(*FAILURES):
                 trials.append(_Trial(engine, _graph(engine, model)))
     return trials
-
-
-def _is_right(graph: Decode, usual: Decode, features: Tensor, tolerance: float) -> bool:
-    try:
-        return relative_error(graph(features), usual(features)) <= tolerance
-    except FAILURES:
-        return False
 
 
 def _prepared(stage: Stage, engine: str, dtype: DTypeName) -> Stage:
