@@ -73,10 +73,12 @@ def opened_page(
     page.goto(demo.local_url)
     expect(page.locator("#synthesize")).to_be_visible(timeout=PATIENCE_MS)
     yield page
-    context.close()
+    context.cookies()  # what the console has said comes before this answer
+    said = list(console_errors)
+    context.close()  # this ends the requests of the page, which it then calls errors
     hosts = {urlsplit(url).netloc for url in requests if urlsplit(url).scheme not in ("data", "blob")}
     assert hosts == {urlsplit(demo.local_url).netloc}
-    assert console_errors == []
+    assert said == []
 
 
 def upload(page: Page, where: str, file: Path) -> None:

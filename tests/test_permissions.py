@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.test_faults import mels
-from tests.test_processes import CLIP, ROOT, digest
+from tests.test_processes import CLIP, ROOT, VISIBLE, digest
 from tts_infer.vocoders.checkpoint import ASSETS
 
 RIGHTS = "-dac_override,-dac_read_search,-fowner"
@@ -172,7 +172,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("closed", "ends"), [("out", 2), (".", 0), ("mels", 1)])
 def test_permissions_that_go_while_a_batch_runs(closed: str, ends: int, whole: Path, tmp_path: Path) -> None:
-    """Of outputs: one line. Of the folder around them: the journal is open already. Of inputs: these fail."""
+    """Of outputs: one line. Of the folder around them: the journal is open already. Of inputs: these fail.
+
+    Once they are back, the same command makes what is missing.
+    """
     shutil.copytree(whole / "mels", tmp_path / "here" / "mels")
     words = [sys.executable, "-m", "tts_infer", "batch", "mels", "--out", "out"]
     env, here = os.environ | {"PYTHONPATH": str(ROOT)}, tmp_path / "here"
@@ -185,8 +188,9 @@ def test_permissions_that_go_while_a_batch_runs(closed: str, ends: int, whole: P
     (here / closed).chmod(0o700)
     assert batch.returncode == ends, said
     assert said.count("\n") == (ends == 2) and said.startswith("tts-infer: cannot write out/") == (ends == 2), said
-    kept, right = digest(here / "out"), digest(whole / "out")
-    assert kept and all(right[name] == value for name, value in kept.items())
+    kept, right = digest(here / "out", VISIBLE), digest(whole / "out")
+    assert kept and kept.items() <= right.items()
+    assert said_by(here, ["batch", "mels", "--out", "out"])[0][0] == 0 and digest(here / "out") == right
 
 
 def test_homes_and_caches_that_may_not_be_written(tmp_path: Path) -> None:
