@@ -107,9 +107,9 @@ def test_where_it_does_not_run_the_reference_does(monkeypatch: pytest.MonkeyPatc
     """A torch without the operators, and one whose operators are wrong."""
     mel = torch.randn(1, 40, 12, generator=torch.Generator().manual_seed(0))
     expected = small_vocoder().decode(mel)
-    broken: list[Any] = [None, lambda layer, x, *how: torch.zeros(*x.shape[:-1], 96)]
+    broken: list[Any] = [None, lambda layer, operator, x, *other: torch.zeros(*x.shape[:-1], 96)]
     for product, message in zip(broken, ("do not run here", "are wrong here, by 1.0e"), strict=True):
-        monkeypatch.setattr(PackedLinear, "_product", product)
+        monkeypatch.setattr(PackedLinear, "_compute", product)
         unsupported_reason.cache_clear()
         try:
             assert message in str(unsupported_reason("float32"))

@@ -6,8 +6,8 @@ the last bit. The operators are private to torch (its compiler emits them). Only
 `unsupported_reason` checks that they exist and give the right result. The modules in `tts_infer.vocoders` remain the
 reference.
 
-Packed weights are never trained, moved or stored, so the classes here are plain callables. For a few frames, the
-overhead of `nn.Module` calls would be a tenth of the decode.
+Packed weights are never trained, moved or stored, so the classes here are plain callables. A network of them runs as
+one call of TorchScript.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.engine import not_on
+from tts_infer.engines.torchscript import OneCall
 from tts_infer.errors import first_sentence
 from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, Tensors, relative_error
@@ -33,8 +34,25 @@ from tts_infer.vocoders.vocos import ConvNeXtBlock, VocosBackbone
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _TAPS_AT_ONCE = 2
+# The operators, compiled: called from Python, they cannot be recorded, because of their empty lists.
+_OPERATORS = """
+def product(x, weight, bias):
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def gelu_of_product(x, weight, bias):
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "none")
+def sum_of_product(x, other, weight, bias):
+    return torch.ops.mkldnn._linear_pointwise(x, other, weight, bias, "add")
+def depthwise(image, weight, bias, zeros: int):
+    one, groups = [1, 1], bias.numel()
+    return torch.ops.mkldnn._convolution_pointwise(image, weight, bias, [0, zeros], one, one, groups, "none", [], "")
+"""
 # Largest allowed difference of the probe from float64, relative to the largest value: rounding of float32, and 8 bits.
 _TOLERANCE = {"float32": 1e-5, "bfloat16": 2e-2}
+
+
+@cache
+def _operators() -> Any:
+    return torch.jit.CompilationUnit(_OPERATORS)
 
 
 @cache
@@ -73,7 +91,21 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
         yield PackedConvolution(kernels, bias)(few.contiguous(), zeros), mixed.transpose(1, 2)
 
 
-class PackedLinear:
+class Packed:
+    """A network or a part of one. Packed weights are attributes of it, or of parts that are attributes of it."""
+
+    def packed_weights(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        for value in vars(self).values():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, Packed):
+                    found += one.packed_weights()
+                elif isinstance(one, Tensor) and one.is_mkldnn:
+                    found.append(one)
+        return found
+
+
+class PackedLinear(Packed):
     """A linear layer on the CPU, with its weight packed in the layout of oneDNN's kernels.
 
     Shape: (..., in) -> (..., out), in the packed dtype
@@ -83,25 +115,21 @@ class PackedLinear:
         self.dtype = _DTYPES[dtype]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(self.dtype).contiguous(), None)
         self.bias = bias.to(self.dtype)
-        self._pointwise = torch.ops.mkldnn._linear_pointwise.default
-        self._binary = torch.ops.mkldnn._linear_pointwise.binary
+        self._operators = _operators()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._product(x, "none", "")
+        return self._compute("product", x.to(self.dtype))
 
     def gelu(self, x: Tensor) -> Tensor:
         """GELU of the product."""
-        return self._product(x, "gelu", "none")
+        return self._compute("gelu_of_product", x.to(self.dtype))
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
         """The product plus `other`, summed in float32."""
-        if self.dtype != torch.float32:
-            return other + self(x)
-        total: Tensor = self._binary(x, other, self.weight, self.bias, "add")
-        return total
+        return self._compute("sum_of_product", x, other) if self.dtype == torch.float32 else other + self(x)
 
-    def _product(self, x: Tensor, activation: str, variant: str) -> Tensor:
-        out: Tensor = self._pointwise(x.to(self.dtype), self.weight, self.bias, activation, [], variant)
+    def _compute(self, operator: str, *given: Tensor) -> Tensor:
+        out: Tensor = getattr(self._operators, operator)(*given, self.weight, self.bias)
         return out
 
 
@@ -125,7 +153,7 @@ class Norm:
         return torch.addcmul(shift[number][:, None], normed, scale[number][:, None])
 
 
-class PackedConvolution:
+class PackedConvolution(Packed):
     """A convolution over time, as a sum of matrix products of two taps each.
 
     The frames of neighbouring taps are contiguous in memory, so they form a row without a copy. One product over all
@@ -137,24 +165,22 @@ class PackedConvolution:
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         nothing, taps = torch.zeros_like(bias), weight.shape[2]
         self.reach = taps // 2
-        self.parts: list[tuple[int, int, PackedLinear]] = []  # first tap, last tap + 1, weights
-        for start in range(0, taps, _TAPS_AT_ONCE):
-            stop = min(taps, start + _TAPS_AT_ONCE)
-            columns = weight[..., start:stop].transpose(1, 2).flatten(1)
-            self.parts.append((start, stop, PackedLinear(columns, nothing if start else bias, "float32")))
+        self.taps = [(start, min(taps, start + _TAPS_AT_ONCE)) for start in range(0, taps, _TAPS_AT_ONCE)]
+        columns = [weight[..., start:stop].transpose(1, 2).flatten(1) for start, stop in self.taps]
+        self.parts = [PackedLinear(part, nothing if i else bias, "float32") for i, part in enumerate(columns)]
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
         x = F.pad(x, (0, 0, zeros, zeros))
         length = x.shape[1] - 2 * self.reach
         total: Tensor | None = None
-        for start, stop, linear in self.parts:
+        for (start, stop), linear in zip(self.taps, self.parts, strict=True):
             windows = x[:, start : stop - 1 + length].unfold(1, stop - start, 1).transpose(2, 3).flatten(2)
             total = linear(windows) if total is None else linear.add(windows, total)
         assert total is not None
         return total
 
 
-class PackedDepthwise:
+class PackedDepthwise(Packed):
     """A depthwise convolution over time. Channels stay last in memory throughout.
 
     Shape: (B, L, H) -> (B, L + 2 (zeros - reach), H)
@@ -166,17 +192,16 @@ class PackedDepthwise:
         geometry = ([1, 1], [1, 1], channels)  # stride, dilation, groups
         likely = [1, channels, 1, 100]  # oneDNN chooses the layout for this size; it is valid for all
         padding = [0, weight.shape[2] // 2]
-        self._weights = torch.ops.mkldnn._reorder_convolution_weight(image, padding, *geometry, likely), bias
-        self._settings: tuple[Any, ...] = (*geometry, "none", [], "")
-        self._pointwise = torch.ops.mkldnn._convolution_pointwise.default
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(image, padding, *geometry, likely)
+        self.bias, self._depthwise = bias, _operators().depthwise
 
     def __call__(self, x: Tensor, zeros: int) -> Tensor:
         image = x.transpose(1, 2).unsqueeze(2)  # this is a channels-last image without a copy
-        mixed: Tensor = self._pointwise(image, *self._weights, [0, zeros], *self._settings)
+        mixed: Tensor = self._depthwise(image, self.weight, self.bias, zeros)
         return mixed.squeeze(2).transpose(1, 2)
 
 
-class PackedBlock:
+class PackedBlock(Packed):
     """`ConvNeXtBlock` by packed products. Its layer scale is multiplied into the second linear layer.
 
     Shape: (B, L + 2 (reach - zeros), H), zeros -> (B, L, H)
@@ -194,7 +219,7 @@ class PackedBlock:
         return self.pwconv2.add(inner, crop(x, self.reach - zeros))
 
 
-class PackedBackbone:
+class PackedBackbone(Packed):
     """`VocosBackbone` by packed products, with the same inputs and outputs.
 
     Args:
@@ -203,6 +228,8 @@ class PackedBackbone:
 
     Shape: (B, C, L) -> (B, L, H)
     """
+
+    frame_axis = 2
 
     def __init__(self, backbone: VocosBackbone, dtype: DTypeName) -> None:
         assert backbone.embed.bias is not None
@@ -227,11 +254,13 @@ class PackedBackbone:
         return (hidden, tuple(padding.history)) if isinstance(padding, CachedPadding) else hidden
 
 
-class PackedHead:
+class PackedHead(Packed):
     """`ISTFTHead` by packed products: one for log-magnitude and one for phase, so that each result is contiguous.
 
     Shape: (B, L, H) -> real, imag of (B, N, L), float32
     """
+
+    frame_axis = 1
 
     def __init__(self, head: ISTFTHead, dtype: DTypeName) -> None:
         weights, biases = head.out.weight.chunk(2), head.out.bias.chunk(2)
@@ -265,7 +294,8 @@ class OneDNNEngine:
         return unsupported_reason(dtype)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        return stage.using(PACKED[type(stage.module)](stage.module.to(device), dtype))
+        packed = PACKED[type(stage.module)](stage.module.to(device), dtype)
+        return stage.using(OneCall(packed, packed.packed_weights(), packed.frame_axis))
 
     def padded_frames(self, batch: int, frames: int) -> int | None:
         return None

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, precision, synchronise
 from tts_infer.engines import ENGINES
+from tts_infer.engines.torchscript import RECORDED_CALL
 from tts_infer.errors import PlacementError, first_sentence
 from tts_infer.sentences import Sentence
 from tts_infer.stages import TOLERANCE, Stage, Tensors, relative_error, wave
@@ -30,7 +31,7 @@ _REPEATS, _ROUNDS = 2, 5
 # Frames of a trial on few frames, and how often the probe's frames are repeated for one on many: 480.
 FEW_FRAMES, MANY_TIMES = 10, 20
 Size = Literal["few", "usual", "many"]
-_WARM_RUNS = 2  # what an engine records, it records by then
+_WARM_RUNS = RECORDED_CALL  # what an engine records, it records by then
 
 _stages: dict[Hashable, Stage] = {}
 _expected: dict[Hashable, Tensors] = {}

@@ -1,0 +1,119 @@
+"""Networks on the CPU as one call of TorchScript, where Python would call some dozens of operators.
+
+Every call from Python takes microseconds, and holds the interpreter, for which the threads of other workers wait. A
+network of ten frames takes a sixth to a third less time as one call. The operators are the same, so results keep their
+bits. A recording serves all lengths: no network here chooses its operators by a length.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tts_infer.dsp.tiles import is_traced
+from tts_infer.stages import Tensors
+
+Argument = Tensor | Tensors | None
+Kind = tuple[int | None, ...]  # of each argument: None, 0 for a tensor, or the length of a tuple
+RECORDED_CALL = 4
+_FRAMES = 8  # of the signal that a network is recorded with
+
+# torch records one network at a time in a process. Who finds it taken computes without a recording, and does not wait:
+# in a forked child it may be taken for ever.
+_recording = threading.Lock()
+
+
+class OneCall:
+    """A network as one call. It is recorded when a kind of arguments comes for the fourth time.
+
+    A recording takes 30 ms, and the first one in a process 60: as much as some dozens of calls save.
+
+    Args:
+        network: takes tensors, tuples of tensors and None; returns tensors. The first axis of all is the batch. Where
+            arguments after the first have frames, these are on axis 1.
+        weights: its packed weights. torch records these only as buffers of a module.
+        frame_axis: that of the frames in the first argument.
+
+    Shape: as for the network
+    """
+
+    def __init__(self, network: Callable[..., Any], weights: Sequence[Tensor], frame_axis: int) -> None:
+        self._network, self._weights, self._axis = network, weights, frame_axis
+        self._seen = Counter[Kind]()
+        self._calls: dict[Kind, Callable[..., Any] | None] = {}  # None: it cannot be recorded
+
+    def __call__(self, *given: Argument) -> Any:
+        if is_traced():  # by somebody else
+            return self._network(*given)
+        kind = tuple(None if one is None else 0 if isinstance(one, Tensor) else len(one) for one in given)
+        call = self._calls.get(kind) or self._recorded(kind, given)
+        if call is None:
+            return self._network(*given)
+        with torch.jit.optimized_execution(False):  # to optimise takes 20 ms, and gains nothing
+            return call(*_flat(given))
+
+    def _recorded(self, kind: Kind, given: tuple[Argument, ...]) -> Callable[..., Any] | None:
+        """The recording, if it is due, and gives the bits of the network."""
+        self._seen[kind] += 1
+        if self._seen[kind] < RECORDED_CALL or kind in self._calls or not _recording.acquire(blocking=False):
+            return None
+        try:
+            function, few = _OfTensors(self._network, self._weights, kind), tuple(_flat(self._shortened(given)))
+            with warnings.catch_warnings(), torch.jit.optimized_execution(False):
+                warnings.simplefilter("ignore")  # torch advises another way to record, which needs a compiler
+                call = torch.jit.trace(function, few, check_trace=False)
+                right = all(map(torch.equal, _flat(call(*few)), _flat(function(*few))))
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+            right = False
+        finally:
+            _recording.release()
+        self._calls[kind] = call if right else None
+        return self._calls[kind]
+
+    def _shortened(self, given: tuple[Argument, ...]) -> Iterator[Argument]:
+        """One item of the arguments, with few frames."""
+        first, *others = given
+        assert isinstance(first, Tensor)
+        surplus = max(0, first.shape[self._axis] - _FRAMES)
+        yield first[:1].narrow(self._axis, surplus, first.shape[self._axis] - surplus)
+        for one in others:
+            if isinstance(one, Tensor):
+                yield one[:1, surplus:] if one.dim() > 1 else one[:1]
+            else:
+                yield one and tuple(part[:1] for part in one)
+
+
+class _OfTensors(nn.Module):
+    """A network whose arguments stand in one row, as torch records them: without tuples and None.
+
+    Args:
+        network, weights: see `OneCall`.
+        kind: the kind of its arguments.
+    """
+
+    def __init__(self, network: Callable[..., Any], weights: Sequence[Tensor], kind: Kind) -> None:
+        super().__init__()
+        self.network, self.kind = network, kind
+        for i, weight in enumerate(weights):
+            self.register_buffer(f"weight{i}", weight)
+
+    def forward(self, *tensors: Tensor) -> Any:
+        left = iter(tensors)
+        given = (None if n is None else tuple(islice(left, n)) if n else next(left) for n in self.kind)
+        return self.network(*given)
+
+
+def _flat(given: Any) -> Iterator[Tensor]:
+    """The tensors of arguments or results, in order."""
+    if isinstance(given, Tensor):
+        yield given
+    elif given is not None:
+        for one in given:
+            yield from _flat(one)
