@@ -321,6 +321,7 @@ def test_values_may_be_given_by_position(client: Client) -> None:
     assert client.predict(*values, True, ["2"], api_name="/compare")[-1] is None
 
 
+@pytest.mark.slow
 def test_compare_offers_the_number_formats_that_a_device_here_can_use(demo: gr.Blocks) -> None:
     formats: Any = next(b for b in demo.blocks.values() if getattr(b, "elem_id", "") == "compare-number-format")
     said = tts_infer.doctor.examine()["devices"].values()

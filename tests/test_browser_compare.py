@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.page import PATIENCE_MS, figures, open_tab, quiet_browser  # noqa: F401  fixtures are used by name
 from tests.test_first_screen import new_visitor, with_example  # noqa: F401  fixtures, too
 
 from playwright.sync_api import Page, expect  # isort: skip  tests.page skips without it
 
 
+@pytest.mark.slow
 def test_compare_begins_with_a_difference_that_can_be_heard(visitor: Page) -> None:
     expect(figures(visitor)).to_be_visible(timeout=PATIENCE_MS)
     open_tab(visitor, "Compare")

@@ -29,7 +29,7 @@ def now():
     facts = {name: int(re.search(name + r":\\s+(\\d+)", status)[1]) for name in ("VmRSS", "Threads")}
     return {**facts, "files": len(os.listdir("/proc/self/fd"))}
 vocoder = tts_infer.load_vocoder(device="cpu")
-streams = [vocoder.stream(), vocoder.stream(refine=0)]
+streams = [vocoder.stream(refine=2), vocoder.stream(refine=0)]
 mel, mels = torch.randn(1, 100, 10) * 2 - 5, vocoder.mel_stream()
 for i in range(56_250 // 10):
     for stream in streams:

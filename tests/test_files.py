@@ -134,6 +134,7 @@ def test_the_report_has_every_transfer(
     assert np.abs(written - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the peak of a process by itself")
 @pytest.mark.timeout(1800)  # on a machine that is ten times busier, too
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:

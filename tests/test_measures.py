@@ -29,6 +29,7 @@ def test_the_table() -> None:
         assert one.best not in "01" or low <= float(one.best) <= high
 
 
+@pytest.mark.slow
 def test_a_perfect_copy(vocoder: Vocoder, speech: torch.Tensor) -> None:
     """Every measure is at the better end of its range, and nothing is beyond it."""
     samples = speech[0, :36000].numpy()
