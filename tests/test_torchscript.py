@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,32 @@ def test_what_cannot_be_recorded_runs_as_before() -> None:
     warm(call, *whole(backbone, 1, 12))
     assert is_recorded(call) == [False]
     require_same(backbone, call, *whole(backbone, 1, 12))
+
+
+@torch.inference_mode()
+def test_warnings_that_are_errors(backbone: PackedBackbone) -> None:
+    """A program that makes errors of all warnings, with a torch that warns of this way to record."""
+    call = one_call(backbone)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warm(call, *whole(backbone, 1, 12))
+        require_same(backbone, call, *whole(backbone, 1, 12))
+
+
+@torch.inference_mode()
+def test_a_recording_leaves_the_filters_of_warnings(backbone: PackedBackbone) -> None:
+    """Those are of all threads: whoever changes and restores them changes those of a thread that does the same."""
+    call, before = one_call(backbone), list(warnings.filters)
+    seen: list[bool] = []
+
+    def equal(*both: Tensor) -> bool:  # in the middle of a recording
+        seen.append(list(warnings.filters) == before)
+        return torch.equal(*both)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchscript.torch, "equal", equal)
+        warm(call, *whole(backbone, 1, 12))
+    assert seen and all(seen)
 
 
 @torch.inference_mode()

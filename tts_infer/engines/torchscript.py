@@ -8,7 +8,6 @@ bits. A recording serves all lengths: no network here chooses its operators by a
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -60,17 +59,20 @@ class OneCall:
             return call(*_flat(given))
 
     def _recorded(self, kind: Kind, given: tuple[Argument, ...]) -> Callable[..., Any] | None:
-        """The recording, if it is due, and gives the bits of the network."""
+        """The recording, if it is due, and gives the bits of the network.
+
+        torch warns that this way to record is deprecated; the other ways need a compiler. Python shows such a warning
+        to nobody by default, and it is not hidden here, since filters are the whole process's, with all its threads.
+        """
         self._seen[kind] += 1
         if self._seen[kind] < RECORDED_CALL or kind in self._calls or not _recording.acquire(blocking=False):
             return None
         try:
             function, few = _OfTensors(self._network, self._weights, kind), tuple(_flat(self._shortened(given)))
-            with warnings.catch_warnings(), torch.jit.optimized_execution(False):
-                warnings.simplefilter("ignore")  # torch advises another way to record, which needs a compiler
+            with torch.jit.optimized_execution(False):
                 call = torch.jit.trace(function, few, check_trace=False)
                 right = all(map(torch.equal, _flat(call(*few)), _flat(function(*few))))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        except (RuntimeError, NotImplementedError, TypeError, ValueError, DeprecationWarning):
             right = False
         finally:
             _recording.release()
