@@ -8,6 +8,7 @@ bits. A recording serves all lengths: no network here chooses its operators by a
 from __future__ import annotations
 
 import threading
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -22,6 +23,7 @@ from tts_infer.stages import Tensors
 Argument = Tensor | Tensors | None
 Kind = tuple[int | None, ...]  # of each argument: None, 0 for a tensor, or the length of a tuple
 RECORDED_CALL = 4
+_ADVICE = r"`torch\.jit\.trace"  # the beginning of what torch says
 _FRAMES = 8  # of the signal that a network is recorded with
 
 # torch records one network at a time in a process. Who finds it taken computes without a recording, and does not wait:
@@ -59,20 +61,19 @@ class OneCall:
             return call(*_flat(given))
 
     def _recorded(self, kind: Kind, given: tuple[Argument, ...]) -> Callable[..., Any] | None:
-        """The recording, if it is due, and gives the bits of the network.
-
-        torch warns that this way to record is deprecated; the other ways need a compiler. Python shows such a warning
-        to nobody by default, and it is not hidden here, since filters are the whole process's, with all its threads.
-        """
+        """The recording, if it is due, and gives the bits of the network."""
         self._seen[kind] += 1
         if self._seen[kind] < RECORDED_CALL or kind in self._calls or not _recording.acquire(blocking=False):
             return None
         try:
             function, few = _OfTensors(self._network, self._weights, kind), tuple(_flat(self._shortened(given)))
+            # torch advises other ways to record, which need a compiler. The filter stays: to take it away again might
+            # take away, or bring back, one of another thread.
+            warnings.filterwarnings("ignore", _ADVICE, DeprecationWarning)
             with torch.jit.optimized_execution(False):
                 call = torch.jit.trace(function, few, check_trace=False)
                 right = all(map(torch.equal, _flat(call(*few)), _flat(function(*few))))
-        except (RuntimeError, NotImplementedError, TypeError, ValueError, DeprecationWarning):
+        except (RuntimeError, NotImplementedError, TypeError, ValueError):
             right = False
         finally:
             _recording.release()
