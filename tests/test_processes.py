@@ -192,13 +192,13 @@ def test_batches_end_in_one_line(fault: str, tmp_path: Path) -> None:
     assert first.returncode == code and said in stderr and stderr.count("\n") == (code > 0), stderr[-2000:]
 
 
-def digest(folder: Path, files: str = "*") -> dict[str, str]:
-    """The content of files by name. Hidden ones are among them, unless `files` begins with a letter or a bracket."""
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(files))}
-
-
 # What a batch that was stopped leaves: whole outputs, and at most a hidden part, which the next run removes.
 VISIBLE = "[!.]*"
+
+
+def digest(folder: Path, pattern: str = "*") -> dict[str, str]:
+    """The content of files by name, hidden ones too; those of `pattern`, such as `VISIBLE`."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob(pattern))}
 
 
 @pytest.mark.slow

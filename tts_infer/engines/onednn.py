@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.engine import not_on
-from tts_infer.engines.torchscript import OneCall
+from tts_infer.engines.torchscript import OneCall, Packed
 from tts_infer.errors import first_sentence
 from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, Tensors, relative_error
@@ -89,20 +89,6 @@ def _probes(dtype: DTypeName) -> Iterator[tuple[Tensor, Tensor]]:
         yield PackedDepthwise(taps, offsets)(x, zeros), mixed.transpose(1, 2)
         mixed = F.conv1d(few.double().transpose(1, 2), kernels.double(), bias.double(), padding=zeros)
         yield PackedConvolution(kernels, bias)(few.contiguous(), zeros), mixed.transpose(1, 2)
-
-
-class Packed:
-    """A network or a part of one. Packed weights are attributes of it, or of parts that are attributes of it."""
-
-    def packed_weights(self) -> list[Tensor]:
-        found: list[Tensor] = []
-        for value in vars(self).values():
-            for one in value if isinstance(value, list) else [value]:
-                if isinstance(one, Packed):
-                    found += one.packed_weights()
-                elif isinstance(one, Tensor) and one.is_mkldnn:
-                    found.append(one)
-        return found
 
 
 class PackedLinear(Packed):
@@ -294,8 +280,7 @@ class OneDNNEngine:
         return unsupported_reason(dtype)
 
     def prepare(self, stage: Stage, device: torch.device, dtype: DTypeName) -> Stage:
-        packed = PACKED[type(stage.module)](stage.module.to(device), dtype)
-        return stage.using(OneCall(packed, packed.packed_weights(), packed.frame_axis))
+        return stage.using(OneCall(PACKED[type(stage.module)](stage.module.to(device), dtype)))
 
     def padded_frames(self, batch: int, frames: int) -> int | None:
         return None

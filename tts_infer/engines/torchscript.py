@@ -1,8 +1,8 @@
 """Networks on the CPU as one call of TorchScript, where Python would call some dozens of operators.
 
-Every call from Python takes microseconds, and holds the interpreter, for which the threads of other workers wait. A
-network of ten frames takes a sixth to a third less time as one call. The operators are the same, so results keep their
-bits. A recording serves all lengths: no network here chooses its operators by a length.
+Every call from Python takes microseconds, and holds the interpreter, for which the threads of other workers wait. The
+operators are the same, so results keep their bits. A recording serves all lengths, since no network here chooses its
+operators by a length. `python -m benchmarks.one_call` measures what it saves.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -31,22 +31,38 @@ _FRAMES = 8  # of the signal that a network is recorded with
 _recording = threading.Lock()
 
 
+class Packed:
+    """A network, or a part of one: a function of tensors, tuples of tensors and None.
+
+    The first axis of all is the batch. Where arguments after the first have frames, these are on axis 1.
+
+    Attributes:
+        frame_axis: that of the frames in the first argument; for networks.
+    """
+
+    frame_axis: int
+    __call__: Callable[..., Any]
+
+    def packed_weights(self) -> list[Tensor]:
+        """Its attributes that are packed weights, and those of its parts. torch records these only as buffers."""
+        found: list[Tensor] = []
+        for value in vars(self).values():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, Packed):
+                    found += one.packed_weights()
+                elif isinstance(one, Tensor) and one.is_mkldnn:
+                    found.append(one)
+        return found
+
+
 class OneCall:
     """A network as one call. It is recorded when a kind of arguments comes for the fourth time.
 
-    A recording takes 30 ms, and the first one in a process 60: as much as some dozens of calls save.
-
-    Args:
-        network: takes tensors, tuples of tensors and None; returns tensors. The first axis of all is the batch. Where
-            arguments after the first have frames, these are on axis 1.
-        weights: its packed weights. torch records these only as buffers of a module.
-        frame_axis: that of the frames in the first argument.
-
-    Shape: as for the network
+    A recording takes as long as some dozens of calls save. Shape: as for the network
     """
 
-    def __init__(self, network: Callable[..., Any], weights: Sequence[Tensor], frame_axis: int) -> None:
-        self._network, self._weights, self._axis = network, weights, frame_axis
+    def __init__(self, network: Packed) -> None:
+        self._network = network
         self._seen = Counter[Kind]()
         self._calls: dict[Kind, Callable[..., Any] | None] = {}  # None: it cannot be recorded
 
@@ -66,7 +82,7 @@ class OneCall:
         if self._seen[kind] < RECORDED_CALL or kind in self._calls or not _recording.acquire(blocking=False):
             return None
         try:
-            function, few = _OfTensors(self._network, self._weights, kind), tuple(_flat(self._shortened(given)))
+            function, few = _OfTensors(self._network, kind), tuple(_flat(self._shortened(given)))
             # torch advises other ways to record, which need a compiler. The filter stays: to take it away again might
             # take away, or bring back, one of another thread.
             warnings.filterwarnings("ignore", _ADVICE, DeprecationWarning)
@@ -82,10 +98,10 @@ class OneCall:
 
     def _shortened(self, given: tuple[Argument, ...]) -> Iterator[Argument]:
         """One item of the arguments, with few frames."""
-        first, *others = given
+        (first, *others), axis = given, self._network.frame_axis
         assert isinstance(first, Tensor)
-        surplus = max(0, first.shape[self._axis] - _FRAMES)
-        yield first[:1].narrow(self._axis, surplus, first.shape[self._axis] - surplus)
+        surplus = max(0, first.shape[axis] - _FRAMES)
+        yield first[:1].narrow(axis, surplus, first.shape[axis] - surplus)
         for one in others:
             if isinstance(one, Tensor):
                 yield one[:1, surplus:] if one.dim() > 1 else one[:1]
@@ -97,14 +113,14 @@ class _OfTensors(nn.Module):
     """A network whose arguments stand in one row, as torch records them: without tuples and None.
 
     Args:
-        network, weights: see `OneCall`.
+        network: the network.
         kind: the kind of its arguments.
     """
 
-    def __init__(self, network: Callable[..., Any], weights: Sequence[Tensor], kind: Kind) -> None:
+    def __init__(self, network: Packed, kind: Kind) -> None:
         super().__init__()
         self.network, self.kind = network, kind
-        for i, weight in enumerate(weights):
+        for i, weight in enumerate(network.packed_weights()):
             self.register_buffer(f"weight{i}", weight)
 
     def forward(self, *tensors: Tensor) -> Any:
