@@ -85,6 +85,21 @@ def upload(page: Page, where: str, file: Path) -> None:
     page.locator(f"{where} input[type=file]").set_input_files(file)
 
 
+def upload_files(page: Page, where: str, *files: Path) -> None:
+    """Put files into a list of files and wait until the server has them.
+
+    A list names a file while it is still on its way, as one word; after that as two words, "mel" and ".npy".
+    """
+    page.locator(f"{where} input[type=file]").set_input_files(files)
+    for file in files:
+        expect_file(page, where, file.name)
+
+
+def expect_file(page: Page, where: str, name: str) -> None:
+    """The server has a file of this name: the list links to it."""
+    expect(page.locator(f"{where} a[download='{name}']")).to_be_visible(timeout=PATIENCE_MS)
+
+
 def message(page: Page, text: str) -> Locator:
     """The error beside an input that says `text`."""
     return page.get_by_role("alert").filter(has_text=text)

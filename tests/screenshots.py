@@ -26,6 +26,7 @@ from tests.page import (
     message,
     open_tab,
     upload,
+    upload_files,
 )
 from tests.test_listen import tiled
 from ui.texts import Translator
@@ -104,7 +105,7 @@ def take_tabs(page: Page, say: Translator, broken: Path, stem: Path) -> None:
     save(page, stem, "listening")
     open_tab(page, say("batch"))
     page.locator("#batch-settings").get_by_role("button").first.click()
-    page.locator("#batch-files input[type=file]").set_input_files([CLIP, broken])
+    upload_files(page, "#batch-files", CLIP, broken)
     page.locator("button#batch").click()
     expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
     save(page, stem, "batch")

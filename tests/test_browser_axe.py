@@ -20,6 +20,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     quiet_browser,
     synthesize,
     upload,
+    upload_files,
 )
 
 from playwright.sync_api import Page, expect  # isort: skip  tests.page skips without it
@@ -67,8 +68,7 @@ def test_no_serious_fault_on_any_tab(page: Page) -> None:
             found["Listening test"] = faults(page)
             page.locator("#listening [data-stop]").click()
         if name == "Batch":
-            page.locator("#batch-files input[type=file]").set_input_files(CLIP)
-            expect(page.locator("#batch-files")).to_contain_text("english", timeout=PATIENCE_MS)
+            upload_files(page, "#batch-files", CLIP)
             page.locator("button#batch").click()
             expect(page.locator("#batch-result table")).to_be_visible(timeout=PATIENCE_MS)
         if name == "Device":

@@ -28,6 +28,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     quiet_browser,
     synthesize,
     upload,
+    upload_files,
 )
 from tests.test_listen import pushes, tiled
 
@@ -119,8 +120,7 @@ def test_cancel_a_batch(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     done = pushes(monkeypatch)
     open_tab(page, "Batch")
     files = [tiled(tmp_path / f"{name}.wav", 240) for name in ("one", "two")]
-    page.locator("#batch-files input[type=file]").set_input_files(files)
-    expect(page.locator("#batch-files")).to_contain_text("two", timeout=PATIENCE_MS)
+    upload_files(page, "#batch-files", *files)
     page.locator("button#batch").click()
     deadline = time.monotonic() + 30
     while not done and time.monotonic() < deadline:

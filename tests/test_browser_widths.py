@@ -19,6 +19,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     quiet_browser,
     synthesize,
     upload,
+    upload_files,
 )
 from tests.test_browser_phone import NARROW, unfold
 from ui.texts import Translator
@@ -72,8 +73,7 @@ def test_nothing_is_cut_off_on_any_tab(page: Page, tmp_path: Path) -> None:
     found["compare"] = cut_off(page)
     open_tab(page, say("batch"))
     tts_infer.write_audio(tmp_path / "a silent clip with a long name.wav", torch.zeros(24000), 24000)
-    page.locator("#batch-files input[type=file]").set_input_files([CLIP, *tmp_path.iterdir()])
-    expect(page.locator("#batch-files")).to_contain_text("english", timeout=PATIENCE_MS)
+    upload_files(page, "#batch-files", CLIP, *tmp_path.iterdir())
     page.locator("button#batch").click()
     said = say.note({"code": "silent-input", "text": "the input is silent (below -90 dBFS)", "fields": {"db": -90}})
     expect(page.locator("#batch-result table")).to_contain_text(said, timeout=PATIENCE_MS)

@@ -24,6 +24,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     PATIENCE_MS,
     choose,
     collected_errors,
+    expect_file,
     figures,
     message,
     open_tab,
@@ -151,7 +152,7 @@ def test_the_example_mel_is_that_of_the_example(page: Page) -> None:
     np.testing.assert_allclose(mel.numpy(), expected.numpy(), atol=4.1e-3)  # half floats between 8 and 16: 2 ** -8
     open_tab(page, "Mel file")
     page.locator("#mel-examples").get_by_role("button", name="English mel").click()
-    expect(page.locator("#input-mel")).to_contain_text("english-mel")
+    expect_file(page, "#input-mel", "english-mel.npy")
     page.locator("#decode").click()
     expect(figures(page)).to_be_visible()
 
