@@ -140,12 +140,12 @@ def test_marked_frames_can_come_in_pieces_too() -> None:
     mel, valid = torch.zeros(2, 8, 20), torch.ones(2, 20, 1)
     valid[1, 11:] = 0.0
     whole = refinement((real, imag), mel, 2, valid)
-    states: list[Any] = [{}, {}]
+    state: Any = {}
     pieces = []
     for start, stop in ((0, 9), (9, 10), (10, 20)):
         part = slice(start, stop)
         spectrum = real[..., part], imag[..., part]
-        out, states = refinement.advance(spectrum, mel[..., part], states, valid[:, part], stop == 20)
+        out, state = refinement.advance(spectrum, mel[..., part], state, 2, valid[:, part], stop == 20)
         pieces.append(out)
     got = tuple(torch.cat([piece[i] for piece in pieces], dim=2) for i in range(2))
     for item, frames in ((0, 20), (1, 11)):

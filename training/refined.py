@@ -21,7 +21,3 @@ class TrainableRefinement(Refinement):
     def transform(self, hops: Tensor) -> Spectrum:
         spectrum = framed_rfft(hops.flatten(1), self.stft.window, self.stft.hop_length).transpose(1, 2)
         return spectrum.real, spectrum.imag
-
-    def size(self, real: Tensor, imag: Tensor) -> Tensor:
-        # pow needs no result for its gradient; that of sqrt would change in place
-        return (real.square() + imag.square() + 1e-12).pow(self.config.power / 2)

@@ -21,7 +21,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -60,10 +59,11 @@ class _RealDFT(nn.Module):
     def __init__(self, n_fft: int, method: SpectralMethod) -> None:
         super().__init__()
         self.n_fft, self.method = n_fft, method
-        half = n_fft // 2
-        first = half // 2 + 1  # points of the first quarter, from n = 0 to n = H / 2
-        second = half + 1 - first
-        self.quarters = [first, second, second - 1, first - 1]  # the later quarters lack points that earlier ones have
+
+    @property
+    def bases(self) -> list[Tensor]:
+        """The matrices of cosines for even and odd bins, and those of sines; by FFT none."""
+        return [matrix for matrix in self._buffers.values() if matrix is not None]
 
     def _by_products(self: D) -> D:
         """The same transform by matrix products, made within a trace: its matrices become constants there."""
@@ -74,7 +74,7 @@ class _RealDFT(nn.Module):
     def _keep_bases(self, weight: NDArray[np.float64] | float, inverse: bool) -> None:
         """Register the four matrices, from points to bins; or, inverse, from bins to points."""
         for name, basis, sign in zip(("cos", "sin"), dft_basis(self.n_fft), (1, -1), strict=True):
-            matrix = sign * basis[:, : self.quarters[0]] * weight
+            matrix = sign * basis[:, : self.n_fft // 4 + 1] * weight
             for parity, bins in (("even", matrix[0::2]), ("odd", matrix[1::2])):
                 register_constant(self, f"{name}_{parity}", bins if inverse else bins.T)
 
@@ -95,30 +95,10 @@ class RealDFT(_RealDFT):
             self._keep_bases(1.0, inverse=False)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        if self.method == "fft":
-            if torch.onnx.is_in_onnx_export():  # ONNX has no complex numbers
-                real, imag = self._by_products().to(frames.device)(frames)
-                return real, imag
-            spectrum = torch.fft.rfft(frames, dim=-1)
-            # complex numbers interleave both parts in memory; what follows is faster on contiguous tensors
-            return spectrum.real.contiguous(), spectrum.imag.contiguous()
-        lone = self.quarters[0] - self.quarters[1]
-        a, b, c, d = frames.split(self.quarters, dim=-1)
-        b, c, d = F.pad(b.flip(-1), (0, lone)), F.pad(c, (1, lone)), F.pad(d.flip(-1), (1, 0))
-        outer, inner = a + d, b + c
-        real = self._interleaved(torch.matmul(outer + inner, self.cos_even), torch.matmul(outer - inner, self.cos_odd))
-        outer, inner = a - d, b - c
-        imag = self._interleaved(torch.matmul(outer - inner, self.sin_even), torch.matmul(outer + inner, self.sin_odd))
-        return real, imag
-
-    def _interleaved(self, even: Tensor, odd: Tensor) -> Tensor:
-        """even[0], odd[0], even[1], odd[1], ... Shape: (..., n), (..., n) or (..., n - 1) -> (..., sum of both)"""
-        if is_traced():  # graphs do not write in place
-            bins = self.n_fft // 2 + 1
-            return torch.stack([even, F.pad(odd, (0, bins % 2))], dim=-1).flatten(-2)[..., :bins]
-        out = even.new_empty(*even.shape[:-1], even.shape[-1] + odd.shape[-1])
-        out[..., 0::2], out[..., 1::2] = even, odd
-        return out
+        if self.method == "fft" and torch.onnx.is_in_onnx_export():  # ONNX has no complex numbers
+            real, imag = self._by_products().to(frames.device)(frames)
+            return real, imag
+        return real_dft(frames, self.bases, self.n_fft, is_traced())
 
 
 class InverseRealDFT(_RealDFT):
@@ -138,22 +118,63 @@ class InverseRealDFT(_RealDFT):
             self._keep_bases(weight, inverse=True)
 
     def forward(self, real: Tensor, imag: Tensor) -> Tensor:
-        if self.method == "fft":
-            if torch.onnx.is_in_onnx_export():  # as above
-                inverse: Tensor = self._by_products().to(real.device)(real, imag)
-                return inverse
-            return torch.fft.irfft(torch.complex(real, imag), self.n_fft, dim=-1)
-        even, odd = torch.matmul(real[..., 0::2], self.cos_even), torch.matmul(real[..., 1::2], self.cos_odd)
-        outer_cos, inner_cos = even + odd, even - odd
-        even, odd = torch.matmul(imag[..., 0::2], self.sin_even), torch.matmul(imag[..., 1::2], self.sin_odd)
-        outer_sin, inner_sin = even + odd, odd - even
-        second = self.quarters[1]
-        return torch.cat(
-            [
-                outer_cos + outer_sin,
-                (inner_cos + inner_sin)[..., :second].flip(-1),
-                (inner_cos - inner_sin)[..., 1:second],
-                (outer_cos - outer_sin)[..., 1:].flip(-1),
-            ],
-            dim=-1,
-        )
+        if self.method == "fft" and torch.onnx.is_in_onnx_export():  # as above
+            inverse: Tensor = self._by_products().to(real.device)(real, imag)
+            return inverse
+        return inverse_dft(real, imag, self.bases, self.n_fft)
+
+
+def interleaved(even: Tensor, odd: Tensor, bins: int, new: bool) -> Tensor:
+    """even[0], odd[0], even[1], odd[1], ... Shape: (..., n), (..., n) or (..., n - 1) -> (..., bins)"""
+    if new:
+        return torch.stack([even, torch.constant_pad_nd(odd, [0, bins % 2])], dim=-1).flatten(-2)[..., :bins]
+    out = even.new_empty(list(even.shape)[:-1] + [bins])  # noqa: RUF005  scripts have no stars
+    out[..., 0::2] = even
+    out[..., 1::2] = odd
+    return out
+
+
+def real_dft(frames: Tensor, bases: list[Tensor], n_fft: int, new: bool) -> tuple[Tensor, Tensor]:
+    """The transform of `RealDFT`.
+
+    Args:
+        bases: those of the transform; none: by FFT.
+        new: write nothing in place, as graphs need it.
+
+    Shape: (..., n_fft) -> 2 x (..., N)
+    """
+    if len(bases) == 0:
+        spectrum = torch.fft.rfft(frames)
+        # complex numbers interleave both parts in memory; what follows is faster on contiguous tensors
+        return torch.real(spectrum).contiguous(), torch.imag(spectrum).contiguous()
+    bins, first = n_fft // 2 + 1, n_fft // 4 + 1  # the first quarter ends at n = H / 2
+    second = bins - first
+    # the later quarters lack points that earlier ones have
+    a, b, c, d = torch.split(frames, [first, second, second - 1, first - 1], -1)
+    b = torch.constant_pad_nd(b.flip(-1), [0, first - second])
+    c, d = torch.constant_pad_nd(c, [1, first - second]), torch.constant_pad_nd(d.flip(-1), [1, 0])
+    outer, inner = a + d, b + c
+    real = interleaved(torch.matmul(outer + inner, bases[0]), torch.matmul(outer - inner, bases[1]), bins, new)
+    outer, inner = a - d, b - c
+    imag = interleaved(torch.matmul(outer - inner, bases[2]), torch.matmul(outer + inner, bases[3]), bins, new)
+    return real, imag
+
+
+def inverse_dft(real: Tensor, imag: Tensor, bases: list[Tensor], n_fft: int) -> Tensor:
+    """The transform of `InverseRealDFT`; `bases` as for `real_dft`. Shape: 2 x (..., N) -> (..., n_fft)"""
+    if len(bases) == 0:
+        return torch.fft.irfft(torch.complex(real, imag), n_fft)
+    even, odd = torch.matmul(real[..., 0::2], bases[0]), torch.matmul(real[..., 1::2], bases[1])
+    outer_cos, inner_cos = even + odd, even - odd
+    even, odd = torch.matmul(imag[..., 0::2], bases[2]), torch.matmul(imag[..., 1::2], bases[3])
+    outer_sin, inner_sin = even + odd, odd - even
+    second = n_fft // 2 - n_fft // 4
+    return torch.cat(
+        [
+            outer_cos + outer_sin,
+            (inner_cos + inner_sin)[..., :second].flip(-1),
+            (inner_cos - inner_sin)[..., 1:second],
+            (outer_cos - outer_sin)[..., 1:].flip(-1),
+        ],
+        dim=-1,
+    )

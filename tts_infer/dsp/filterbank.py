@@ -33,36 +33,55 @@ class BandedProduct(nn.Module):
 
     def __init__(self, matrix: NDArray[np.float64], method: SpectralMethod) -> None:
         super().__init__()
-        count, (self._rows, self._columns) = 1 if method == "matmul" else _BLOCKS, matrix.shape
-        borders = [self._columns * i // count for i in range(count + 1)]
-        self._blocks: list[tuple[str, slice, slice]] = []
+        count, (self._rows, self.columns) = 1 if method == "matmul" else _BLOCKS, matrix.shape
+        borders = [self.columns * i // count for i in range(count + 1)]
+        self.cuts: list[int] = []
         for i, (start, stop) in enumerate(pairwise(borders)):
             columns = slice(start, stop)
             rows = slice(0, self._rows) if method == "matmul" else _used_rows(matrix[:, columns])
             register_constant(self, f"block{i}", matrix[rows, columns])
-            self._blocks.append((f"block{i}", rows, columns))
+            self.cuts += [rows.start, rows.stop, start, stop]
 
     @property
     def matrix(self) -> Tensor:
         """The whole matrix. Shape: (rows, columns)"""
-        whole = self.block0.new_zeros(self._rows, self._columns)
-        for block, rows, columns in self._cut():
-            whole[rows, columns] = block
+        whole: Tensor = self(torch.eye(self._rows, dtype=self.block0.dtype, device=self.block0.device))
         return whole
 
-    def forward(self, x: Tensor) -> Tensor:
-        flat = x.flatten(0, -2)
-        if torch.is_grad_enabled() or is_traced():  # neither takes products that are written into a tensor
-            out = torch.cat([flat[:, rows] @ block for block, rows, _ in self._cut()], dim=1)
-        else:
-            out = flat.new_empty(flat.shape[0], self._columns)
-            for block, rows, columns in self._cut():
-                torch.mm(flat[:, rows], block, out=out[:, columns])
-        return out.view(*x.shape[:-1], self._columns)
+    @property
+    def blocks(self) -> list[Tensor]:
+        """What of the matrix is multiplied; `cuts` says where it stands."""
+        return [block for block in self._buffers.values() if block is not None]
 
-    def _cut(self) -> list[tuple[Tensor, slice, slice]]:
-        """The blocks, and the rows and columns of the matrix where they stand."""
-        return [(getattr(self, name), rows, columns) for name, rows, columns in self._blocks]
+    def forward(self, x: Tensor) -> Tensor:
+        return banded(x, self.blocks, self.cuts, self.columns, needs_new())
+
+
+def needs_new() -> bool:
+    """Whether products may not be written into a tensor: for gradients, and in a traced graph."""
+    return torch.is_grad_enabled() or is_traced()
+
+
+def banded(x: Tensor, blocks: list[Tensor], cuts: list[int], columns: int, new: bool) -> Tensor:
+    """The product of `BandedProduct`.
+
+    Args:
+        blocks, cuts, columns: those of the product; a block has four cuts: its first row and the end of its rows, and
+            the same of its columns.
+        new: see `needs_new`.
+
+    Shape: (..., rows) -> (..., columns)
+    """
+    flat, shape = x.flatten(0, -2), list(x.shape)[:-1] + [columns]  # noqa: RUF005  scripts have no stars
+    if new:
+        joined = [flat[:, cuts[4 * i] : cuts[4 * i + 1]] @ blocks[i] for i in range(len(blocks))]
+        return torch.cat(joined, dim=1).view(shape)
+    out = flat.new_empty(flat.shape[0], columns)
+    for i in range(len(blocks)):
+        row, column = cuts[4 * i], cuts[4 * i + 2]
+        rows, wide = flat.narrow(1, row, cuts[4 * i + 1] - row), out.narrow(1, column, cuts[4 * i + 3] - column)
+        torch.mm(rows, blocks[i], out=wide)
+    return out.view(shape)
 
 
 def _used_rows(matrix: NDArray[np.float64]) -> slice:

@@ -62,9 +62,14 @@ def frame(x: Tensor, n_fft: int, hop_length: int) -> Tensor:
     samples = (length + overlap - 1) * hop_length
     # if hop_length does not divide n_fft, the last block may end after the signal (then zeros are added, and cut off
     # again below) or before it (then no frame uses the last samples); it ends at most this much after the signal
-    x = F.pad(x, (0, overlap * hop_length - n_fft))[:, :samples]
+    x = torch.constant_pad_nd(x, [0, overlap * hop_length - n_fft])[:, :samples]
     blocks = x.reshape(x.shape[0], -1, hop_length)
     return torch.cat([blocks[:, k : k + length] for k in range(overlap)], dim=-1)[..., :n_fft]
+
+
+def framed(x: Tensor, n_fft: int, hop_length: int, unfolds: bool) -> Tensor:
+    """`frame`, or, on devices that run FFTs well and so unfold, a view, which the product with the window copies."""
+    return x.unfold(-1, n_fft, hop_length) if unfolds else frame(x, n_fft, hop_length)
 
 
 def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
@@ -79,13 +84,15 @@ def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
 
     Shape: (B, L + R - 1, hop_length), (B, L, n_fft), (n_fft,); R = ceil(n_fft / hop_length)
     """
-    batch, length, n_fft = frames.shape
-    hop_length, overlap = hops.shape[2], hops.shape[1] - length + 1
-    if missing := overlap * hop_length - n_fft:
-        frames, window = F.pad(frames, (0, missing)), F.pad(window, (0, missing))
+    batch, length, hop_length = frames.shape[0], frames.shape[1], hops.shape[2]
+    overlap = hops.shape[1] - length + 1
+    missing = overlap * hop_length - frames.shape[2]
+    if missing > 0:
+        frames, window = torch.constant_pad_nd(frames, [0, missing]), torch.constant_pad_nd(window, [0, missing])
     blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
-    for k in reversed(range(overlap)):
-        hops[:, k : k + length].addcmul_(blocks[:, :, k], weights[k])
+    for later in range(overlap):
+        k = overlap - 1 - later
+        hops.narrow(1, k, length).addcmul_(blocks.select(2, k), weights[k])
 
 
 def added_blocks(frames: Tensor, n_fft: int, hop_length: int) -> Tensor:

@@ -83,11 +83,7 @@ class ISTFT(Spectral):
         """
         if valid is None and is_traced():
             return self._traced_hops(real, imag)
-        hops = self._overlap_added(real, imag, valid)
-        if valid is None:
-            return self.normalise(hops, 0, real.shape[2])
-        hops /= self._added(self.window * valid).clamp_min(ENVELOPE_FLOOR)
-        return hops
+        return self.advance(real, imag, {}, valid, final=True)[0]
 
     def advance(
         self, real: Tensor, imag: Tensor, state: State, valid: Tensor | None = None, final: bool = False
@@ -100,42 +96,21 @@ class ISTFT(Spectral):
             final: whether these are the last frames. Then all remaining hops are returned.
 
         Returns:
-            Normalised hops, and the new state: the number of "frames" so far, and as "carry" the last R - 1 hops, to
-            which later frames are still added.
+            Normalised hops, and the new state: the number of "frames" so far, and what is "carried", see `added`.
 
         Shape: -> (B, hops, hop_length)
         """
-        frames, first = real.shape[2], state.get("frames", 0)
-        hops = self._overlap_added(real, imag, valid, state.get("carry"))
-        stop = hops.shape[1] if final else frames
-        after = {"frames": first + frames, "carry": hops[:, stop:].clone()}
-        # if the signal goes on, its length is unknown; any length works whose closing edge comes after these hops
-        length = first + frames + (0 if final else self.overlap)
-        hops = hops[:, :stop]
-        if valid is None:
-            return self.normalise(hops, first, length), after
-        envelope = self._added(self.window * valid, state.get("envelope"))
-        after["envelope"] = envelope[:, stop:].clone()
-        hops /= envelope[:, :stop].clamp_min(ENVELOPE_FLOOR)
-        return hops, after
-
-    def _overlap_added(self, real: Tensor, imag: Tensor, valid: Tensor | None, carry: Tensor | None = None) -> Tensor:
-        """Overlap-added frames, not yet normalised. Shape: as `hops`, L >= 0, carry of (B, R - 1, hop_length)"""
         batch, _, length = real.shape
-        hops = real.new_zeros(batch, length + self.overlap - 1, self.hop_length)
-        if carry is not None:
-            hops[:, : carry.shape[1]] = carry
-        if length == 0:  # torch's FFT refuses empty input
-            return hops
-        cut = tiles(length, batch, real.device)
-        for tile in cut:
-            frames = self.inverse_dft(real[..., tile].transpose(1, 2), imag[..., tile].transpose(1, 2))
-            if valid is not None:
-                frames.mul_(valid[:, tile])
-            # ONNX and OpenVINO traces drop in-place writes to nested views, so a single tile is written to directly
-            part = hops if len(cut) == 1 else hops[:, tile.start : tile.stop + self.overlap - 1]
-            overlap_add(part, frames, self.window)
-        return hops
+        first, carried, done = state.get("frames", 0), state.get("carried", []), []
+        envelope = self.envelope_of(first + length, final)
+        for tile in tiles(length, batch, real.device) or [slice(0, 0)]:
+            parts = real[..., tile].transpose(1, 2), imag[..., tile].transpose(1, 2)
+            # torch's FFT refuses empty input
+            frames = self.inverse_dft(*parts) if length else real.new_zeros(batch, 0, self.n_fft)
+            marks, ends = [] if valid is None else [valid[:, tile]], final and tile.stop == length
+            hops, carried = added(frames, marks, carried, self.window, envelope, first + tile.start, ends)
+            done.append(hops)
+        return done[0] if len(done) == 1 else torch.cat(done, dim=1), {"frames": first + length, "carried": carried}
 
     def _traced_hops(self, real: Tensor, imag: Tensor) -> Tensor:
         """Hops of whole signals as a graph that serves every length from 1 frame on. Shape: as `hops`
@@ -151,45 +126,21 @@ class ISTFT(Spectral):
         envelope = F.conv1d(ones, kernel, padding=self.overlap - 1).transpose(1, 2)
         return hops / envelope.clamp_min(ENVELOPE_FLOOR)
 
-    def _added(self, frames: Tensor, carry: Tensor | None = None) -> Tensor:
-        """Overlap-add of frames. Shape: (B, L, n_fft) -> (B, L + R - 1, hop_length)"""
-        hops = frames.new_zeros(frames.shape[0], frames.shape[1] + self.overlap - 1, self.hop_length)
-        if carry is not None:
-            hops[:, : carry.shape[1]] = carry
-        overlap_add(hops, frames, self.window)
-        return hops
-
-    def normalise(self, hops: Tensor, first: int, length: int) -> Tensor:
-        """Divide hops of a signal by its window envelope, in place.
+    def envelope_of(self, length: int, final: bool) -> Tensor:
+        """The window envelope of a signal of `length` frames, which goes on if it is not `final`.
 
         All hops in which R frames overlap have the same envelope; only the first and the last R - 1 hops differ. So
         the envelope of R frames contains every hop that the envelope of a longer signal has.
 
-        Args:
-            hops: overlap-added frames.
-            first: index of the first given hop in the whole signal.
-            length: number of frames of the whole signal.
-
-        Shape: (B, hops, hop_length) -> the same
+        Shape: (hops, hop_length), for at most R frames
         """
-        envelope = self.envelope if length >= self.overlap else self._envelope(length)
-        edge = envelope.shape[0] // 2
-        closing = length + self.overlap - 1 - edge
-        parts = (
-            (0, edge, envelope[:edge]),
-            (edge, closing, envelope[edge : envelope.shape[0] - edge]),
-            (closing, closing + edge, envelope[envelope.shape[0] - edge :]),
-        )
-        for begin, end, part in parts:
-            start, stop = max(begin, first), min(end, first + hops.shape[1])
-            if start < stop:
-                divisor = part if part.shape[0] == 1 else part[start - begin : stop - begin]
-                hops[:, start - first : stop - first] /= divisor
-        return hops
+        return self._envelope(length) if final and length < self.overlap else self.envelope
 
     def _envelope(self, length: int) -> Tensor:
         """Overlap-added squared window of `length` frames. Shape: (L + R - 1, hop_length)"""
-        return self._added(self.window.expand(1, length, -1))[0].clamp_min(ENVELOPE_FLOOR)
+        hops = self.window.new_zeros(1, length + self.overlap - 1, self.hop_length)
+        overlap_add(hops, self.window.expand(1, length, -1), self.window)
+        return hops[0].clamp_min(ENVELOPE_FLOOR)
 
     def _require_invertible(self) -> None:
         fewest = 2 if self.padding == "center" else 1
@@ -206,3 +157,70 @@ class ISTFT(Spectral):
                 win_length=self.win_length,
                 padding=self.padding,
             )
+
+
+def added(
+    frames: Tensor,
+    marks: list[Tensor],
+    carried: list[Tensor],
+    window: Tensor,
+    envelope: Tensor,
+    first: int,
+    final: bool,
+) -> tuple[Tensor, list[Tensor]]:
+    """Overlap-add the next frames of a signal, and give the normalised hops that no later frame can change.
+
+    Args:
+        frames: without window.
+        marks: none, or one tensor as `valid` of `ISTFT.forward`.
+        carried: what the call before returned; nothing before the first frame.
+        envelope: see `ISTFT.envelope_of`.
+        first: how many frames came before.
+        final: whether these are the last frames.
+
+    Returns:
+        The hops, and what is carried: the last R - 1 hops, to which later frames are still added; with marks, their
+        envelope, too.
+
+    Shape: (B, L, n_fft), (B, L, 1) -> (B, hops, hop_length)
+    """
+    batch, length, hop_length = frames.shape[0], frames.shape[1], envelope.shape[1]
+    late = -(-window.shape[0] // hop_length) - 1
+    hops = frames.new_zeros([batch, length + late, hop_length])
+    if len(carried) > 0:
+        hops[:, :late] = carried[0]
+    stop = length + late if final else length
+    if len(marks) == 0:
+        overlap_add(hops, frames, window)
+        return normalise(hops[:, :stop], envelope, first, final), [hops[:, stop:].clone()]
+    overlap_add(hops, frames * marks[0], window)
+    weights = torch.zeros_like(hops)
+    if len(carried) > 0:
+        weights[:, :late] = carried[1]
+    overlap_add(weights, window * marks[0], window)
+    return hops[:, :stop] / weights[:, :stop].clamp_min(1e-11), [hops[:, stop:].clone(), weights[:, stop:].clone()]
+
+
+def normalise(hops: Tensor, envelope: Tensor, first: int, final: bool) -> Tensor:
+    """Divide hops of a signal by its window envelope, in place.
+
+    Args:
+        hops: overlap-added frames.
+        envelope: see `ISTFT.envelope_of`. Its middle hop is that of all hops between the edges.
+        first: index of the first given hop in the whole signal.
+        final: whether the last given hop is that of the signal. Else the closing edge comes after the given hops.
+
+    Shape: (B, hops, hop_length), (R', hop_length) -> (B, hops, hop_length)
+    """
+    rows, end = envelope.shape[0], first + hops.shape[1]
+    edge = rows // 2
+    closing = max(rows, end) - edge if final else end  # where the closing edge begins
+    opened, closed = min(edge, end), max(closing, first)
+    if first < opened:
+        hops.narrow(1, 0, opened - first).div_(envelope[first:opened])
+    start = max(edge, first)
+    if start < closing:
+        hops.narrow(1, start - first, closing - start).div_(envelope[edge : rows - edge])
+    if closed < end:
+        hops.narrow(1, closed - first, end - closed).div_(envelope[rows - (end - closed) :])
+    return hops

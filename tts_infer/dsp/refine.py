@@ -6,17 +6,20 @@ given mel. Each pass computes the audio and the STFT of that audio, and then cor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tts_infer.config import MelConfig
+from tts_infer.devices import CPU
 from tts_infer.dsp import register_constant
-from tts_infer.dsp.filterbank import BandedProduct
+from tts_infer.dsp.filterbank import BandedProduct, needs_new
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
+from tts_infer.dsp.passes import corrected, passed, passed_at_once
 from tts_infer.dsp.stft import STFT
 from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import InputError
@@ -29,8 +32,6 @@ Spectrum = tuple[Tensor, Tensor]
 # Both 0 would be Griffin-Lim. All were chosen on recordings of training by PESQ, pulses, log-mels and magnitudes.
 MOMENTUM = 0.9
 FIRST_RELAXATION, RELAXATION_GROWTH, LAST_RELAXATION = 0.1, 0.15, 0.8
-# Corrections lie between the inverse of this factor and the factor. In near silence, larger ratios are unreliable.
-LARGEST_CORRECTION = 20.0
 
 
 class Refinement(nn.Module):
@@ -105,7 +106,7 @@ class Refinement(nn.Module):
             groups = [slice(0, batch)]
         items = [
             self.advance(
-                (real[some], imag[some]), log_mel[some], [{}] * passes, None if valid is None else valid[some], True
+                (real[some], imag[some]), log_mel[some], {}, passes, None if valid is None else valid[some], True
             )[0]
             for some in groups
         ]
@@ -113,27 +114,34 @@ class Refinement(nn.Module):
 
     def whole(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
         """The passes over whole signals, without states and tiles: for graphs and for gradients. Shape: as `forward`"""
-        target_mel, consistent = log_mel.transpose(1, 2).exp(), spectrum
-        for i in range(passes):
-            before = _before(i, consistent, spectrum)
-            consistent = self.transform(self.istft.hops(*spectrum))
-            spectrum = self.correct(consistent, before, target_mel, i, i + 1 == passes)
-        return spectrum
+        mel, (real, imag) = log_mel.transpose(1, 2).exp(), (part.transpose(1, 2) for part in spectrum)
+        before_real, before_imag = real, imag
+        for i, (step, share) in enumerate(steps(passes)):
+            hops = self.istft.hops(real.transpose(1, 2), imag.transpose(1, 2))
+            consistent = [part.transpose(1, 2) for part in self.transform(hops)]
+            given = *consistent, before_real, before_imag, mel, step, i + 1 == passes, *self._filters()
+            real, imag = corrected(*given)
+            before_real, before_imag = (
+                torch.lerp(then, now, share) for then, now in zip(consistent, (real, imag), strict=True)
+            )
+        return real.transpose(1, 2), imag.transpose(1, 2)
 
     def advance(
         self,
         spectrum: Spectrum,
         log_mel: Tensor,
-        states: Sequence[State],
+        state: State,
+        passes: int,
         valid: Tensor | None = None,
         final: bool = False,
-    ) -> tuple[Spectrum, list[State]]:
+    ) -> tuple[Spectrum, State]:
         """Push the next frames through every pass. Each pass is `receptive_field` frames late.
 
         Args:
             spectrum: the next frames, possibly none.
             log_mel: the target mel of the same frames.
-            states: the state of each pass that the last call returned; empty dicts before the first frame.
+            state: what the last call returned; empty before the first frame.
+            passes: number of passes, in all calls the same.
             valid: for the same frames, see `ISTFT.forward`.
             final: whether these are the last frames.
 
@@ -141,118 +149,49 @@ class Refinement(nn.Module):
         """
         real, imag = spectrum
         batch, _, frames = real.shape
-        target, refined, after = log_mel.transpose(1, 2), [], list(states)
+        run = passed_at_once if real.device == CPU and not is_traced() else passed
+        first, waiting, refined = state.get("frames", 0), state.get("waiting", [[]] * passes), []
         for tile in tiles(frames, batch, real.device) or [slice(0, 0)]:
-            piece, ends = (real[..., tile], imag[..., tile]), final and tile.stop == frames
-            marks = None if valid is None else valid[:, tile]
-            target_mel, consistent = target[:, tile].exp(), piece
-            for i in range(len(after)):
-                given = piece, _before(i, consistent, piece), (target_mel, marks)
-                consistent, before, (target_mel, marks), after[i] = self._pass(*given, after[i], ends)
-                piece = self.correct(consistent, before, target_mel, i, i + 1 == len(after))
-            refined.append(piece)
-        return _joined(refined, 1), after
-
-    def _pass(
-        self,
-        spectrum: Spectrum,
-        before: Spectrum,
-        aligned: tuple[Tensor, Tensor | None],
-        state: State,
-        final: bool,
-    ) -> tuple[Spectrum, Spectrum, tuple[Tensor, Tensor | None], State]:
-        """Push the next frames through the transforms of one pass.
-
-        The output is later than the input. So the target mel and the marks (`aligned`), and what the pass moves away
-        from (`before`), wait in the state until the frames that they belong to come out.
-
-        Returns:
-            R, what was before, target mel and marks of the same frames; and the new state.
-        """
-        target_mel, valid = aligned
-        signal: State = {name: state[name] for name in ("frames", "carry", "envelope") if name in state}
-        hops, after = self.istft.advance(*spectrum, signal, valid, final)
-        if "hops" in state:
-            hops = torch.cat([state["hops"], hops], dim=1)
-        frames = max(0, hops.shape[1] - self.receptive_field)
-        after["hops"] = hops[:, frames:].clone()
-        consistent = self.transform(hops) if frames else (spectrum[0][..., :0], spectrum[1][..., :0])
-
-        def take(name: str, new: Tensor) -> Tensor:
-            """Append frames to those that wait under a name; take the first, as many as come out. Shape: (B, L, C)"""
-            waiting = torch.cat([state[name], new], dim=1) if name in state else new
-            after[name] = waiting[:, frames:] if final else waiting[:, frames:].clone()  # at the end nothing is left
-            return waiting[:, :frames]
-
-        target_mel = take("target", target_mel)
-        real, imag = (
-            take(name, part.transpose(1, 2)).transpose(1, 2)
-            for name, part in zip(("real", "imag"), before, strict=True)
-        )
-        if valid is not None:
-            valid = take("valid", valid)
-        return consistent, (real, imag), (target_mel, valid), after
+            ends = final and tile.stop == frames
+            out = run(
+                real[..., tile].transpose(1, 2),
+                imag[..., tile].transpose(1, 2),
+                [log_mel[..., tile].transpose(1, 2).exp()] + ([] if valid is None else [valid[:, tile]]),
+                waiting,
+                first + tile.start,
+                ends,
+                steps(passes),
+                (self.istft.window, self.istft.envelope_of(first + tile.stop, ends)),
+                (self.istft.inverse_dft.bases, self.stft.dft.bases),
+                *self._filters(),
+            )
+            refined.append((out[0].transpose(1, 2), out[1].transpose(1, 2)))
+            waiting = out[2]
+        return _joined(refined, 1), {"frames": first + frames, "waiting": waiting}
 
     def transform(self, hops: Tensor) -> Spectrum:
         """The STFT of the hops that `ISTFT.hops` returns. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
         return self.stft.transform(hops.flatten(1))
 
-    def correct(self, consistent: Spectrum, before: Spectrum, target_mel: Tensor, index: int, last: bool) -> Spectrum:
-        """Move on from what was before, and correct the magnitudes.
-
-        Args:
-            consistent: R of this pass.
-            before: what the pass moves away from, see `_before`.
-            target_mel: not logarithmic.
-            index: of the pass, from 0.
-            last: whether no pass follows.
-
-        Shape: 2 x (B, N, L), 2 x (B, N, L), (B, L, n_mels) -> 2 x (B, N, L)
-        """
-        real, imag = (part.transpose(1, 2) for part in consistent)
-        scale = self._corrected(self.size(real, imag), target_mel, last)
-        step = 1 + sum(_weights(index))
-        real, imag = (
-            torch.lerp(then.transpose(1, 2), now, step) for now, then in zip((real, imag), before, strict=True)
-        )
-        scale /= self.size(real, imag).clamp_min_(torch.finfo(scale.dtype).tiny)  # so that 0 / 0 gives 0
-        if self.config.power == 2:
-            scale.sqrt_()
-        return (real * scale).transpose(1, 2), (imag * scale).transpose(1, 2)
-
-    def size(self, real: Tensor, imag: Tensor) -> Tensor:
-        """What the mel is made of: powers or magnitudes. Shape: twice (B, L, N) -> (B, L, N)"""
-        power = real.square().addcmul_(imag, imag)
-        return power.sqrt_() if self.config.power == 1 else power
-
-    def _corrected(self, size: Tensor, target_mel: Tensor, last: bool) -> Tensor:
-        """Correct powers or magnitudes to the target mel. Shape: (B, L, N), (B, L, n_mels) -> (B, L, N)"""
-        ratio = target_mel / self.filterbank(size).clamp_min_(self.config.log_floor)
-        ratio.clamp_(1 / LARGEST_CORRECTION, LARGEST_CORRECTION)
-        if not last:
-            ratio *= ratio.sqrt()  # torch's pow rounds by the place in memory: pieces would differ
-        gain = self.filterbank_transpose(ratio)
-        gain += self.unfiltered  # bins outside all filters stay as they are
-        return gain.mul_(size)
+    def _filters(self) -> tuple[Any, ...]:
+        """What `corrected` takes of the mel's convention."""
+        there, back = self.filterbank, self.filterbank_transpose
+        convention = self.unfiltered, self.config.log_floor, self.config.power
+        return (there.blocks, back.blocks), (there.cuts, back.cuts), *convention, needs_new()
 
 
-def _weights(index: int) -> tuple[float, float]:
-    """How far a pass moves away from the last R, and from the spectrum that its audio was made of."""
-    relaxation = min(FIRST_RELAXATION + RELAXATION_GROWTH * index, LAST_RELAXATION)
-    return MOMENTUM if index else 0.0, relaxation
+@cache
+def steps(passes: int) -> list[tuple[float, float]]:
+    """For each pass how far it goes, and, for the next, the share of its spectrum in what that moves away from.
 
-
-def _before(index: int, consistent: Spectrum, spectrum: Spectrum) -> Spectrum:
-    """What a pass moves away from in one step: the mean of the last R and the spectrum; in the first, the spectrum.
-
-    Shape: twice 2 x (B, N, L) -> 2 x (B, N, L)
+    T is (1 + m + r) R - (m + r) B, where B, the mean of R' and S by their weights, is what a pass moves away from. In
+    the first pass it is S.
     """
-    momentum, relaxation = _weights(index)
-    if not momentum:
-        return spectrum
-    share = relaxation / (momentum + relaxation)
-    real, imag = (torch.lerp(r, s, share) for r, s in zip(consistent, spectrum, strict=True))
-    return real, imag
+    weights = [
+        (MOMENTUM if i else 0.0, min(FIRST_RELAXATION + RELAXATION_GROWTH * i, LAST_RELAXATION))
+        for i in range(passes + 1)
+    ]
+    return [(1 + sum(weights[i]), weights[i + 1][1] / sum(weights[i + 1])) for i in range(passes)]
 
 
 def _joined(pieces: list[Spectrum], dim: int) -> Spectrum:

@@ -14,7 +14,7 @@ from tts_infer.config import Padding, SpectralMethod, require_whole
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.checks import require_floats
 from tts_infer.dsp.dft import RealDFT
-from tts_infer.dsp.frames import frame, hann_window, reflect_pad
+from tts_infer.dsp.frames import framed, hann_window, reflect_pad
 from tts_infer.dsp.tiles import is_traced
 from tts_infer.errors import ConfigError, InputError
 
@@ -123,9 +123,5 @@ class STFT(Spectral):
 
     def transform(self, padded: Tensor) -> tuple[Tensor, Tensor]:
         """Transform a padded signal, or a part of one. Shape: (B, T) -> 2 x (B, N, L)"""
-        if self.method == "matmul":
-            frames = frame(padded, self.n_fft, self.hop_length)
-        else:  # devices that run FFTs well run unfold well; it is a view, and the product with the window copies it
-            frames = padded.unfold(-1, self.n_fft, self.hop_length)
-        real, imag = self.dft(frames * self.window)
+        real, imag = self.dft(framed(padded, self.n_fft, self.hop_length, self.method == "fft") * self.window)
         return real.transpose(1, 2), imag.transpose(1, 2)

@@ -1,7 +1,7 @@
 """Tiles: how many frames are computed at a time.
 
-On a CPU, all that is computed from one tile fits the caches, and the next tile uses the same memory again. Accelerators
-work on everything at once.
+On a CPU, what each thread computes of a tile fits the caches of its core, and the next tile uses the same memory again.
+Accelerators work on everything at once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 
 from tts_infer.devices import CPU
 
-# Frames per tile on a CPU, summed over the batch.
-TILE_FRAMES = 512
+# Frames per tile on a CPU for each of torch's threads, summed over the batch.
+TILE_FRAMES = 256
 # Frames of a long file that are read at a time. More frames need more memory and are no faster.
 READ_FRAMES = 1024
 
@@ -33,6 +33,6 @@ def tiles(count: int, frames: int, device: torch.device) -> list[slice]:
     """
     if device != CPU or is_traced():
         return [slice(0, count)]
-    most = max(1, TILE_FRAMES // max(1, frames))
+    most = max(1, TILE_FRAMES * torch.get_num_threads() // max(1, frames))
     step = math.ceil(count / math.ceil(count / most)) if count else 1
     return [slice(start, min(count, start + step)) for start in range(0, count, step)]

@@ -132,10 +132,8 @@ class RefinementStage(Stage):
         if state is None:
             return self.module((real, imag), log_mel, passes, valid), {}
         log_mel, waiting = _caught_up(state, log_mel, real.shape[2])
-        states = [_part(state, f"{i}.") for i in range(passes)]
-        spectrum, after = self.module.advance((real, imag), log_mel, states, final=final)
-        kept = {f"{i}.{name}": value for i, one in enumerate(after) for name, value in one.items()}
-        return spectrum, {"mel": waiting, **kept}
+        spectrum, after = self.module.advance((real, imag), log_mel, state, passes, final=final)
+        return spectrum, {"mel": waiting, **after}
 
     def probe(self) -> Tensors:
         bins, mels = self.module.istft.n_fft // 2 + 1, self.module.config.n_mels
@@ -146,11 +144,6 @@ def _caught_up(state: State, log_mel: Tensor, frames: int) -> tuple[Tensor, Tens
     """The mel of the next frames of a spectrum, and the rest, which waits: the network delays the spectrum."""
     known = torch.cat([state["mel"], log_mel], dim=2) if "mel" in state else log_mel
     return known[..., :frames], known[..., frames:].clone()
-
-
-def _part(state: State, prefix: str) -> State:
-    """The entries whose names begin with the prefix, without it."""
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)
