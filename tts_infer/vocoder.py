@@ -178,7 +178,7 @@ class Vocoder(ModuleLike):
                 if self._convention is not None and check_convention:
                     self._convention.warn(padded, counts)
             return decoding.decode_ragged(self._pipeline, padded, counts, passes, timer, given)
-        return decoding.decode(self._pipeline, self.checked_features(features, check_convention), passes, timer, given)
+        return decoding.decode(self._pipeline, self._checked(features, check_convention), passes, timer, given)
 
     @workers.forkable
     @uncompiled(torch.inference_mode)
@@ -230,7 +230,7 @@ class Vocoder(ModuleLike):
             mel = self._mel(audio, timer)
         else:
             assert features is not None
-            mel = self.checked_features(features)
+            mel = self._checked(features)
         decoded = decoding.decode(self._pipeline, mel, passes, timer, given)
         total_ms = (time.perf_counter() - start) * 1e3
         return Synthesis(decoded, mel, self.sample_rate, timer.records, total_ms)
@@ -266,12 +266,18 @@ class Vocoder(ModuleLike):
         Raises:
             InputError, InputTypeError: see `decode`.
         """
+        return self._checked(features, check_convention)
+
+    def _checked(self, features: Features, check_convention: bool = True) -> Tensor:
         # checking values uses their device, so its lock is held
         with device_lock(device_of(features)):
-            checked = self._pipeline.features.check(features)
-            if self._convention is not None and check_convention:
-                self._convention.warn(checked)
-            return checked
+            spec = self._pipeline.features
+            if self._convention is None or not check_convention:
+                return spec.check(features)
+            assert isinstance(spec, MelSpec)
+            mel, found = spec.checked_range(features)
+            self._convention.warn(mel, found=found)
+            return mel
 
     def _passes(self, refine: int | None) -> int:
         return decoding.passes(self.refine if refine is None else refine)

@@ -17,7 +17,7 @@ import math
 import reprlib
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,34 +116,48 @@ class ConventionCheck:
         if not isinstance(mel, Tensor) or mel.ndim != 3 or not is_dense(mel):
             text = "mel is {got}; expected a dense tensor of (B, n_mels, L)"
             raise InputTypeError(text, code="mel-check-type", got=reprlib.repr(getattr(mel, "shape", mel)))
+        return self._found(mel.detach(), lengths)
+
+    def warn(self, mel: Tensor, lengths: Sequence[int] | None = None, found: tuple[float, float] | None = None) -> None:
+        """Warn if a batch does not belong to the convention; the warning points at the caller of this package.
+
+        Args:
+            mel, lengths: as for a call.
+            found: the lowest and the largest value, if they are known.
+        """
+        warning = self._found(mel, lengths, found)
+        if warning is not None:
+            warnings.warn(warning, stacklevel=level_of_caller())
+
+    def _found(
+        self, mel: Tensor, lengths: Sequence[int] | None, found: tuple[float, float] | None = None
+    ) -> MelConventionWarning | None:
+        batch, _, frames = mel.shape
         if mel.numel() == 0:
             return None
-        mel = mel.detach()
+        if found is not None and batch == 1 and self._is_usual(frames, *found):
+            return None
         if lengths is None:
-            items: Iterable[Tensor] = mel[:ITEMS].float().cpu()
+            items = iter(mel[:ITEMS].float().cpu())
         else:
             first = lengths[: ITEMS if mel.device.type == "cpu" else 1]  # each item is a wait for an accelerator
             items = (mel[i, :, :n].float().cpu() for i, n in enumerate(first) if n)
         for item in items:
             low, high = (value.item() for value in item.aminmax())
-            if (kind := self._kind(item, low, high)) is not None:
+            if not self._is_usual(item.shape[1], low, high) and (kind := self._kind(item, low, high)) is not None:
                 return self._warning(*kind, low, high)
         return None
 
-    def warn(self, mel: Tensor, lengths: Sequence[int] | None = None) -> None:
-        """Warn if a batch does not belong to the convention; the warning points at the caller of this package."""
-        found = self(mel, lengths)
-        if found is not None:
-            warnings.warn(found, stacklevel=level_of_caller())
+    def _is_usual(self, frames: int, low: float, high: float) -> bool:
+        """Whether it is a short piece with usual values, which must cost next to nothing."""
+        low, high = low / self.config.power, high / self.config.power
+        within = low >= self._floor - _BELOW and high <= self._ceiling + _ABOVE
+        return frames < LEAST_FRAMES and within and (low < 0 or high <= 1)
 
     def _kind(self, mel: Tensor, low: float, high: float) -> tuple[str, str] | None:
         """The kind of mismatch, and the name of the other filterbank if it is one. Shape: (n_mels, L)"""
         power = self.config.power
         low, high = low / power, high / power
-        short = mel.shape[1] < LEAST_FRAMES
-        within = low >= self._floor - _BELOW and high <= self._ceiling + _ABOVE
-        if short and within and (low < 0 or high <= 1):
-            return None  # the usual case of short pieces, which must cost next to nothing
         values: Array = mel.numpy()
         given = Statistics(values if power == 1 else values / np.float32(power), low, high)
         kind = self._out_of_range(given)

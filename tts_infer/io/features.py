@@ -26,6 +26,8 @@ LARGEST_SAMPLE = 1000.0
 MOST_CHANNELS = 32
 MOST_ROWS = 1000
 
+Range = tuple[float, float]  # the lowest and the largest value
+
 
 @contextmanager
 def prefix_errors(name: object) -> Iterator[None]:
@@ -50,10 +52,15 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
         InputError: wrong rank, number of bins or orientation; empty; NaN or infinite values; or values too large for
             the natural logarithm of a magnitude.
     """
+    return mel_and_range(features, n_mels, piece)[0]
+
+
+def mel_and_range(features: Tensor | NDArray[Any], n_mels: int, piece: bool = False) -> tuple[Tensor, Range]:
+    """`as_features`, and the lowest and the largest value; of an empty piece 0 and 0."""
     tensor = as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
-    check_values(tensor, "mel", piece, LARGEST_LOG)
-    return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor
+    found = check_values(tensor, "mel", piece, LARGEST_LOG)
+    return tensor.unsqueeze(0) if tensor.ndim == 2 else tensor, found
 
 
 def require_mel_shape(shape: Sequence[int], n_mels: int) -> None:
@@ -227,16 +234,16 @@ _LOW_MEL = (
 )
 
 
-def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
+def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> Range:
     """Check all values at once. On an accelerator this waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
         if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:
-            return
+            return 0.0, 0.0
         raise InputError("{what} is empty: shape {shape}", code=f"{what}-empty", what=what, shape=tuple(tensor.shape))
     lowest, largest = _extremes(tensor)
     least = LOWEST_LOG if what == "mel" else -most
     if least <= lowest and largest <= most:  # false for NaN
-        return
+        return lowest, largest
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         text = "{what} holds {bad} NaN or infinite values of {count}"
@@ -245,15 +252,20 @@ def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> None:
         raise InputError(_LOUD[what], code=f"{what}-loud", largest=largest)
     if lowest < least and what == "mel":
         raise InputError(_LOW_MEL, code="mel-low", lowest=lowest)
-    if lowest < least:
-        raise InputError(_LOUD[what], code=f"{what}-loud", largest=lowest)
+    raise InputError(_LOUD[what], code=f"{what}-loud", largest=lowest)
 
 
-def _extremes(tensor: Tensor) -> tuple[float, float]:
+_SHARED = 32768  # values that torch's threads share; fewer are one thread's
+
+
+def _extremes(tensor: Tensor) -> Range:
     """The lowest and the largest value; NaN if there is one."""
     if tensor.device != CPU:
         low, high = torch.stack(tensor.aminmax()).cpu()
         return float(low), float(high)
+    if tensor.numel() < _SHARED:
+        least, most = tensor.aminmax()
+        return float(least), float(most)
     # torch would wake its threads for this, and they stay awake for milliseconds, in the way of the workers
     values = tensor.numpy()
     with np.errstate(invalid="ignore"):

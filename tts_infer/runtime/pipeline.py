@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -79,22 +80,22 @@ class Pipeline:
         """Frames after a frame that the networks need to decode it exactly: the largest useful lookahead."""
         return total_frames((placed.stage for placed in self._decoding), lambda stage: stage.receptive_field)
 
-    @property
+    @cached_property
     def max_frames(self) -> int:
         """Frames, summed over the batch, that are decoded at once."""
         return min(placed.stage.max_frames for placed in self._decoding)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether it computes over whole signals only."""
         return any(placed.stage.whole for placed in self._decoding)
 
-    @property
+    @cached_property
     def is_on_cpu(self) -> bool:
         """Whether every stage runs on the CPU."""
         return self.placement.devices == {CPU}
 
-    @property
+    @cached_property
     def out_device(self) -> torch.device:
         """The device on which the audio is made."""
         return self._placed[-1].place.device

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig
 from tts_infer.io.codes import as_codes, as_latents, require_latent_shape
-from tts_infer.io.features import as_features, as_ragged, require_mel_shape
+from tts_infer.io.features import Range, as_features, as_ragged, mel_and_range, require_mel_shape
 from tts_infer.vocoders.conditions import Condition
 
 Features = Tensor | NDArray[Any]
@@ -97,6 +97,10 @@ class MelSpec:
 
     def check(self, features: Features, piece: bool = False) -> Tensor:
         return as_features(features, self.config.n_mels, piece)
+
+    def checked_range(self, features: Features) -> tuple[Tensor, Range]:
+        """`check` of whole signals, and the lowest and the largest value."""
+        return mel_and_range(features, self.config.n_mels)
 
     def require_shape(self, shape: Sequence[int]) -> None:
         require_mel_shape(shape, self.config.n_mels)
