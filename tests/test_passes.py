@@ -33,12 +33,11 @@ def test_one_call_is_what_python_computes(
     sizes: tuple[int, int],
     marked: bool,
     pieces: list[int],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = MelConfig(n_fft=sizes[0], hop_length=sizes[1], n_mels=8, power=power)  # type: ignore[arg-type]
     refinement = Refinement(config, ISTFT(*sizes, method=method))
     once = refined(refinement, pieces, marked)
-    monkeypatch.setattr("tts_infer.dsp.refine.passed_at_once", passed)
+    refinement.passed_on_cpu = passed
     assert len(once) == len(pieces)
     assert sum(part.shape[2] for part, _ in once) == FRAMES
     for got, expected in zip(once, refined(refinement, pieces, marked), strict=True):

@@ -60,6 +60,7 @@ class Refinement(nn.Module):
     """
 
     unfiltered: Tensor
+    passed_on_cpu: Any = staticmethod(passed_at_once)
 
     def __init__(self, mel: MelConfig, istft: ISTFT) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class Refinement(nn.Module):
         """
         real, imag = spectrum
         batch, _, frames = real.shape
-        run = passed_at_once if real.device == CPU and not is_traced() else passed
+        run = self.passed_on_cpu if real.device == CPU and not is_traced() else passed
         first, waiting, refined = state.get("frames", 0), state.get("waiting", [[]] * passes), []
         for tile in tiles(frames, batch, real.device) or [slice(0, 0)]:
             ends = final and tile.stop == frames
