@@ -196,7 +196,7 @@ def test_official_vocos_fails_on_2_4_1_as_users_saw_it(mel: Tensor) -> None:
 def test_long_ragged_and_streamed_equal_the_cpu(
     release: str, stages: dict[str, str], vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 16)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 16)
     lengths = [9, FRAMES]
     with emulated(release) as device:
         there = tts_infer.load_vocoder(device="emu", placement=stages, refine=0, check=False)
@@ -223,7 +223,7 @@ def test_threads_never_meet_whatever_they_decode(
     vocoder: Vocoder, mel: Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Long, ragged, streamed and copied, from the CPU and from the device, all at once."""
-    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 100)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 100)
     long = mel.repeat(1, 1, 3)
     with emulated(linger_s=1e-4), ThreadPoolExecutor(8) as pool:
         there = tts_infer.load_vocoder(device="emu", refine=0, check=False)

@@ -151,7 +151,7 @@ def test_long_features_are_decoded_in_pieces(vocoder: tts_infer.Vocoder, monkeyp
     features = vocoder.codes_to_features(codes_of(2, 3, 100))
     numbers = [0, 3, 2]
     whole = vocoder.decode(features, bandwidth_id=numbers)
-    monkeypatch.setattr(tts_infer.Vocoder, "max_frames", 40)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 40)
     assert relative_error(vocoder.decode(features, bandwidth_id=numbers), whole) <= 1e-5  # float32 sums
     for got, want in zip(vocoder.decode(list(features), bandwidth_id=numbers), whole, strict=True):
         assert relative_error(got, want) <= 1e-5  # as above
@@ -253,7 +253,7 @@ def test_long_files_of_codes_are_decoded_in_pieces(
     codes = codes_of(2, 1, 120)
     np.save(tmp_path / "codes.npy", codes[:, 0].numpy())
     want = vocoder.decode(vocoder.codes_to_features(codes), bandwidth_id=0)[0].numpy()
-    monkeypatch.setattr(tts_infer.Vocoder, "max_frames", 40)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 40)
     monkeypatch.setattr("tts_infer.files.READ_FRAMES", 50)
     made = tts_infer.synthesize_file(vocoder, tmp_path / "codes.npy", tmp_path / "o.wav", sample_format="float32")
     assert made.frames == 120

@@ -115,7 +115,7 @@ def test_the_report_has_every_transfer(
     kind: str, elsewhere: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many pieces on a device of their own, one of whose threads at a time may be inside."""
-    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 100)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 100)
     monkeypatch.setattr(files, "READ_FRAMES", 60)
     samples = tts_infer.read_audio(CLIP).samples[:70_000]
     soundfile.write(tmp_path / "speech.wav", samples, 24000, subtype="FLOAT")

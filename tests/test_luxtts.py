@@ -226,7 +226,7 @@ def test_batches_of_several_lengths_are_exact(folder: Path, istft: Any) -> None:
 
 def test_items_that_are_too_many_for_once(vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vocoder.decode(mel_of(3, 30))
-    monkeypatch.setattr(type(vocoder._pipeline), "max_frames", 40)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 40)
     assert relative_error(vocoder.decode(mel_of(3, 30)), whole) <= 1e-5  # as above
     with pytest.raises(tts_infer.InputError, match="has no streams and no pieces: its stage 'upsample' computes over"):
         vocoder.decode(mel_of(1, 41))

@@ -126,7 +126,7 @@ def test_ragged_batches_and_pieces_equal_single_decodes(
         assert item.shape == single.shape
         if single.numel():  # the same sums in matrices of other sizes
             assert (item - single).abs().max() <= 1e-5 * single.abs().max()
-    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 64)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 64)
     in_pieces = vocoder.decode(mel, refine=PASSES)[0]
     assert (in_pieces - singles[-1]).abs().max() <= 1e-5 * singles[-1].abs().max()
     for item, single in zip(vocoder.decode(items[3:], refine=PASSES), singles[3:], strict=True):  # too long for a batch

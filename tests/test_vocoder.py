@@ -74,7 +74,7 @@ def test_pieces_join_to_the_whole(monkeypatch: pytest.MonkeyPatch, padding: Any,
     small = small_vocoder(padding, method)
     mel = torch.randn(2, 40, 61, generator=torch.Generator().manual_seed(0))
     whole = small.decode(mel)
-    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 2 * piece)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 2 * piece)
     pieces = small.synthesize(mel)
     assert pieces.audio.shape == whole.shape
     # the same products, but matrices of other sizes may sum in another order
@@ -103,7 +103,7 @@ def test_ragged_batches_equal_singles(padding: Any, method: Any) -> None:
 def test_ragged_batches_that_are_long(monkeypatch: pytest.MonkeyPatch, vocoder: Vocoder, speech: torch.Tensor) -> None:
     mel = vocoder.mel(speech)[0]
     together = vocoder.decode([mel, mel[:, :50]])
-    monkeypatch.setattr("tts_infer.vocoder.Vocoder.max_frames", 64)
+    monkeypatch.setattr("tts_infer.runtime.pipeline.Pipeline.max_frames", 64)
     for audio, other in zip(vocoder.decode([mel, mel[:, :50]]), together, strict=True):
         assert audio.shape == other.shape and (audio - other).abs().max() <= 1e-5 * other.abs().max()
 

@@ -7,10 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
+from tts_infer.devices import CPU
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.checks import require_spectrum
-from tts_infer.dsp.dft import InverseRealDFT
+from tts_infer.dsp.dft import InverseRealDFT, inverse_dft
 from tts_infer.dsp.frames import added_blocks, n_samples, overlap_add
+from tts_infer.dsp.script import Script
 from tts_infer.dsp.stft import Spectral
 from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import ConfigError
@@ -96,19 +98,18 @@ class ISTFT(Spectral):
             final: whether these are the last frames. Then all remaining hops are returned.
 
         Returns:
-            Normalised hops, and the new state: the number of "frames" so far, and what is "carried", see `added`.
+            Normalised hops, and the new state: the number of "frames" so far, and what is "carried", see `inverted`.
 
         Shape: -> (B, hops, hop_length)
         """
         batch, _, length = real.shape
         first, carried, done = state.get("frames", 0), state.get("carried", []), []
-        envelope = self.envelope_of(first + length, final)
+        run = inverted_at_once if real.device == CPU and not is_traced() else inverted
+        bases, envelope = self.inverse_dft.bases, self.envelope_of(first + length, final)
         for tile in tiles(length, batch, real.device) or [slice(0, 0)]:
             parts = real[..., tile].transpose(1, 2), imag[..., tile].transpose(1, 2)
-            # torch's FFT refuses empty input
-            frames = self.inverse_dft(*parts) if length else real.new_zeros(batch, 0, self.n_fft)
             marks, ends = [] if valid is None else [valid[:, tile]], final and tile.stop == length
-            hops, carried = added(frames, marks, carried, self.window, envelope, first + tile.start, ends)
+            hops, carried = run(*parts, marks, carried, bases, self.window, envelope, first + tile.start, ends)
             done.append(hops)
         return done[0] if len(done) == 1 else torch.cat(done, dim=1), {"frames": first + length, "carried": carried}
 
@@ -159,21 +160,24 @@ class ISTFT(Spectral):
             )
 
 
-def added(
-    frames: Tensor,
+def inverted(
+    real: Tensor,
+    imag: Tensor,
     marks: list[Tensor],
     carried: list[Tensor],
+    bases: list[Tensor],
     window: Tensor,
     envelope: Tensor,
     first: int,
     final: bool,
 ) -> tuple[Tensor, list[Tensor]]:
-    """Overlap-add the next frames of a signal, and give the normalised hops that no later frame can change.
+    """Invert the next frames of a signal, and give the normalised hops that no later frame can change.
 
     Args:
-        frames: without window.
+        real, imag: the spectrum.
         marks: none, or one tensor as `valid` of `ISTFT.forward`.
         carried: what the call before returned; nothing before the first frame.
+        bases: see `inverse_dft`.
         envelope: see `ISTFT.envelope_of`.
         first: how many frames came before.
         final: whether these are the last frames.
@@ -182,23 +186,27 @@ def added(
         The hops, and what is carried: the last R - 1 hops, to which later frames are still added; with marks, their
         envelope, too.
 
-    Shape: (B, L, n_fft), (B, L, 1) -> (B, hops, hop_length)
+    Shape: 2 x (B, L, N), (B, L, 1) -> (B, hops, hop_length)
     """
-    batch, length, hop_length = frames.shape[0], frames.shape[1], envelope.shape[1]
-    late = -(-window.shape[0] // hop_length) - 1
-    hops = frames.new_zeros([batch, length + late, hop_length])
+    batch, length, n_fft, hop_length = real.shape[0], real.shape[1], window.shape[0], envelope.shape[1]
+    late = -(-n_fft // hop_length) - 1
+    hops = real.new_zeros([batch, length + late, hop_length])
+    weights = torch.zeros_like(hops) if len(marks) > 0 else hops
     if len(carried) > 0:
         hops[:, :late] = carried[0]
-    stop = length + late if final else length
-    if len(marks) == 0:
-        overlap_add(hops, frames, window)
-        return normalise(hops[:, :stop], envelope, first, final), [hops[:, stop:].clone()]
-    overlap_add(hops, frames * marks[0], window)
-    weights = torch.zeros_like(hops)
-    if len(carried) > 0:
+    if len(carried) > 1:
         weights[:, :late] = carried[1]
-    overlap_add(weights, window * marks[0], window)
-    return hops[:, :stop] / weights[:, :stop].clamp_min(1e-11), [hops[:, stop:].clone(), weights[:, stop:].clone()]
+    if length > 0:  # torch's FFT refuses empty input
+        frames = inverse_dft(real, imag, bases, n_fft)
+        if len(marks) > 0:
+            frames = frames * marks[0]
+            overlap_add(weights, window * marks[0], window)
+        overlap_add(hops, frames, window)
+    stop = length + late if final else length
+    if len(marks) > 0:
+        due = hops[:, :stop] / weights[:, :stop].clamp_min(1e-11)  # ENVELOPE_FLOOR
+        return due, [hops[:, stop:].clone(), weights[:, stop:].clone()]
+    return normalise(hops[:, :stop], envelope, first, final), [hops[:, stop:].clone()]
 
 
 def normalise(hops: Tensor, envelope: Tensor, first: int, final: bool) -> Tensor:
@@ -224,3 +232,6 @@ def normalise(hops: Tensor, envelope: Tensor, first: int, final: bool) -> Tensor
     if closed < end:
         hops.narrow(1, closed - first, end - closed).div_(envelope[rows - (end - closed) :])
     return hops
+
+
+inverted_at_once = Script(inverted, overlap_add, inverse_dft, normalise)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tts_infer.dsp.dft import interleaved, inverse_dft, real_dft
 from tts_infer.dsp.filterbank import banded
 from tts_infer.dsp.frames import frame, framed, overlap_add
-from tts_infer.dsp.istft import added, normalise
+from tts_infer.dsp.istft import inverted, normalise
 from tts_infer.dsp.script import Script
 
 
@@ -40,7 +40,7 @@ def passed(
         waiting: for each pass what the last call returned; nothing before the first frame.
         first: how many frames came before.
         final: whether these are the last frames.
-        steps: see `Refinement.steps`, one for each pass.
+        steps: those of `refine.steps`, one for each pass.
         windows: the window, and its envelope, see `ISTFT.envelope_of`.
         bases: of the inverse transform, and of the transform.
         filters, cuts, unfiltered, floor, power, new: see `corrected`.
@@ -57,11 +57,8 @@ def passed(
     before_real, before_imag = real, imag
     for i in range(len(steps)):
         marks, state = aligned[1:], waiting[i]
-        frames = real.new_zeros([real.shape[0], 0, n_fft])
-        if real.shape[1] > 0:  # torch's FFT refuses empty input
-            frames = inverse_dft(real, imag, bases[0], n_fft)
-        begun = max(0, first - i * late)
-        hops, carried = added(frames, marks, state[: len(aligned)], window, envelope, begun, final)
+        begun, carried = max(0, first - i * late), state[: len(aligned)]  # as many as the mel and the marks
+        hops, carried = inverted(real, imag, marks, carried, bases[0], window, envelope, begun, final)
         due = [hops, before_real, before_imag] + aligned  # noqa: RUF005  scripts have no stars
         due, kept = taken(due, state[len(aligned) :], late)
         hops, before_real, before_imag, aligned = due[0], due[1], due[2], due[3:]
@@ -160,6 +157,6 @@ def corrected(
 
 passed_at_once = Script(
     passed,
-    *(overlap_add, normalise, added, interleaved, real_dft, inverse_dft, frame, framed),
+    *(overlap_add, inverse_dft, normalise, inverted, interleaved, real_dft, frame, framed),
     *(banded, taken, size, corrected),
 )

@@ -80,7 +80,7 @@ class Pipeline:
         """Frames after a frame that the networks need to decode it exactly: the largest useful lookahead."""
         return total_frames((placed.stage for placed in self._decoding), lambda stage: stage.receptive_field)
 
-    @cached_property
+    @property
     def max_frames(self) -> int:
         """Frames, summed over the batch, that are decoded at once."""
         return min(placed.stage.max_frames for placed in self._decoding)
