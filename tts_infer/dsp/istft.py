@@ -7,12 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
-from tts_infer.devices import CPU
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.checks import require_spectrum
 from tts_infer.dsp.dft import InverseRealDFT, inverse_dft
 from tts_infer.dsp.frames import added_blocks, n_samples, overlap_add
-from tts_infer.dsp.script import Script
 from tts_infer.dsp.stft import Spectral
 from tts_infer.dsp.tiles import is_traced, tiles
 from tts_infer.errors import ConfigError
@@ -104,12 +102,11 @@ class ISTFT(Spectral):
         """
         batch, _, length = real.shape
         first, carried, done = state.get("frames", 0), state.get("carried", []), []
-        run = inverted_at_once if real.device == CPU and not is_traced() else inverted
         bases, envelope = self.inverse_dft.bases, self.envelope_of(first + length, final)
         for tile in tiles(length, batch, real.device) or [slice(0, 0)]:
             parts = real[..., tile].transpose(1, 2), imag[..., tile].transpose(1, 2)
             marks, ends = [] if valid is None else [valid[:, tile]], final and tile.stop == length
-            hops, carried = run(*parts, marks, carried, bases, self.window, envelope, first + tile.start, ends)
+            hops, carried = inverted(*parts, marks, carried, bases, self.window, envelope, first + tile.start, ends)
             done.append(hops)
         return done[0] if len(done) == 1 else torch.cat(done, dim=1), {"frames": first + length, "carried": carried}
 
@@ -232,6 +229,3 @@ def normalise(hops: Tensor, envelope: Tensor, first: int, final: bool) -> Tensor
     if closed < end:
         hops.narrow(1, closed - first, end - closed).div_(envelope[rows - (end - closed) :])
     return hops
-
-
-inverted_at_once = Script(inverted, overlap_add, inverse_dft, normalise)
