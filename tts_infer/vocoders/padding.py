@@ -74,7 +74,9 @@ class CachedPadding(ConvPadding):
             begin = self._begins[layer]
             x = x * self.valid[:, begin : begin + x.shape[1]]
         extended = self.extended(self.history[layer], x)
-        self.history[layer] = self.kept(extended[:, extended.shape[1] - 2 * self.reaches[layer] :])
+        lasting = 2 * self.reaches[layer]
+        # counted from the end, so that a graph has no number to compute
+        self.history[layer] = self.kept(extended[:, -lasting:] if lasting else extended[:, :0])
         return extended, 0
 
     def extended(self, before: Tensor, x: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ def conv_padding(
 
 def crop(x: Tensor, cut: int) -> Tensor:
     """The input frames at the positions of the output. Shape: (B, L + 2 cut, H) -> (B, L, H)"""
-    return x[:, cut : x.shape[1] - cut] if cut else x
+    return x[:, cut:-cut] if cut else x
 
 
 def convolve(convolution: nn.Conv1d, x: Tensor, zeros: int) -> Tensor:
