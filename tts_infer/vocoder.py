@@ -272,11 +272,10 @@ class Vocoder(ModuleLike):
         # checking values uses their device, so its lock is held
         with device_lock(device_of(features)):
             spec = self._pipeline.features
-            if self._convention is None or not check_convention:
+            if self._convention is None or not check_convention or not isinstance(spec, MelSpec):
                 return spec.check(features)
-            assert isinstance(spec, MelSpec)
-            mel, found = spec.checked_range(features)
-            self._convention.warn(mel, found=found)
+            mel, extremes = spec.checked_range(features)
+            self._convention.warn(mel, extremes=extremes)
             return mel
 
     def _passes(self, refine: int | None) -> int:

@@ -12,6 +12,8 @@ from torch import Tensor
 from tts_infer.dsp.tiles import is_traced
 from tts_infer.errors import InputError, InputTypeError
 
+Extremes = tuple[float, float]  # the lowest and the largest value
+
 
 def require_floats(value: Any, what: str, axes: tuple[int, ...], expected: str) -> None:
     """Refuse what is no tensor of floats with one of so many axes and at least one item.

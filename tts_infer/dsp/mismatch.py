@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
-from tts_infer.dsp.checks import is_dense
+from tts_infer.dsp.checks import Extremes, is_dense
 from tts_infer.dsp.conventions import convention, convention_name
 from tts_infer.dsp.evidence import Evidence
 from tts_infer.dsp.fingerprints import ceiling, describe
@@ -118,24 +118,24 @@ class ConventionCheck:
             raise InputTypeError(text, code="mel-check-type", got=reprlib.repr(getattr(mel, "shape", mel)))
         return self._found(mel.detach(), lengths)
 
-    def warn(self, mel: Tensor, lengths: Sequence[int] | None = None, found: tuple[float, float] | None = None) -> None:
+    def warn(self, mel: Tensor, lengths: Sequence[int] | None = None, extremes: Extremes | None = None) -> None:
         """Warn if a batch does not belong to the convention; the warning points at the caller of this package.
 
         Args:
             mel, lengths: as for a call.
-            found: the lowest and the largest value, if they are known.
+            extremes: the lowest and the largest value, if they are known.
         """
-        warning = self._found(mel, lengths, found)
+        warning = self._found(mel, lengths, extremes)
         if warning is not None:
             warnings.warn(warning, stacklevel=level_of_caller())
 
     def _found(
-        self, mel: Tensor, lengths: Sequence[int] | None, found: tuple[float, float] | None = None
+        self, mel: Tensor, lengths: Sequence[int] | None, extremes: Extremes | None = None
     ) -> MelConventionWarning | None:
         batch, _, frames = mel.shape
         if mel.numel() == 0:
             return None
-        if found is not None and batch == 1 and self._is_usual(frames, *found):
+        if extremes is not None and batch == 1 and self._is_usual(frames, *extremes):
             return None
         if lengths is None:
             items = iter(mel[:ITEMS].float().cpu())

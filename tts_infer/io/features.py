@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.devices import CPU
-from tts_infer.dsp.checks import is_dense, native, require_dense
+from tts_infer.dsp.checks import Extremes, is_dense, native, require_dense
 from tts_infer.errors import InputError, InputTypeError
 
 # Audio within full scale has natural-log mels below 9, or below 15 for powers. Mels in decibels reach 40.
@@ -25,8 +25,6 @@ LARGEST_SAMPLE = 1000.0
 # A recording has at most this many channels, and a batch has fewer rows than this.
 MOST_CHANNELS = 32
 MOST_ROWS = 1000
-
-Range = tuple[float, float]  # the lowest and the largest value
 
 
 @contextmanager
@@ -55,7 +53,7 @@ def as_features(features: Tensor | NDArray[Any], n_mels: int, piece: bool = Fals
     return mel_and_range(features, n_mels, piece)[0]
 
 
-def mel_and_range(features: Tensor | NDArray[Any], n_mels: int, piece: bool = False) -> tuple[Tensor, Range]:
+def mel_and_range(features: Tensor | NDArray[Any], n_mels: int, piece: bool = False) -> tuple[Tensor, Extremes]:
     """`as_features`, and the lowest and the largest value; of an empty piece 0 and 0."""
     tensor = as_float_tensor(features, "mel")
     require_mel_shape(tensor.shape, n_mels)
@@ -234,7 +232,7 @@ _LOW_MEL = (
 )
 
 
-def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> Range:
+def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> Extremes:
     """Check all values at once. On an accelerator this waits for the device once, before any stage begins."""
     if tensor.numel() == 0:
         if piece and tensor.shape[-1] == 0 and 0 not in tensor.shape[:-1]:
@@ -258,7 +256,7 @@ def check_values(tensor: Tensor, what: str, piece: bool, most: float) -> Range:
 _SHARED = 32768  # values that torch's threads share; fewer are one thread's
 
 
-def _extremes(tensor: Tensor) -> Range:
+def _extremes(tensor: Tensor) -> Extremes:
     """The lowest and the largest value; NaN if there is one."""
     if tensor.device != CPU:
         low, high = torch.stack(tensor.aminmax()).cpu()

@@ -62,8 +62,7 @@ class Pipeline:
         self._short: Placed | None = None
         if (short := placement.short) is not None:
             self._short = Placed(short_stage(short, stages, self.stages, dtype), short.place)
-        names = [placed.stage.gives for placed in self._placed]
-        first = next((i + 1 for i, gives in enumerate(names) if self.features.name in gives), 0)
+        first = next((i + 1 for i, one in enumerate(self._placed) if self.features.name in one.stage.gives), 0)
         self._front, self._decoding = self._placed[:first], self._placed[first:]
 
     def __reduce__(self) -> tuple[Any, ...]:

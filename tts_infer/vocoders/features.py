@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tts_infer.config import MelConfig
+from tts_infer.dsp.checks import Extremes
 from tts_infer.io.codes import as_codes, as_latents, require_latent_shape
-from tts_infer.io.features import Range, as_features, as_ragged, mel_and_range, require_mel_shape
+from tts_infer.io.features import as_features, as_ragged, mel_and_range, require_mel_shape
 from tts_infer.vocoders.conditions import Condition
 
 Features = Tensor | NDArray[Any]
@@ -98,7 +99,7 @@ class MelSpec:
     def check(self, features: Features, piece: bool = False) -> Tensor:
         return as_features(features, self.config.n_mels, piece)
 
-    def checked_range(self, features: Features) -> tuple[Tensor, Range]:
+    def checked_range(self, features: Features) -> tuple[Tensor, Extremes]:
         """`check` of whole signals, and the lowest and the largest value."""
         return mel_and_range(features, self.config.n_mels)
 
