@@ -240,7 +240,7 @@ def test_missing_input_and_unknown_choices_are_explained(client: Client) -> None
         with pytest.raises(AppError, match=rf"{unknown}.*auto.*0.*16") as error:
             call(client, "/synthesize", CLIP, refine=unknown)
         assert "\n" not in str(error.value)
-    with pytest.raises(tts_infer.InputError, match="refine is '3'; allowed: auto, 0, 1, 2, 4, 8, 16"):
+    with pytest.raises(tts_infer.InputError, match="refine is '3'; allowed: auto, 0, 1, 2, 4, 8, 12, 16, 24"):
         load(VOCODER, refine="3")  # type: ignore[arg-type]
 
 

@@ -14,7 +14,7 @@ from training.losses import magnitude, stft
 from tts_infer.config import MelConfig
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
-from tts_infer.dsp.refine import Refinement
+from tts_infer.dsp.two_bands import TwoBandRefinement
 
 COMPRESSION = 0.3  # of magnitudes, where spectra are compared
 
@@ -125,7 +125,7 @@ class ConsistencyLoss(nn.Module):
 
     def __init__(self, mel: MelConfig, istft: ISTFT, passes: int) -> None:
         super().__init__()
-        self.refinement, self.passes = Refinement(mel, istft), passes
+        self.refinement, self.passes = TwoBandRefinement(mel, istft), passes
         self.hop = mel.hop_length
         self.register_buffer("window", torch.hann_window(mel.n_fft))
 

@@ -21,7 +21,7 @@ from ui.work import Stopped, Turn, no_turn
 
 AUTO: Final = "auto"
 # Numbers of refinement passes that the page offers; "auto" uses the number that suits the vocoder.
-Refine = Literal["auto", "0", "1", "2", "4", "8", "16"]
+Refine = Literal["auto", "0", "1", "2", "4", "8", "12", "16", "24"]
 # Number formats of matrix products; "auto" is what was measured to be faster, see `load_vocoder`.
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 Kind = Literal["audio", "mel"]  # of an input

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tts_infer.config import MelConfig
 from tts_infer.devices import CPU
 from tts_infer.dsp import register_constant
+from tts_infer.dsp.band import Band
 from tts_infer.dsp.filterbank import BandedProduct, needs_new
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mel import mel_filterbank
@@ -51,7 +52,9 @@ class Refinement(nn.Module):
     Args:
         mel: the convention of the mels.
         istft: the inverse transform. Its method is used for everything; with "matmul" all numbers are real.
+        band: the bins and filters of a pass, the lowest ones; None: all.
 
+    Shape: N and n_mels below are those of the band
     Raises:
         InputError: the mel and the spectrum come from STFTs of different sizes, so their magnitudes do not compare.
     Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851), r is the
@@ -62,7 +65,7 @@ class Refinement(nn.Module):
     unfiltered: Tensor
     passed_on_cpu: Any = staticmethod(passed_at_once)
 
-    def __init__(self, mel: MelConfig, istft: ISTFT) -> None:
+    def __init__(self, mel: MelConfig, istft: ISTFT, band: Band | None = None) -> None:
         super().__init__()
         sizes = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft)
         if sizes != (istft.n_fft, istft.hop_length, istft.win_length):
@@ -73,9 +76,11 @@ class Refinement(nn.Module):
                 mel=sizes,
                 spectrum=(istft.n_fft, istft.hop_length, istft.win_length),
             )
+        filters = mel_filterbank(mel)
+        if band is not None:
+            istft, filters = band.istft(istft), filters[: band.bins, : band.mels]
         self.config, self.istft = mel, istft
         self.stft = STFT(istft.n_fft, istft.hop_length, istft.win_length, istft.padding, istft.method)
-        filters = mel_filterbank(mel)
         total = filters.sum(1, keepdims=True)
         shares = np.divide(filters, total, out=np.zeros_like(filters), where=total > 0)
         self.filterbank = BandedProduct(filters, istft.method)
@@ -87,7 +92,9 @@ class Refinement(nn.Module):
         """Frames on each side that one frame depends on in one pass. A pass of a stream is as many frames late."""
         return self.istft.overlap - 1
 
-    def forward(self, spectrum: Spectrum, log_mel: Tensor, passes: int, valid: Tensor | None = None) -> Spectrum:
+    def forward(
+        self, spectrum: Spectrum, log_mel: Tensor, passes: int, valid: Tensor | None = None, begun: int = 0
+    ) -> Spectrum:
         """Refine whole signals.
 
         Args:
@@ -95,29 +102,28 @@ class Refinement(nn.Module):
             log_mel: the target mel.
             passes: number of passes.
             valid: see `ISTFT.forward`.
+            begun: passes that others made of the same spectrum before; steps go on from there.
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
         if is_traced() and valid is None:
-            return self.whole(spectrum, log_mel, passes)
+            return self.whole(spectrum, log_mel, passes, begun)
         real, imag = spectrum
         batch, _, frames = real.shape
         groups = tiles(batch, frames, real.device)
         if len(tiles(frames, batch, real.device)) < len(groups):  # fewer tiles if the batch is cut along time
             groups = [slice(0, batch)]
-        items = [
-            self.advance(
-                (real[some], imag[some]), log_mel[some], {}, passes, None if valid is None else valid[some], True
-            )[0]
-            for some in groups
-        ]
+        items = []
+        for some in groups:
+            marks = None if valid is None else valid[some]
+            items.append(self.advance((real[some], imag[some]), log_mel[some], {}, passes, marks, True, begun)[0])
         return _joined(items, 0)
 
-    def whole(self, spectrum: Spectrum, log_mel: Tensor, passes: int) -> Spectrum:
+    def whole(self, spectrum: Spectrum, log_mel: Tensor, passes: int, begun: int = 0) -> Spectrum:
         """The passes over whole signals, without states and tiles: for graphs and for gradients. Shape: as `forward`"""
         mel, (real, imag) = log_mel.transpose(1, 2).exp(), (part.transpose(1, 2) for part in spectrum)
         before_real, before_imag = real, imag
-        for i, (step, share) in enumerate(steps(passes)):
+        for i, (step, share) in enumerate(steps(passes, begun)):
             hops = self.istft.hops(real.transpose(1, 2), imag.transpose(1, 2))
             consistent = [part.transpose(1, 2) for part in self.transform(hops)]
             given = *consistent, before_real, before_imag, mel, step, i + 1 == passes, *self._filters()
@@ -135,6 +141,7 @@ class Refinement(nn.Module):
         passes: int,
         valid: Tensor | None = None,
         final: bool = False,
+        begun: int = 0,
     ) -> tuple[Spectrum, State]:
         """Push the next frames through every pass. Each pass is `receptive_field` frames late.
 
@@ -145,6 +152,7 @@ class Refinement(nn.Module):
             passes: number of passes, in all calls the same.
             valid: for the same frames, see `ISTFT.forward`.
             final: whether these are the last frames.
+            begun: see `forward`.
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L'), L' >= 0
         """
@@ -161,7 +169,7 @@ class Refinement(nn.Module):
                 waiting,
                 first + tile.start,
                 ends,
-                steps(passes),
+                steps(passes, begun),
                 (self.istft.window, self.istft.envelope_of(first + tile.stop, ends)),
                 (self.istft.inverse_dft.bases, self.stft.dft.bases),
                 *self._filters(),
@@ -182,14 +190,14 @@ class Refinement(nn.Module):
 
 
 @cache
-def steps(passes: int) -> list[tuple[float, float]]:
+def steps(passes: int, begun: int = 0) -> list[tuple[float, float]]:
     """For each pass how far it goes, and, for the next, the share of its spectrum in what that moves away from.
 
     T is (1 + m + r) R - (m + r) B, where B, the mean of R' and S by their weights, is what a pass moves away from. In
     the first pass it is S.
     """
     weights = [
-        (MOMENTUM if i else 0.0, min(FIRST_RELAXATION + RELAXATION_GROWTH * i, LAST_RELAXATION))
+        (MOMENTUM if i else 0.0, min(FIRST_RELAXATION + RELAXATION_GROWTH * (begun + i), LAST_RELAXATION))
         for i in range(passes + 1)
     ]
     return [(1 + sum(weights[i]), weights[i + 1][1] / sum(weights[i + 1])) for i in range(passes)]

@@ -191,7 +191,7 @@ def made_up(stage: Stage) -> Stage:
             made = {name: _weight(name, parameter) for name, parameter in module.named_parameters()}
             module.load_state_dict(made, strict=False, assign=True)  # assign: parameters may be on "meta"
             module = module.to(CPU).requires_grad_(False)
-        passes = None if stage.passes is None else 1
+        passes = None if stage.passes is None else 2  # refinement has one over all bins, and one over the lowest
         _stages[stage.signature] = replace(stage.using(module), passes=passes)
     return _stages[stage.signature]
 

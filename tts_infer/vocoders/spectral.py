@@ -14,7 +14,7 @@ from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mdct import IMDCT
 from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.range_null import RangeNull
-from tts_infer.dsp.refine import Refinement
+from tts_infer.dsp.two_bands import TwoBandRefinement
 from tts_infer.stages import PROBE_BATCH, PROBE_FRAMES, Stage, State, Tensors, wave
 
 METHODS = get_args(SpectralMethod)
@@ -102,7 +102,7 @@ class RangeNullStage(Stage):
 
 @dataclass(frozen=True)
 class RefinementStage(Stage):
-    """Passes that correct a spectrum to its mel, see `Refinement`. Each pass makes a stream some frames later.
+    """Passes that correct a spectrum to its mel. Each makes a stream some frames later.
 
     Shape: 2 x (B, N, L), (B, n_mels, L) -> 2 x (B, N, L)
     """
@@ -112,13 +112,14 @@ class RefinementStage(Stage):
     @classmethod
     def of(cls, mel: MelConfig, istft: ISTFT) -> RefinementStage:
         names = ("real", "imag")
-        module = Refinement(mel, istft)
+        module = TwoBandRefinement(mel, istft)
         return cls("refine", module, (*names, "mel"), names, method=istft.method, passes=0, follows="istft")
 
     def by(self, method: str) -> RefinementStage:
         if method == self.method:
             return self
-        return replace(self, module=Refinement(self.module.config, _by(self.module.istft, method)), method=method)
+        module = TwoBandRefinement(self.module.config, _by(self.module.istft, method))
+        return replace(self, module=module, method=method)
 
     @property
     def delay_frames(self) -> int:

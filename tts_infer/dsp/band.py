@@ -1,0 +1,63 @@
+"""The lowest bins of a spectrum: the spectrum of the same signal at a lower rate, of which all sizes are a fraction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tts_infer.config import MelConfig
+from tts_infer.dsp.frames import hann_window
+from tts_infer.dsp.istft import ISTFT
+from tts_infer.dsp.mel import mel_filterbank
+
+# A lowest band reaches at least so high, in Hz: there are the strongest harmonics of a voice.
+_LEAST_HZ = 1300
+# So many bins at the end of the band are part of peaks that may lie above it: the width of a Hann window's main lobe.
+_LOBE = 4
+
+
+@dataclass(frozen=True)
+class Band:
+    """The lowest bins, and the filters of a mel that see nothing else.
+
+    Attributes:
+        divisor: of the rate, and of all sizes.
+        bins: how many there are. The last one is at half of the lower rate.
+        mels: how many filters.
+        edge: the first bin that other filters see, too.
+    """
+
+    divisor: int
+    bins: int
+    mels: int
+    edge: int
+
+    @classmethod
+    def lowest(cls, mel: MelConfig) -> Band | None:
+        """The band of a convention; None if its sizes cannot be divided, or no filter lies in it."""
+        sizes, filters = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft), mel_filterbank(mel)
+        divisor = 1
+        while mel.sample_rate / (4 * divisor) >= _LEAST_HZ and _divides(2 * divisor, *sizes):
+            divisor *= 2
+        bins = mel.n_fft // (2 * divisor) + 1
+        end = max(0, bins - 1 - _LOBE)
+        mels = int(np.argmax(filters[end:].any(axis=0)))  # the first that reaches beyond
+        if divisor == 1 or mels == 0:
+            return None
+        return cls(divisor, bins, mels, min(end, int(np.argmax(filters[:, mels:].any(axis=1)))))
+
+    def istft(self, istft: ISTFT) -> ISTFT:
+        """The inverse transform at the lower rate."""
+        n_fft, hop_length, win_length = (
+            size // self.divisor for size in (istft.n_fft, istft.hop_length, istft.win_length)
+        )
+        return ISTFT(n_fft, hop_length, win_length, istft.padding, istft.method)
+
+
+def _divides(divisor: int, n_fft: int, hop_length: int, win_length: int) -> bool:
+    """Whether a signal at the lower rate has the same frames, under the same window."""
+    if n_fft % (2 * divisor) or hop_length % divisor or win_length % divisor:
+        return False
+    lower = hann_window(win_length // divisor, n_fft // divisor)
+    return bool(np.allclose(lower, hann_window(win_length, n_fft)[::divisor], atol=1e-12))
