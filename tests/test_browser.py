@@ -334,18 +334,18 @@ def test_batch_of_files(page: Page, tmp_path: Path) -> None:
     with page.expect_download() as download:
         page.locator("#batch-output a").first.click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        samples, _ = soundfile.read(io.BytesIO(archive.read("english-refine8.wav")), dtype="int16")
+        samples, _ = soundfile.read(io.BytesIO(archive.read("english-refine12.wav")), dtype="int16")
     np.testing.assert_array_equal(samples, tts_infer.to_int16(expected()[0].audio[0])[0])
     # and it can be heard where it stands
-    with page.expect_response(lambda response: response.url.endswith("english-refine8.wav")) as played:
-        page.get_by_role("button", name="Play: english-refine8.wav").click()
-    expect(page.get_by_role("button", name="Pause: english-refine8.wav")).to_be_visible()
+    with page.expect_response(lambda response: response.url.endswith("english-refine12.wav")) as played:
+        page.get_by_role("button", name="Play: english-refine12.wav").click()
+    expect(page.get_by_role("button", name="Pause: english-refine12.wav")).to_be_visible()
     assert played.value.ok
-    page.get_by_role("button", name="Pause: english-refine8.wav").click()
-    expect(page.get_by_role("button", name="Play: english-refine8.wav")).to_be_visible()
+    page.get_by_role("button", name="Pause: english-refine12.wav").click()
+    expect(page.get_by_role("button", name="Play: english-refine12.wav")).to_be_visible()
     # paused before it has begun, which is no error
-    page.get_by_role("button", name="Play: english-refine8.wav").evaluate("one => { one.click(); one.click(); }")
-    expect(page.get_by_role("button", name="Play: english-refine8.wav")).to_be_visible()
+    page.get_by_role("button", name="Play: english-refine12.wav").evaluate("one => { one.click(); one.click(); }")
+    expect(page.get_by_role("button", name="Play: english-refine12.wav")).to_be_visible()
 
 
 def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_one_vocoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         "parameters           3,620,610",
         "stages               mel, backbone, head, refine, istft",
         "receptive field      27 frames on each side",
-        "latency of a stream  53 frames, 565 ms (with 8 refinement passes)",
+        "latency of a stream  65 frames, 693 ms (with 12 refinement passes)",
     ):
         assert line in text, line
     assert "log_floor 1e-07" in text and "License" not in text

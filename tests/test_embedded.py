@@ -23,9 +23,9 @@ def vocoder() -> tts_infer.Vocoder:
 
 def test_refines_by_default(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
     mel = vocoder.mel(speech)
-    assert vocoder.refine == 8
+    assert vocoder.refine == 12
     assert torch.equal(vocoder.decode(mel), vocoder.decode(mel, refine=12))
-    assert vocoder.stream().delay_frames == vocoder.stream(refine=0).delay_frames + 24
+    assert vocoder.stream().delay_frames == vocoder.stream(refine=0).delay_frames + 36
     assert tts_infer.load_vocoder(device="cpu", refine=0).refine == 0
 
 

@@ -89,7 +89,7 @@ def await_name(page: Page, name: str) -> None:
 def test_an_example_is_decoded_and_can_be_heard(visitor: Page) -> None:
     expect(visitor.get_by_role("heading", name="Hear what a vocoder does to speech")).to_be_visible()
     expect(figures(visitor)).to_be_visible()
-    assert saved_as(visitor) == "english-refine8.wav"
+    assert saved_as(visitor) == "english-refine12.wav"
     expect(visitor.locator("#result [data-play]")).to_have_text("Play")  # nobody is startled
     visitor.locator("#result [data-play]").click()
     expect(visitor.locator("#result [data-play]")).to_have_text("Pause")
@@ -101,7 +101,7 @@ def test_an_example_is_decoded_and_can_be_heard(visitor: Page) -> None:
 def test_presets_are_passes_and_run_at_once(visitor: Page) -> None:
     preset = visitor.locator("#preset")
     expect(preset.get_by_label("Balanced")).to_be_checked()
-    for name, passes in (("Fast", 0), ("Best", 16)):
+    for name, passes in (("Fast", 0), ("Best", 24)):
         preset.get_by_text(name).click()
         await_name(visitor, f"english-refine{passes}.wav")
     visitor.keyboard.press("o")  # keys switch sounds although the preset has the focus
@@ -114,13 +114,13 @@ def test_presets_are_passes_and_run_at_once(visitor: Page) -> None:
 
 @pytest.mark.slow
 def test_settings_are_in_the_link_and_come_back(visitor: Page, first: str, browser: Browser) -> None:
-    await_name(visitor, "english-refine8.wav")
+    await_name(visitor, "english-refine12.wav")
     visitor.locator("#preset").get_by_text("Best").click()
-    await_name(visitor, "english-refine16.wav")
-    link = f"{first}?refine=16"
+    await_name(visitor, "english-refine24.wav")
+    link = f"{first}?refine=24"
     expect(visitor).to_have_url(link)
     visitor.goto(first)  # the same visitor, without a link
-    await_name(visitor, "english-refine16.wav")
+    await_name(visitor, "english-refine24.wav")
     other = browser.new_context(**DESKTOP).new_page()
     other.goto(f"{first}?__theme=light&refine=0&istft=matmul")
     await_name(other, "english-refine0-istft-matmul.wav")

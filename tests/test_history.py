@@ -38,7 +38,7 @@ from ui.texts import Translator
 
 from playwright.sync_api import Locator, Page, expect  # isort: skip  tests.page skips without it
 
-NAMES = ["english-refine16.wav", "english-refine0.wav", "english-refine8.wav"]
+NAMES = ["english-refine24.wav", "english-refine0.wav", "english-refine12.wav"]
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_results_can_be_played_removed_and_packed(page: Page) -> None:
     three_results(page)
     assert cards(page).locator("b").all_inner_texts() == NAMES
     assert "Error" in cards(page).first.inner_text()
-    assert "refine 16" in cards(page).first.inner_text()
+    assert "refine 24" in cards(page).first.inner_text()
 
     cards(page).nth(1).get_by_role("button", name="Play").click()
     expect(page.locator("#result [data-save]")).to_have_attribute("download", NAMES[1])

@@ -196,7 +196,7 @@ def test_other_settings_need_another_folder(
     )
     arguments = ["batch", str(inputs), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
-    assert "begun with refine '0', now it is '8'" in capsys.readouterr().err
+    assert "begun with refine '0', now it is '12'" in capsys.readouterr().err
     arguments += ["--sample-format", "float32", "--refine", "0"]
     assert main(arguments) == 2
     assert "begun with sample_format 'pcm16'" in capsys.readouterr().err

@@ -14,8 +14,8 @@ from tts_infer.dsp import register_constant
 from tts_infer.dsp.tiles import is_traced
 
 # With 100 HTK filters of 513 bins, six blocks need a fifth of the multiplications of one. More blocks need more
-# calls, which makes short signals slower.
-_BLOCKS = 6
+# calls, which makes short signals slower. A matrix of fewer values is one block.
+_BLOCKS, _SMALL = 6, 2**13
 
 
 class BandedProduct(nn.Module):
@@ -23,8 +23,8 @@ class BandedProduct(nn.Module):
 
     Args:
         matrix: stored in float32, in buffers that are not part of a checkpoint.
-        method: "matmul" is one product. "fft" cuts the columns into blocks, and multiplies each block only by the rows
-            in which it is not zero: less work in more calls, as with an FFT.
+        method: "matmul" is one product. "fft" cuts the columns of large matrices into blocks, and multiplies each block
+            only by the rows in which it is not zero: less work in more calls, as with an FFT.
 
     Shape: (..., rows) -> (..., columns)
     """
@@ -33,12 +33,13 @@ class BandedProduct(nn.Module):
 
     def __init__(self, matrix: NDArray[np.float64], method: SpectralMethod) -> None:
         super().__init__()
-        count, (self._rows, self.columns) = 1 if method == "matmul" else _BLOCKS, matrix.shape
+        is_one = method == "matmul" or matrix.size < _SMALL
+        count, (self._rows, self.columns) = 1 if is_one else _BLOCKS, matrix.shape
         borders = [self.columns * i // count for i in range(count + 1)]
         self.cuts: list[int] = []
         for i, (start, stop) in enumerate(pairwise(borders)):
             columns = slice(start, stop)
-            rows = slice(0, self._rows) if method == "matmul" else _used_rows(matrix[:, columns])
+            rows = slice(0, self._rows) if is_one else _used_rows(matrix[:, columns])
             register_constant(self, f"block{i}", matrix[rows, columns])
             self.cuts += [rows.start, rows.stop, start, stop]
 
