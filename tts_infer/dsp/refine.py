@@ -79,7 +79,7 @@ class Refinement(nn.Module):
         filters = mel_filterbank(mel)
         if band is not None:
             istft, filters = band.istft(istft), filters[: band.bins, : band.mels]
-        self.config, self.istft = mel, istft
+        self.config, self.istft, self.divisor = mel, istft, mel.n_fft // istft.n_fft
         self.stft = STFT(istft.n_fft, istft.hop_length, istft.win_length, istft.padding, istft.method)
         total = filters.sum(1, keepdims=True)
         shares = np.divide(filters, total, out=np.zeros_like(filters), where=total > 0)
@@ -110,8 +110,8 @@ class Refinement(nn.Module):
             return self.whole(spectrum, log_mel, passes, begun)
         real, imag = spectrum
         batch, _, frames = real.shape
-        groups = tiles(batch, frames, real.device)
-        if len(tiles(frames, batch, real.device)) < len(groups):  # fewer tiles if the batch is cut along time
+        groups = tiles(batch, frames, real.device, self.divisor)
+        if len(tiles(frames, batch, real.device, self.divisor)) < len(groups):  # fewer tiles if the batch is cut along time
             groups = [slice(0, batch)]
         items = []
         for some in groups:
@@ -160,7 +160,7 @@ class Refinement(nn.Module):
         batch, _, frames = real.shape
         run = self.passed_on_cpu if real.device == CPU and not is_traced() else passed
         first, waiting, refined = state.get("frames", 0), state.get("waiting", [[]] * passes), []
-        for tile in tiles(frames, batch, real.device) or [slice(0, 0)]:
+        for tile in tiles(frames, batch, real.device, self.divisor) or [slice(0, 0)]:
             ends = final and tile.stop == frames
             out = run(
                 real[..., tile].transpose(1, 2),
