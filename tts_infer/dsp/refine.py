@@ -110,8 +110,8 @@ class Refinement(nn.Module):
             return self.whole(spectrum, log_mel, passes, begun)
         real, imag = spectrum
         batch, _, frames = real.shape
-        groups = tiles(batch, frames, real.device, self.divisor)
-        if len(tiles(frames, batch, real.device, self.divisor)) < len(groups):  # fewer tiles if the batch is cut along time
+        groups, along_time = self._tiles(batch, frames, real.device), self._tiles(frames, batch, real.device)
+        if len(along_time) < len(groups):  # fewer tiles if the batch is cut along time
             groups = [slice(0, batch)]
         items = []
         for some in groups:
@@ -160,7 +160,7 @@ class Refinement(nn.Module):
         batch, _, frames = real.shape
         run = self.passed_on_cpu if real.device == CPU and not is_traced() else passed
         first, waiting, refined = state.get("frames", 0), state.get("waiting", [[]] * passes), []
-        for tile in tiles(frames, batch, real.device, self.divisor) or [slice(0, 0)]:
+        for tile in self._tiles(frames, batch, real.device) or [slice(0, 0)]:
             ends = final and tile.stop == frames
             out = run(
                 real[..., tile].transpose(1, 2),
@@ -181,6 +181,9 @@ class Refinement(nn.Module):
     def transform(self, hops: Tensor) -> Spectrum:
         """The STFT of the hops that `ISTFT.hops` returns. Shape: (B, L + R - 1, hop_length) -> 2 x (B, N, L)"""
         return self.stft.transform(hops.flatten(1))
+
+    def _tiles(self, count: int, frames: int, device: torch.device) -> list[slice]:
+        return tiles(count, frames, device, self.divisor)
 
     def _filters(self) -> tuple[Any, ...]:
         """What `corrected` takes of the mel's convention."""
