@@ -114,6 +114,20 @@ def added_blocks(frames: Tensor, n_fft: int, hop_length: int) -> Tensor:
     return added
 
 
+def due(waiting: list[Tensor] | None, new: list[Tensor], frames: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Append the next frames of a stream to those that wait, take the first ones, and leave the others to wait.
+
+    Args:
+        waiting: what the last call left; None before the first frame.
+        new: the next frames, possibly none, of each of several tensors.
+        frames: how many to take.
+
+    Shape: each (B, C, L)
+    """
+    known = new if waiting is None else [torch.cat(pair, dim=2) for pair in zip(waiting, new, strict=True)]
+    return [one[..., :frames] for one in known], [one[..., frames:].clone() for one in known]
+
+
 def n_samples(frames: int, hop_length: int, padding: Padding) -> int:
     """Samples that `frames` give, once the padding is trimmed."""
     if padding == "same":

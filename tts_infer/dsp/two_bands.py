@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tts_infer.config import MelConfig
 from tts_infer.dsp.band import Band
+from tts_infer.dsp.frames import due
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.refine import Refinement, Spectrum
 from tts_infer.stages import State
@@ -62,29 +63,22 @@ class TwoBandRefinement(nn.Module):
         return self._joined(self.low.whole(*self._lowest(refined, log_mel), low, wide), refined) if low else refined
 
     def advance(
-        self,
-        spectrum: Spectrum,
-        log_mel: Tensor,
-        state: State,
-        passes: int,
-        valid: Tensor | None = None,
-        final: bool = False,
+        self, spectrum: Spectrum, log_mel: Tensor, state: State, passes: int, final: bool = False
     ) -> tuple[Spectrum, State]:
         """Push the next frames through every pass. Arguments and shapes: as for `Refinement.advance`
 
-        The state is that of both bands, and what waits for them: the mel and the marks of frames that the first passes
-        hold back, and the spectrum of frames that the others hold back.
+        The state is that of both bands, and what waits for them: the mel of frames that the first passes hold back, and
+        the spectrum of frames that the others hold back.
         """
         wide, low = self.shares(passes)
-        refined, after = self.wide.advance(spectrum, log_mel, state.get("wide", {}), wide, valid, final)
+        refined, after = self.wide.advance(spectrum, log_mel, state.get("wide", {}), wide, final=final)
         if not low:
             return refined, {"wide": after}
-        aligned = [log_mel] if valid is None else [log_mel, valid.transpose(1, 2)]
-        (mel, *marks), behind = _due(state.get("aligned"), aligned, refined[0].shape[2])
+        (mel,), mels = due(state.get("mels"), [log_mel], refined[0].shape[2])
         given = *self._lowest(refined, mel), state.get("low", {}), low
-        lowest, after_low = self.low.advance(*given, marks[0].transpose(1, 2) if marks else None, final, wide)
-        (real, imag), waiting = _due(state.get("waiting"), list(refined), lowest[0].shape[2])
-        after = {"wide": after, "aligned": behind, "low": after_low, "waiting": waiting}
+        lowest, after_low = self.low.advance(*given, final=final, begun=wide)
+        (real, imag), spectra = due(state.get("spectra"), list(refined), lowest[0].shape[2])
+        after = {"wide": after, "mels": mels, "low": after_low, "spectra": spectra}
         return self._joined(lowest, (real, imag)), after
 
     def _lowest(self, spectrum: Spectrum, log_mel: Tensor) -> tuple[Spectrum, Tensor]:
@@ -99,13 +93,7 @@ class TwoBandRefinement(nn.Module):
         edge = self.band.edge
         pairs = zip(lowest, refined, strict=True)
         real, imag = (
-            torch.cat([low.transpose(1, 2)[..., :edge], all_.transpose(1, 2)[..., edge:]], dim=2).transpose(1, 2)
-            for low, all_ in pairs
+            torch.cat([low.transpose(1, 2)[..., :edge], other.transpose(1, 2)[..., edge:]], dim=2).transpose(1, 2)
+            for low, other in pairs
         )
         return real, imag
-
-
-def _due(waiting: list[Tensor] | None, new: list[Tensor], frames: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Append new frames to what waits, take the first frames, and leave the others to wait. Shape: each (B, C, L)"""
-    known = new if waiting is None else [torch.cat(pair, dim=2) for pair in zip(waiting, new, strict=True)]
-    return [one[..., :frames] for one in known], [one[..., frames:].clone() for one in known]

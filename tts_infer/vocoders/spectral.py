@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tts_infer.config import MelConfig, SpectralMethod
 from tts_infer.devices import CPU
+from tts_infer.dsp.frames import due
 from tts_infer.dsp.istft import ISTFT
 from tts_infer.dsp.mdct import IMDCT
 from tts_infer.dsp.mel import LogMel
@@ -92,7 +93,7 @@ class RangeNullStage(Stage):
         real, imag, log_mel = inputs
         if state is None:
             return self.module(real, imag, log_mel), {}
-        log_mel, waiting = _caught_up(state, log_mel, real.shape[2])
+        (log_mel,), waiting = due(state.get("mel"), [log_mel], real.shape[2])  # the network delays the spectrum
         return self.module(real, imag, log_mel), {"mel": waiting}
 
     def probe(self) -> Tensors:
@@ -132,19 +133,13 @@ class RefinementStage(Stage):
         passes = self.passes or 0
         if state is None:
             return self.module((real, imag), log_mel, passes, valid), {}
-        log_mel, waiting = _caught_up(state, log_mel, real.shape[2])
+        (log_mel,), waiting = due(state.get("mel"), [log_mel], real.shape[2])  # the network delays the spectrum
         spectrum, after = self.module.advance((real, imag), log_mel, state, passes, final=final)
         return spectrum, {"mel": waiting, **after}
 
     def probe(self) -> Tensors:
         bins, mels = self.module.istft.n_fft // 2 + 1, self.module.config.n_mels
         return (*ISTFTStage.spectrum(bins), wave(PROBE_BATCH, mels, PROBE_FRAMES))
-
-
-def _caught_up(state: State, log_mel: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-    """The mel of the next frames of a spectrum, and the rest, which waits: the network delays the spectrum."""
-    known = torch.cat([state["mel"], log_mel], dim=2) if "mel" in state else log_mel
-    return known[..., :frames], known[..., frames:].clone()
 
 
 @dataclass(frozen=True)
