@@ -1,7 +1,7 @@
 """Networks and passes as one call of TorchScript, against their operators called from Python.
 
-`python -m benchmarks.one_call`. Backbone and head by oneDNN, with the same weights, take turns; so do eight passes of
-refinement. The title of a table says what recording a network takes, or what torch takes to read the passes.
+`python -m benchmarks.one_call`. Backbone and head by oneDNN, with the same weights, take turns; so do the default's
+passes of refinement. The title of a table says what recording a network takes, or what torch takes to read the passes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.vocoders import SIZES, make, speech_mel
 from tts_infer import load_vocoder
 from tts_infer.config import DTypeName
 from tts_infer.dsp.passes import passed, passed_at_once
-from tts_infer.dsp.refine import Refinement
+from tts_infer.dsp.two_bands import TwoBandRefinement
 from tts_infer.engines.onednn import PackedBackbone, PackedHead, unsupported_reason
 from tts_infer.engines.torchscript import RECORDED_CALL, OneCall
 
@@ -34,17 +34,19 @@ def networks(size: str, dtype: DTypeName) -> tuple[Callable[[Tensor], Any], Call
 
 
 def refinements() -> tuple[Callable[[Tensor], Any], Callable[[Tensor], Any], float]:
-    """Eight passes as one call, and as their operators; and the milliseconds until the one call can be made."""
+    """The passes of a band as one call, and as their operators; and the milliseconds until the one call can be made."""
     vocoder: Any = load_vocoder(device="cpu")
-    once, many = (Refinement(vocoder.mel_config, vocoder.model.head.istft) for _ in range(2))
-    many.passed_on_cpu = passed
+    once, many = (TwoBandRefinement(vocoder.mel_config, vocoder.model.head.istft) for _ in range(2))
+    many.wide.passed_on_cpu = many.low.passed_on_cpu = passed
     start = time.perf_counter()
     passed_at_once.compiled()
     reading = (time.perf_counter() - start) * 1e3
 
-    def run(refinement: Refinement, mel: Tensor) -> Any:
+    def run(refinement: TwoBandRefinement, mel: Tensor) -> Any:
         bins = vocoder.model.head.istft.n_fft // 2 + 1
-        return refinement((mel.new_ones(1, bins, mel.shape[2]), mel.new_zeros(1, bins, mel.shape[2])), mel, 8)
+        return refinement(
+            (mel.new_ones(1, bins, mel.shape[2]), mel.new_zeros(1, bins, mel.shape[2])), mel, vocoder.refine
+        )
 
     return partial(run, once), partial(run, many), reading
 
@@ -81,8 +83,8 @@ def main() -> None:
                 results += [{"size": size, "dtype": dtype, "recording ms": recording, **row} for row in rows]
     with torch.inference_mode():
         one, many, reading = refinements()
-        rows = compared(f"embedded, eight passes, read in {reading:.0f} ms", one, many, args)
-        results += [{"size": "embedded", "passes": 8, "reading ms": reading, **row} for row in rows]
+        rows = compared(f"embedded, all passes, read in {reading:.0f} ms", one, many, args)
+        results += [{"size": "embedded", "passes": load_vocoder().refine, "reading ms": reading, **row} for row in rows]
     finish("one_call", setting, results)
 
 
