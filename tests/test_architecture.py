@@ -31,7 +31,19 @@ ROOMS = [
         "losses",
     ),
     *("io", "vocoders", "engines", "runtime", "frontends", "streaming", "live", "decoding", "facts", "modulelike"),
-    *("vocoder", "loading", "integrations", "speech", "speaker", "files", "batch", "evaluation", "report", "diagnose"),
+    *(
+        "vocoder",
+        "warm",
+        "loading",
+        "integrations",
+        "speech",
+        "speaker",
+        "files",
+        "batch",
+        "evaluation",
+        "report",
+        "diagnose",
+    ),
     *("export", "server", "cli"),
 ]
 

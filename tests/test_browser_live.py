@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 import time
@@ -31,6 +32,7 @@ from tests.page import (  # noqa: F401  fixtures are used by name
     upload_files,
 )
 from tests.test_listen import pushes, tiled
+from ui import status
 
 from playwright.sync_api import Browser, Page, expect  # isort: skip  tests.page skips without it
 
@@ -113,6 +115,22 @@ def test_cancel_and_go_on(ear: Page, tmp_path: Path, monkeypatch: pytest.MonkeyP
     give(ear, CLIP, "0:03")
     ear.locator("#synthesize").click()
     expect(figures(ear)).to_contain_text("3.4", timeout=PATIENCE_MS)
+
+
+def test_what_was_seen_before_a_stop_does_not_count(ear: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page asks what runs while the server has not answered its stop yet."""
+    session_of = status.session_of
+
+    async def late(request: gr.Request) -> str | None:
+        if (await request.json())["fn_name"] == "stop_jobs":
+            await asyncio.sleep(0.7)
+        return await session_of(request)
+
+    monkeypatch.setattr(status, "session_of", late)
+    listen(ear, tiled(tmp_path / "long.wav", 600), "10:00")
+    ear.wait_for_function("heard.length > 0")
+    ear.locator("#status").get_by_role("button").click()
+    expect(ear.locator("#status span")).to_have_text("Cancelled.")
 
 
 @pytest.mark.slow

@@ -339,3 +339,8 @@ def test_workers_decode_the_same(vocoder: tts_infer.Vocoder, monkeypatch: pytest
         assert relative_error(got, want) <= 1e-5  # as above
     with pytest.raises(tts_infer.InputError, match="one for each of 3 items"):
         vocoder.decode(features, bandwidth_id=[0, 1])
+
+
+def test_it_is_warmed_up_with_conditions(vocoder: tts_infer.Vocoder) -> None:
+    tts_infer.warm_up(vocoder)
+    assert torch.isfinite(vocoder.decode(torch.zeros(1, vocoder.n_mels, 5), bandwidth_id=1)).all()

@@ -129,6 +129,7 @@ CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "synthesize_file": lambda vocoder, target: tts_infer.synthesize_file(vocoder, CLIP, target),
     "systems_of": lambda vocoders, refine: tts_infer.systems_of(vocoders, refine),
     "systems_of settings": lambda refine, baseline: tts_infer.systems_of([VOCODER], refine, baseline),
+    "warm_up": lambda vocoder, _: tts_infer.warm_up(vocoder),
     "wav_header": lambda samples, comments: tts_infer.wav_header(16000, samples, "pcm16", comments),
     "write_audio": lambda form, comments: tts_infer.write_audio("/dev/null", NOISE, 16000, form, comments),
     "write_comparison": lambda path, comparison: tts_infer.write_comparison(path, comparison),

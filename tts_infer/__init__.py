@@ -75,6 +75,7 @@ with quiet_start():
     from tts_infer.streaming import StreamingDecoder, StreamingMel
     from tts_infer.vocoder import Vocoder
     from tts_infer.vocoders.checkpoint import DEFAULT_VOCODER
+    from tts_infer.warm import warm_up
 
 __all__ = [
     "CONVENTIONS",
@@ -190,6 +191,7 @@ __all__ = [
     "systems_of",
     "to_int16",
     "trim_memory",
+    "warm_up",
     "wav_header",
     "write_audio",
     "write_comparison",

@@ -13,6 +13,7 @@ from tts_infer.server.application import ServerApp
 from tts_infer.server.settings import ServerSettings
 from tts_infer.speaker import Speaker
 from tts_infer.vocoder import Vocoder
+from tts_infer.warm import warm_up
 
 _GRACE_S = 5  # for answers that are being sent when the server is asked to end
 
@@ -40,6 +41,8 @@ def serve(
     """
     uvicorn = require_package("uvicorn", "server")
     with _listening(host, port) as listener:
+        for vocoder in vocoders:
+            warm_up(vocoder)
         config = uvicorn.Config(
             ServerApp(vocoders, settings, speakers),
             log_level="warning",

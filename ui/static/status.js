@@ -9,7 +9,8 @@ let until = 0;
 let asking = false;
 let note = ""; // what is said when nothing runs
 let busy = false;
-let stops = 0; // an answer that was asked for before a stop is of the past
+let stops = 0; // an answer that was asked for before a stop has ended is of the past
+let stopping = 0;
 
 function told(job) {
   if (job.ahead) return fill(say("ahead"), { ahead: job.ahead, seconds: Math.ceil(job.wait_s) });
@@ -42,12 +43,13 @@ async function ask() {
     while (element.isConnected && performance.now() < until) {
       const before = stops;
       const jobs = await server.show_jobs(null);
-      if (before !== stops) continue;
-      if (jobs.length) {
-        until = performance.now() + QUIET_MS;
-        note = "";
+      if (before === stops && !stopping) {
+        if (jobs.length) {
+          until = performance.now() + QUIET_MS;
+          note = "";
+        }
+        show(jobs);
       }
-      show(jobs);
       await new Promise((resolve) => setTimeout(resolve, QUICK_MS));
     }
   } catch {
@@ -64,10 +66,13 @@ function soon() {
 }
 
 async function stop() {
-  stops++;
-  const jobs = await server.stop_jobs(null);
-  stops++;
-  show(jobs);
+  stopping++;
+  try {
+    show(await server.stop_jobs(null));
+  } finally {
+    stopping--;
+    stops++;
+  }
 }
 
 // What is pressed ends what runs, also what the page has not heard of yet.
