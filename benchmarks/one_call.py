@@ -34,7 +34,7 @@ def networks(size: str, dtype: DTypeName) -> tuple[Callable[[Tensor], Any], Call
 
 
 def refinements() -> tuple[Callable[[Tensor], Any], Callable[[Tensor], Any], float]:
-    """The passes of a band as one call, and as their operators; and the milliseconds until the one call can be made."""
+    """The default's passes as one call a band, and as their operators; and the ms until the one call can be made."""
     vocoder: Any = load_vocoder(device="cpu")
     once, many = (TwoBandRefinement(vocoder.mel_config, vocoder.model.head.istft) for _ in range(2))
     many.wide.passed_on_cpu = many.low.passed_on_cpu = passed

@@ -94,7 +94,9 @@ def together(vocoder: Vocoder, streams: int, busy: int, seconds: float) -> dict[
 
     The vocoder is warmed up, as a server does before the first request.
     """
+    began = time.perf_counter()
     warm_up(vocoder)
+    warm_ms = (time.perf_counter() - began) * 1e3
     due_s = PUSH * vocoder.hop_length / vocoder.sample_rate
     mel, late, times = torch.randn(1, 100, PUSH) * 2 - 5, 0, []
     found = [vocoder.stream() for _ in range(streams)]
@@ -110,7 +112,7 @@ def together(vocoder: Vocoder, streams: int, busy: int, seconds: float) -> dict[
             times += spent
             late += sum(one > due_s for one in spent)
             time.sleep(max(0.0, due_s - (time.perf_counter() - began)))
-    row = {"streams": streams, "competing": busy, "pushes": len(times), "due ms": due_s * 1e3}
+    row = {"streams": streams, "competing": busy, "warm-up ms": warm_ms, "pushes": len(times), "due ms": due_s * 1e3}
     return {**row, "late": late, "median ms": sorted(times)[len(times) // 2] * 1e3, "longest ms": max(times) * 1e3}
 
 

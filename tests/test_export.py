@@ -149,6 +149,11 @@ def test_passes_are_checked_on_the_mel_of_a_signal(
         tts_infer.export_onnx(vocoder, tmp_path / "wrong.onnx", refine=passes)
 
 
+@pytest.mark.slow
+def test_as_many_passes_as_the_page_offers_can_be_exported(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    assert tts_infer.export_onnx(vocoder, tmp_path / "most.onnx", refine=24).path.exists()
+
+
 @pytest.mark.parametrize("layout", ["waveform", "sherpa-onnx"])
 def test_padding_same(layout: Any, tmp_path: Path) -> None:
     """sherpa-onnx cannot trim as "same" does, so it gets a waveform there, too."""

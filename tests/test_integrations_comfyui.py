@@ -90,7 +90,7 @@ def test_audio_is_copied(pack: Any, loaded: tts_infer.Vocoder, speech: Tensor) -
     for item, channel in [(0, 2), (1, 0)]:
         clip = tts_infer.resample(tts_infer.AudioClip(given[item, channel].numpy(), 12000), 24000)
         want = loaded(torch.from_numpy(clip.samples)[None])
-        # batches of other sizes are other matrix products, and eight passes of refinement enlarge the difference
+        # batches of other sizes are other matrix products, and passes of refinement enlarge the difference
         assert relative_error(copied["waveform"][item, channel][None], want) < 1e-3
 
 

@@ -231,8 +231,9 @@ def test_refined_audio_is_that_of_the_product_and_has_its_gradients(vocoder: tts
     expected = vocoder.decode(log_mel.transpose(1, 2), refine=3)
     assert (got - expected).abs().max() <= 1e-4 * expected.abs().max()  # as without passes
 
-    rng, small = torch.Generator().manual_seed(0), MelConfig(n_fft=32, hop_length=8, n_mels=6)
+    rng, small = torch.Generator().manual_seed(0), MelConfig(sample_rate=8000, n_fft=32, hop_length=8, n_mels=6)
     refined = TrainableRefinement(small, ISTFT(32, 8, method="fft")).double()
+    assert refined.band is not None
     real, imag = (torch.randn(1, 6, 17, generator=rng).double().requires_grad_() for _ in range(2))
     mel = torch.randn(1, 6, 6, generator=rng).double()
     assert torch.autograd.gradcheck(lambda real, imag: refined.audio((real, imag), mel, 2), (real, imag))

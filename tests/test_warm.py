@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor
 
 import tts_infer
 from tests.helpers import small_vocoder
+from tts_infer.dsp.passes import passed_at_once
 from tts_infer.engines.torchscript import OneCall
+from tts_infer.runtime import short
 from tts_infer.vocoder import Vocoder
 
 REFINE = 3
@@ -47,12 +50,23 @@ def test_nothing_is_left_to_record() -> None:
     assert all(map(torch.equal, first, everything(cold, mel)))
 
 
-def test_the_default_is_warm() -> None:
-    vocoder = tts_infer.load_vocoder(device="cpu")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        tts_infer.warm_up(vocoder)
-    assert vocoder.refine == 12
+@pytest.mark.parametrize("frames", [5, 16])
+def test_short_signals_have_their_graph_and_the_passes_are_read(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(passed_at_once, "_call", None)
+    made, graph = [], short._graph
+
+    def counted(*given: Any) -> Any:
+        made.append(given)
+        return graph(*given)
+
+    monkeypatch.setattr(short, "_graph", counted)
+    vocoder = tts_infer.load_vocoder(placement=f"backbone=cpu,short=cpu/onnxruntime/{frames}", device="cpu")
+    assert vocoder.refine and not made  # which is not for short graphs
+    tts_infer.warm_up(vocoder)
+    assert len(made) == 1 and passed_at_once._call is not None
+    vocoder.decode(torch.zeros(1, vocoder.n_mels, frames), refine=0, check_convention=False)
+    assert len(made) == 1
 
 
 def test_a_vocoder_of_whole_signals() -> None:

@@ -46,7 +46,7 @@ class DisturbanceLoss(nn.Module):
     weigh more: by norms of sixth power over a third of a second.
 
     With noise, the score that follows is that of the `pesq` package within 0.1. Of 22 copies by the third release of
-    the embedded vocoder the mean is 3.39 where the package's is 3.31; with 8 passes of refinement, 3.78 where it is
+    the embedded vocoder the mean is 3.39 where the package's is 3.31; with the 8 passes of its time, 3.78 where it is
     3.66.
 
     Args:

@@ -41,7 +41,7 @@ class Vocoder(ModuleLike):
 
     Attributes:
         name: the name that it was loaded by.
-        refine: the default number of refinement passes of a decode, see `Refinement`.
+        refine: the default number of refinement passes of a decode, see `TwoBandRefinement`.
 
     Raises:
         PlacementError: the devices of its networks cannot use the dtype well.

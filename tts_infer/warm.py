@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tts_infer.arguments import checked
 from tts_infer.devices import CPU
-from tts_infer.engines.torchscript import RECORDED_CALL
+from tts_infer.engines.torchscript import RECORDED_CALL, OneCall
 from tts_infer.runtime import workers
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.features import MelSpec
@@ -20,11 +20,12 @@ _FRAMES = 10
 
 @checked()
 def warm_up(vocoder: Vocoder) -> None:
-    """Do now what a vocoder otherwise does in its first calls, so that none of them takes longer than the others.
+    """Do now what a vocoder on the CPU otherwise does in its first calls, so that these take no longer than others.
 
-    Networks are recorded as one call, torch reads the passes of refinement, short signals get their graph, and workers
-    start. On a CPU it takes some tenths of a second. For servers, before the first request, and for streams that must
-    be in time. What comes out of the vocoder stays the same.
+    Networks of oneDNN are recorded as one call, torch reads the passes of refinement, short signals get their graph,
+    and workers start. Vocos takes some tenths of a second for it; generators of audio record nothing, and compute a few
+    frames. For servers, before the first request, and for streams that must be in time. What comes out of the vocoder
+    stays the same.
 
     Args:
         vocoder: with the number of passes that it has by default.
@@ -34,12 +35,12 @@ def warm_up(vocoder: Vocoder) -> None:
     """
     conditions: dict[str, Any] = {condition.name: 0 for condition in vocoder.features.conditions}
     short = vocoder.placement.short
-    lengths = [_FRAMES] if short is None else [_FRAMES, short.frames + 1]
     is_whole = any(stage.whole for stage in vocoder.stages)
 
     def once() -> None:
-        for frames in lengths:
-            vocoder.decode(_silence(vocoder, frames), **conditions)
+        if short is not None:
+            vocoder.decode(_silence(vocoder, min(_FRAMES, short.frames)), refine=0, **conditions)
+        vocoder.decode(_silence(vocoder, 1 + (_FRAMES if short is None else short.frames)), **conditions)
         vocoder.decode([_silence(vocoder, frames)[0] for frames in (_FRAMES, _FRAMES + 1)], **conditions)
         if not is_whole:
             stream = vocoder.stream(**conditions)
@@ -47,7 +48,8 @@ def warm_up(vocoder: Vocoder) -> None:
                 stream.push(_silence(vocoder, frames))
             stream.flush()
 
-    for _ in range(RECORDED_CALL):
+    records = any(isinstance(stage.module, OneCall) for stage in vocoder.stages)
+    for _ in range(RECORDED_CALL if records else 1):
         once()
     workers.run([once])  # engines make what they need once more for callers with one thread
 

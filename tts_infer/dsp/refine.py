@@ -44,7 +44,8 @@ class Refinement(nn.Module):
         T  = R + m (R - R') + r (R - S)      R' is the R of the last pass, m = MOMENTUM; in the first pass m = 0
         S <- g |R| T / |T|                   g is the ratio of M to the mel of |R|, spread over the bins
 
-    Neighbouring filters overlap, and spreading dilutes the ratios, so all passes but the last take their power of 1.5.
+    Neighbouring filters overlap, and spreading dilutes the ratios, so all passes but the last of a call take their
+    power of 1.5.
 
     Nothing is trimmed or mirrored between the two transforms. So in each pass a frame depends only on `receptive_field`
     frames on each side, and refined batches and pieces equal refined single signals.
@@ -52,9 +53,8 @@ class Refinement(nn.Module):
     Args:
         mel: the convention of the mels.
         istft: the inverse transform. Its method is used for everything; with "matmul" all numbers are real.
-        band: the bins and filters of a pass, the lowest ones; None: all.
+        band: the bins and filters of a pass, which are N and n_mels of all calls; None: all of them.
 
-    Shape: N and n_mels below are those of the band
     Raises:
         InputError: the mel and the spectrum come from STFTs of different sizes, so their magnitudes do not compare.
     Source: the momentum is that of fast Griffin-Lim (Perraudin et al. 2013, doi:10.1109/WASPAA.2013.6701851), r is the
@@ -102,7 +102,7 @@ class Refinement(nn.Module):
             log_mel: the target mel.
             passes: number of passes.
             valid: see `ISTFT.forward`.
-            begun: passes that others made of the same spectrum before; steps go on from there.
+            begun: passes that were made of the same spectrum before; relaxation goes on growing from there.
 
         Shape: 2 x (B, N, L), (B, n_mels, L), valid of (B, L, 1) -> 2 x (B, N, L)
         """
@@ -195,6 +195,8 @@ class Refinement(nn.Module):
 @cache
 def steps(passes: int, begun: int = 0) -> list[tuple[float, float]]:
     """For each pass how far it goes, and, for the next, the share of its spectrum in what that moves away from.
+
+    `begun` counts passes that came before and carry nothing over but the growth of the relaxation.
 
     T is (1 + m + r) R - (m + r) B, where B, the mean of R' and S by their weights, is what a pass moves away from. In
     the first pass it is S.

@@ -65,7 +65,7 @@ class TwoBandRefinement(nn.Module):
     def advance(
         self, spectrum: Spectrum, log_mel: Tensor, state: State, passes: int, final: bool = False
     ) -> tuple[Spectrum, State]:
-        """Push the next frames through every pass. Arguments and shapes: as for `Refinement.advance`
+        """Push the next frames through every pass, as `Refinement.advance` does.
 
         The state is that of both bands, and what waits for them: the mel of frames that the first passes hold back, and
         the spectrum of frames that the others hold back.

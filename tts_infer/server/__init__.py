@@ -41,7 +41,8 @@ def serve(
     """
     uvicorn = require_package("uvicorn", "server")
     with _listening(host, port) as listener:
-        for vocoder in vocoders:
+        behind_voices = (speaker.vocoder for speaker in speakers if speaker.vocoder is not None)
+        for vocoder in dict.fromkeys([*vocoders, *behind_voices]):
             warm_up(vocoder)
         config = uvicorn.Config(
             ServerApp(vocoders, settings, speakers),

@@ -72,6 +72,7 @@ async function stop() {
   } finally {
     stopping--;
     stops++;
+    soon();
   }
 }
 
