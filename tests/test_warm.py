@@ -62,7 +62,7 @@ def test_short_signals_have_their_graph_and_the_passes_are_read(frames: int, mon
 
     monkeypatch.setattr(short, "_graph", counted)
     vocoder = tts_infer.load_vocoder(placement=f"backbone=cpu,short=cpu/onnxruntime/{frames}", device="cpu")
-    assert vocoder.refine and not made  # which is not for short graphs
+    assert vocoder.refine and not made  # a decode with passes uses no short graph
     tts_infer.warm_up(vocoder)
     assert len(made) == 1 and passed_at_once._call is not None
     vocoder.decode(torch.zeros(1, vocoder.n_mels, frames), refine=0, check_convention=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ class Band:
     edge: int
 
     @classmethod
+    @lru_cache(maxsize=16)  # every refinement of a vocoder asks for it
     def lowest(cls, mel: MelConfig) -> Band | None:
         """The band of a convention; None if its sizes cannot be divided, or nothing could be taken from it."""
         sizes, filters = (mel.n_fft, mel.hop_length, mel.win_length or mel.n_fft), mel_filterbank(mel)

@@ -53,7 +53,7 @@ class Refinement(nn.Module):
     Args:
         mel: the convention of the mels.
         istft: the inverse transform. Its method is used for everything; with "matmul" all numbers are real.
-        band: the bins and filters of a pass, which are N and n_mels of all calls; None: all of them.
+        band: if the passes are over the lowest bins only; N and n_mels are then those of the band.
 
     Raises:
         InputError: the mel and the spectrum come from STFTs of different sizes, so their magnitudes do not compare.

@@ -77,10 +77,7 @@ async function stop() {
 }
 
 // What is pressed ends what runs, also what the page has not heard of yet.
-window.ttsInferStop = async () => {
-  await stop();
-  soon();
-};
+window.ttsInferStop = stop;
 element.addEventListener("click", async (event) => {
   if (!event.target.closest("button")) return;
   note = say("was-cancelled");
