@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoders
+from tts_infer.config import MelConfig, VocoderPreset, build, known_vocoder, known_vocoders
 from tts_infer.documents import load_json, load_yaml
 from tts_infer.errors import ConfigError
 from tts_infer.vocoders import FAMILIES
@@ -129,7 +129,9 @@ def test_known_vocoders() -> None:
     assert known["vocos-mel-22khz"].mel == MelConfig(
         sample_rate=22050, n_mels=80, f_max=8000.0, mel_scale="slaney", norm="slaney", padding="same", log_floor=1e-5
     )
-    assert all(name == entry.name for name, entry in known.items())
+    assert all(name == entry.name and known_vocoder(name) == entry for name, entry in known.items())
+    assert known_vocoder("charactr/vocos-mel-24khz") == known["vocos-mel-24khz"]
+    assert known_vocoder("../vocoders/vocos-mel-24khz") is None and known_vocoder("") is None
 
 
 def test_a_known_vocoder_is_embedded_or_on_the_hub() -> None:

@@ -133,8 +133,24 @@ def configs_dir() -> Path:
 
 def known_vocoders() -> dict[str, VocoderPreset]:
     """All vocoders that `configs/vocoders` describes, by name, the embedded one first."""
-    entries = [build(VocoderPreset, load_yaml(p), str(p)) for p in sorted((configs_dir() / "vocoders").glob("*.yaml"))]
+    entries = map(_preset, _preset_files().values())
     return {e.name: e for e in sorted(entries, key=lambda e: (e.source != "embedded", e.name))}
+
+
+def known_vocoder(name: str) -> VocoderPreset | None:
+    """The vocoder that `configs/vocoders` describes by this name, or of this repository. Other files stay unread."""
+    if path := _preset_files().get(name):
+        return _preset(path)
+    return next((one for one in known_vocoders().values() if one.repo_id == name), None)
+
+
+def _preset_files() -> dict[str, Path]:
+    """The files of `configs/vocoders`, by the name of the vocoder, which is that of the file."""
+    return {path.stem: path for path in sorted((configs_dir() / "vocoders").glob("*.yaml"))}
+
+
+def _preset(path: Path) -> VocoderPreset:
+    return build(VocoderPreset, load_yaml(path), str(path))
 
 
 def build(cls: type[T], data: Mapping[str, Any], where: str) -> T:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import Any
 
-from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
+from tts_infer.config import MelConfig, VocoderPreset, known_vocoder, known_vocoders
 from tts_infer.dsp.conventions import convention_name
 from tts_infer.errors import VocoderNotFoundError, few, nearest
 from tts_infer.io.sources import NO_PATH, mode_of
@@ -40,12 +40,12 @@ def describe_vocoder(name: str | os.PathLike[str], *, config: str | os.PathLike[
         VocoderNotFoundError: there is nothing of that name on this machine, and it is not a known one.
         ConfigError, CheckpointError: see `load_vocoder`.
     """
-    text, known = text_of("vocoder", name, VocoderNotFoundError), known_vocoders()
-    preset = known.get(text) or next((one for one in known.values() if one.repo_id == text), None)
+    text = text_of("vocoder", name, VocoderNotFoundError)
+    preset = known_vocoder(text)
     if preset is None and not mode_of(text, NO_PATH):
         raise VocoderNotFoundError(
             "{name!r} is no local directory or file, and none of: {known}", code="vocoder-unshown",
-            name=short_path(text), known=few(nearest(text, known), 5),
+            name=short_path(text), known=few(nearest(text, known_vocoders()), 5),
         )  # fmt: skip
     if preset is not None and where(preset) == "not cached":
         nothing = ("architecture", "parameters", "stages", "receptive_field", "refine", "delay_frames", "delay_ms")

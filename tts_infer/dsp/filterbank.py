@@ -74,6 +74,8 @@ def banded(x: Tensor, blocks: list[Tensor], cuts: list[int], columns: int, new: 
     Shape: (..., rows) -> (..., columns)
     """
     flat, shape = x.flatten(0, -2), list(x.shape)[:-1] + [columns]  # noqa: RUF005  scripts have no stars
+    if len(blocks) == 1:
+        return torch.mm(flat, blocks[0]).view(shape)
     if new:
         joined = [flat[:, cuts[4 * i] : cuts[4 * i + 1]] @ blocks[i] for i in range(len(blocks))]
         return torch.cat(joined, dim=1).view(shape)

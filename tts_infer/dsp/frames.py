@@ -89,10 +89,11 @@ def overlap_add(hops: Tensor, frames: Tensor, window: Tensor) -> None:
     missing = overlap * hop_length - frames.shape[2]
     if missing > 0:
         frames, window = torch.constant_pad_nd(frames, [0, missing]), torch.constant_pad_nd(window, [0, missing])
-    blocks, weights = frames.reshape(batch, length, overlap, hop_length), window.view(overlap, hop_length)
+    blocks = torch.unbind(frames.reshape(batch, length, overlap, hop_length), 2)
+    weights = torch.unbind(window.view(overlap, hop_length))
     for later in range(overlap):
         k = overlap - 1 - later
-        hops.narrow(1, k, length).addcmul_(blocks.select(2, k), weights[k])
+        hops.narrow(1, k, length).addcmul_(blocks[k], weights[k])
 
 
 def added_blocks(frames: Tensor, n_fft: int, hop_length: int) -> Tensor:

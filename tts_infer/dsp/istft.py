@@ -203,7 +203,8 @@ def inverted(
     if len(marks) > 0:
         due = hops[:, :stop] / weights[:, :stop].clamp_min(1e-11)  # ENVELOPE_FLOOR
         return due, [hops[:, stop:].clone(), weights[:, stop:].clone()]
-    return normalise(hops[:, :stop], envelope, first, final), [hops[:, stop:].clone()]
+    due = normalise(hops.narrow(1, 0, stop), envelope, first, final)
+    return due, [] if final else [hops.narrow(1, stop, late).clone()]
 
 
 def normalise(hops: Tensor, envelope: Tensor, first: int, final: bool) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +64,11 @@ def mel_filterbank(config: MelConfig) -> NDArray[np.float64]:
         ConfigError: every filter is all zero, so that any audio would be silence.
     Source: torchaudio.functional.melscale_fbanks and librosa.filters.mel, which compute the same triangles.
     """
+    return _filterbank(config).copy()
+
+
+@lru_cache(maxsize=16)  # every vocoder asks for it some seven times
+def _filterbank(config: MelConfig) -> NDArray[np.float64]:
     edges = _filter_edges(config)
     bins = np.linspace(0, config.sample_rate / 2, config.n_fft // 2 + 1)
     distance = bins[:, None] - edges

@@ -60,7 +60,7 @@ def passed(
         begun, carried = max(0, first - i * late), state[: len(aligned)]  # as many as the mel and the marks
         hops, carried = inverted(real, imag, marks, carried, bases[0], window, envelope, begun, final)
         due = [hops, before_real, before_imag] + aligned  # noqa: RUF005  scripts have no stars
-        due, kept = taken(due, state[len(aligned) :], late)
+        due, kept = taken(due, state[len(aligned) :], late, final)
         hops, before_real, before_imag, aligned = due[0], due[1], due[2], due[3:]
         after.append(carried + kept)
         if before_real.shape[1] > 0:
@@ -80,7 +80,7 @@ def passed(
     return real, imag, after
 
 
-def taken(new: list[Tensor], waiting: list[Tensor], late: int) -> tuple[list[Tensor], list[Tensor]]:
+def taken(new: list[Tensor], waiting: list[Tensor], late: int, final: bool) -> tuple[list[Tensor], list[Tensor]]:
     """Append hops and what is aligned with them to what waits, and take what is due.
 
     All but the last `late` hops begin a frame whose samples are known.
@@ -88,6 +88,7 @@ def taken(new: list[Tensor], waiting: list[Tensor], late: int) -> tuple[list[Ten
     Args:
         new: the hops, and what is aligned with them.
         waiting: what the call before kept; nothing before the first frame.
+        final: whether no call follows. Then nothing is kept.
 
     Returns:
         The hops of the frames that are due and what is aligned with these frames; and what is kept.
@@ -97,8 +98,10 @@ def taken(new: list[Tensor], waiting: list[Tensor], late: int) -> tuple[list[Ten
     if len(waiting) > 0:
         new = [torch.cat([waiting[i], new[i]], dim=1) for i in range(len(new))]
     frames = max(0, new[0].shape[1] - late)
-    kept = [one[:, frames:].clone() for one in new]
-    return [new[0]] + [one[:, :frames] for one in new[1:]], kept
+    kept: list[Tensor] = []
+    if not final:
+        kept = [one.narrow(1, frames, one.shape[1] - frames).clone() for one in new]
+    return [new[0]] + [one.narrow(1, 0, frames) for one in new[1:]], kept
 
 
 def size(real: Tensor, imag: Tensor, power: int) -> Tensor:

@@ -9,12 +9,19 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def unoptimised() -> AbstractContextManager[None]:
+    """Run what is compiled as it is. To optimise it first takes 20 ms, and gains nothing."""
+    context: AbstractContextManager[None] = torch.jit.optimized_execution(False)
+    return context
 
 
 class Script(Generic[P, T]):
@@ -38,7 +45,7 @@ class Script(Generic[P, T]):
 
     def __call__(self, *given: P.args, **named: P.kwargs) -> T:
         call = self._call or self._read()
-        with torch.jit.optimized_execution(False):  # to optimise takes milliseconds, and gains nothing
+        with unoptimised():
             return call(*given, **named)
 
     def _read(self) -> Callable[P, T]:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tts_infer.dsp.script import unoptimised
 from tts_infer.dsp.tiles import is_traced
 from tts_infer.stages import Tensors
 
@@ -71,10 +72,8 @@ class OneCall:
             return self._network(*given)
         kind = tuple(None if one is None else 0 if isinstance(one, Tensor) else len(one) for one in given)
         call = self._calls.get(kind) or self._recorded(kind, given)
-        if call is None:
-            return self._network(*given)
-        with torch.jit.optimized_execution(False):  # to optimise takes 20 ms, and gains nothing
-            return call(*_flat(given))
+        with unoptimised():
+            return self._network(*given) if call is None else call(*_flat(given))
 
     def _recorded(self, kind: Kind, given: tuple[Argument, ...]) -> Callable[..., Any] | None:
         """The recording, if it is due, and gives the bits of the network."""
@@ -86,7 +85,7 @@ class OneCall:
             # torch advises other ways to record, which need a compiler. The filter stays: to take it away again might
             # take away, or bring back, one of another thread.
             warnings.filterwarnings("ignore", _ADVICE, DeprecationWarning)
-            with torch.jit.optimized_execution(False):
+            with unoptimised():
                 call = torch.jit.trace(function, few, check_trace=False)
                 right = all(map(torch.equal, _flat(call(*few)), _flat(function(*few))))
         except (RuntimeError, NotImplementedError, TypeError, ValueError):

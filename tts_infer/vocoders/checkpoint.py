@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tts_infer.config import MelConfig, VocoderPreset, known_vocoders
+from tts_infer.config import MelConfig, VocoderPreset, known_vocoder, known_vocoders
 from tts_infer.dsp.conventions import convention
 from tts_infer.errors import (
     CheckpointError,
@@ -111,8 +111,8 @@ def resolve(
         InputError: a revision is stated, but the vocoder is not on the Hub.
         ConfigError: `config` is neither a file nor a known name.
     """
-    text, known = text_of("vocoder", name, VocoderNotFoundError), known_vocoders()
-    entry = known.get(text) or next((k for k in known.values() if k.repo_id == text), None)
+    text = text_of("vocoder", name, VocoderNotFoundError)
+    entry = known_vocoder(text)
     local = _exists(text) if entry is None else entry.source == "embedded"
     if local and revision is not None:
         raise InputError(
@@ -121,7 +121,7 @@ def resolve(
             revision=revision,
             name=text,
         )
-    given, preset = _given_config(config, known)
+    given, preset = _given_config(config)
     if local:
         place = ASSETS / entry.name if entry else Path(text)
         weights = _weights_in(place) if place.is_dir() else _weights_file(place)
@@ -137,7 +137,7 @@ def resolve(
             "vocoder {name!r} is neither a local directory or file, nor a Hub id (owner/name), nor one of: {known}",
             code="vocoder-unknown",
             name=short_path(text),
-            known=few(nearest(text, known)),
+            known=few(nearest(text, known_vocoders())),
         )
     revision = revision or (entry.revision if entry else None)
     fetched, weights = from_hub(repo_id, revision, layouts_of(entry, with_config=config is None))
@@ -166,21 +166,19 @@ def _exists(path: str) -> bool:
     return stat.S_IFMT(mode_of(path, NO_PATH)) in (stat.S_IFDIR, stat.S_IFREG)
 
 
-def _given_config(
-    config: str | os.PathLike[str] | None, known: Mapping[str, VocoderPreset]
-) -> tuple[Path | None, VocoderPreset | None]:
+def _given_config(config: str | os.PathLike[str] | None) -> tuple[Path | None, VocoderPreset | None]:
     """The path or the known vocoder that `config=` means."""
     if config is None:
         return None, None
     text = text_of("config", config, ConfigError)
-    if text in known:
-        return None, known[text]
+    if preset := known_vocoder(text):
+        return None, preset
     if not stat.S_ISREG(mode_of(text, NO_PATH)):
         raise ConfigError(
             "config {got!r} is neither a file nor one of: {known}",
             code="config-not-found",
             got=short_path(text),
-            known=few(known),
+            known=few(known_vocoders()),
         )
     return Path(text), None
 
