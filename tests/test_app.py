@@ -346,7 +346,7 @@ def test_batch_decodes_what_it_can(client: Client, tmp_path: Path) -> None:
     assert [row["file"] for row in rows if "error" in row] == ["ten.wav", "../escape.wav"]
     assert all(row["file"] in row["error"] and "/tmp" not in row["error"] for row in rows if "error" in row)
     with zipfile.ZipFile(output) as archive:
-        assert archive.namelist() == [f"{name}-refine12.wav" for name in ("english", "mel", "folder/english")] + [
+        assert archive.namelist() == [f"{name}-refine16.wav" for name in ("english", "mel", "folder/english")] + [
             "results.csv"
         ]
         table = list(csv.DictReader(io.StringIO(archive.read("results.csv").decode())))
@@ -374,7 +374,7 @@ def test_batch_measures_what_the_decode_tab_measures(client: Client, tmp_path: P
     # the same samples, but threads may add the matmuls' sums in another order
     assert report["files"][0]["log_mel_error_db"] == pytest.approx(alone["log_mel_error_db"], abs=1e-3)
     with zipfile.ZipFile(output) as archive:
-        packed = archive.read("silent-refine12.wav")
+        packed = archive.read("silent-refine16.wav")
     tts_infer.write_audio(tmp_path / "expected.wav", samples / np.float32(32768), alone["sample_rate"])
     assert packed == (tmp_path / "expected.wav").read_bytes()
 
@@ -402,7 +402,7 @@ def test_batch_explains_what_is_too_short_and_goes_on(client: Client, tmp_path: 
     assert ["one mel frame long" in row.get("error", "") for row in rows] == [True, True, False, False]
     assert rows[2]["error"] == "two.npy holds a batch of 2; expected one mel a file"
     with zipfile.ZipFile(output) as archive:
-        assert archive.namelist() == ["english-refine12.wav", "results.csv"]
+        assert archive.namelist() == ["english-refine16.wav", "results.csv"]
 
 
 def test_batch_refines(client: Client) -> None:
@@ -432,7 +432,7 @@ def test_an_unreadable_zip_is_one_row(client: Client, tmp_path: Path) -> None:
     _, report = client.predict(files=files, vocoder=VOCODER, api_name="/batch")
     bad, good = report["files"]
     assert bad == {"file": "broken.zip", "error": "cannot read broken.zip as a zip file; pack it again"}
-    assert good["output"] == "english-refine12.wav"
+    assert good["output"] == "english-refine16.wav"
 
 
 def test_folders_in_zips_are_kept_and_lead_nowhere_else() -> None:

@@ -17,7 +17,18 @@ PACKAGE = ROOT / "tts_infer"
 
 # A room imports from itself and from the rooms before it; the public module stands between the last library and `cli`.
 ROOMS = [
-    *("sentences", "errors", "interrupts", "arguments", "deprecated", "documents", "config", "devices", "stages"),
+    *(
+        "sentences",
+        "errors",
+        "interrupts",
+        "locks",
+        "arguments",
+        "deprecated",
+        "documents",
+        "config",
+        "devices",
+        "stages",
+    ),
     *("dsp", "losses", "io", "vocoders", "engines", "runtime", "frontends", "streaming", "live", "decoding"),
     *("facts", "modulelike", "vocoder", "warm", "loading", "integrations", "speech", "speaker", "files", "batch"),
     *("evaluation", "report", "diagnose", "export", "server", "cli"),

@@ -315,7 +315,7 @@ def test_compare_blind_and_reveal(page: Page) -> None:
     expect(page.locator("#comparison")).to_contain_text("You preferred: Sample 2")
     expect(pictures.locator("visible=true")).to_have_count(3)
     names = page.locator("#samples [data-sound]").all_inner_texts()[1:]
-    assert sorted(re.findall("refine [0-9]+", " ".join(names))) == ["refine 0", "refine 12"]
+    assert sorted(re.findall("refine [0-9]+", " ".join(names))) == ["refine 0", "refine 16"]
     rows = page.locator("#comparison tbody tr").all_inner_texts()
     assert [re.findall("refine .", row) for row in rows] == [re.findall("refine .", name) for name in names]
     expect(page.locator("#comparison .tts-waterfall")).to_have_count(1)  # one chart of all samples
@@ -334,18 +334,18 @@ def test_batch_of_files(page: Page, tmp_path: Path) -> None:
     with page.expect_download() as download:
         page.locator("#batch-output a").first.click()
     with zipfile.ZipFile(download.value.path()) as archive:
-        samples, _ = soundfile.read(io.BytesIO(archive.read("english-refine12.wav")), dtype="int16")
+        samples, _ = soundfile.read(io.BytesIO(archive.read("english-refine16.wav")), dtype="int16")
     np.testing.assert_array_equal(samples, tts_infer.to_int16(expected()[0].audio[0])[0])
     # and it can be heard where it stands
-    with page.expect_response(lambda response: response.url.endswith("english-refine12.wav")) as played:
-        page.get_by_role("button", name="Play: english-refine12.wav").click()
-    expect(page.get_by_role("button", name="Pause: english-refine12.wav")).to_be_visible()
+    with page.expect_response(lambda response: response.url.endswith("english-refine16.wav")) as played:
+        page.get_by_role("button", name="Play: english-refine16.wav").click()
+    expect(page.get_by_role("button", name="Pause: english-refine16.wav")).to_be_visible()
     assert played.value.ok
-    page.get_by_role("button", name="Pause: english-refine12.wav").click()
-    expect(page.get_by_role("button", name="Play: english-refine12.wav")).to_be_visible()
+    page.get_by_role("button", name="Pause: english-refine16.wav").click()
+    expect(page.get_by_role("button", name="Play: english-refine16.wav")).to_be_visible()
     # paused before it has begun, which is no error
-    page.get_by_role("button", name="Play: english-refine12.wav").evaluate("one => { one.click(); one.click(); }")
-    expect(page.get_by_role("button", name="Play: english-refine12.wav")).to_be_visible()
+    page.get_by_role("button", name="Play: english-refine16.wav").evaluate("one => { one.click(); one.click(); }")
+    expect(page.get_by_role("button", name="Play: english-refine16.wav")).to_be_visible()
 
 
 def test_a_cancelled_batch_keeps_what_is_done(page: Page, tmp_path: Path) -> None:

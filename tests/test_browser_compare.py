@@ -17,7 +17,7 @@ def test_compare_begins_with_a_difference_that_can_be_heard(visitor: Page) -> No
     expect(visitor.locator("#compare-audio")).to_contain_text("0:03", timeout=PATIENCE_MS)
     expect(visitor.locator("#comparison table")).to_be_visible(timeout=PATIENCE_MS)
     names = visitor.locator("#samples [data-sound]").all_inner_texts()
-    assert [" ".join(name.split()) for name in names] == ["Original O", "refine 0 1", "refine 12 2"]  # with their keys
+    assert [" ".join(name.split()) for name in names] == ["Original O", "refine 0 1", "refine 16 2"]  # with their keys
     visitor.wait_for_function("document.querySelector('#samples .tts-scope').dataset.ready")
     made = visitor.locator("#samples .tts-scope").get_attribute("data-ready")
     open_tab(visitor, "Decode")

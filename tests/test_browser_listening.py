@@ -33,7 +33,7 @@ from playwright.sync_api import Page, expect  # isort: skip  tests.page skips wi
 @pytest.fixture(scope="module")
 def scene(demo: gr.Blocks) -> tuple[str, list[str]]:
     """A comparison without a browser, and the names of its sounds."""
-    comparison = compare(str(CLIP), ["vocos-mini-24khz"], ["auto"], ["fft"], ["float32"], refine=["0", "12"])[-1]
+    comparison = compare(str(CLIP), ["vocos-mini-24khz"], ["auto"], ["fft"], ["float32"], refine=["0", "16"])[-1]
     return comparison.scene, names_of(comparison, Translator("en"))
 
 
@@ -46,8 +46,8 @@ def levels(value: dict[str, object]) -> list[tuple[str, int, float]]:
 
 def test_what_is_played_has_one_level_and_one_length(scene: tuple[str, list[str]]) -> None:
     for kind, names in (
-        ("abx", ["refine 0", "refine 12"]),
-        ("mushra", ["reference", "anchor", "refine 0", "refine 12"]),
+        ("abx", ["refine 0", "refine 16"]),
+        ("mushra", ["reference", "anchor", "refine 0", "refine 16"]),
     ):
         value = prepared(*scene, kind, 1, 2, 10)  # type: ignore[arg-type]
         found = levels(value)
@@ -133,7 +133,7 @@ def test_ears_tell_x_and_hear_no_step(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#samples")).to_be_visible()
     rows = read_listening_csv(downloaded(page), AbxTrial)
     assert [(row.clip, row.trial, row.a, row.b) for row in rows] == [
-        ("short", trial, "refine 0", "refine 12") for trial in (1, 2)
+        ("short", trial, "refine 0", "refine 16") for trial in (1, 2)
     ]
     found = abx_result(rows)
     assert (found.correct, found.trials, found.p_value) == (2, 2, 0.25)
@@ -154,13 +154,13 @@ def test_mushra_scores_are_those_of_the_csv(page: Page, tmp_path: Path) -> None:
     expect(page.locator("#listening [data-result] table")).to_be_visible(timeout=PATIENCE_MS)
     rows = read_listening_csv(downloaded(page), MushraScore)
     assert sorted((row.trial, row.score) for row in rows) == given
-    systems = ["reference", "anchor", "refine 0", "refine 12"]
+    systems = ["reference", "anchor", "refine 0", "refine 16"]
     assert [row.system for row in rows] == systems * 3
     shown = {
         line.locator("th").inner_text(): [cell.inner_text() for cell in line.locator("td").all()]
         for line in page.locator("#listening tbody tr").all()
     }
-    titles = ["Reference", "Low-pass anchor, 3.5 kHz", "refine 0", "refine 12"]
+    titles = ["Reference", "Low-pass anchor, 3.5 kHz", "refine 0", "refine 16"]
     for system, title in zip(systems, titles, strict=True):
         found = mushra_result(rows).scores[system]
         assert found.low is not None and found.high is not None

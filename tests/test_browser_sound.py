@@ -225,7 +225,7 @@ def test_compare_has_the_original_and_every_sample(page: Page) -> None:
     for key in ("1", "2"):
         page.wait_for_timeout(700)
         page.keyboard.press(key)
-    expect(page.locator("#samples [data-panel=output] figcaption")).to_contain_text("refine 12")
+    expect(page.locator("#samples [data-panel=output] figcaption")).to_contain_text("refine 16")
     page.wait_for_timeout(1500)
     heard = aligned(recorded(page), original)
     assert outside(heard, (original, first, second)).max() < CLOSE

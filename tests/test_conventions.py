@@ -223,6 +223,17 @@ def test_streams_check_their_first_second_only(vocoder: tts_infer.Vocoder, mel: 
         stream.push(mel[..., :95] * 0.1)
 
 
+def test_memory_of_pieces_may_be_used_again(vocoder: tts_infer.Vocoder, mel: torch.Tensor) -> None:
+    """The wrong pieces are overwritten by right ones before the first second is complete."""
+    stream, piece = vocoder.stream(), torch.empty(1, 100, 10)
+    for i in range(0, 90, 10):
+        piece.copy_(mel[..., i : i + 10] * 0.1)
+        stream.push(piece)
+        piece.copy_(mel[..., i : i + 10])
+    with pytest.warns(MelConventionWarning):
+        stream.push(mel[..., 90:95] * 0.1)
+
+
 def test_silencing(vocoder: tts_infer.Vocoder, mel: torch.Tensor) -> None:
     wrong = mel[..., :100] * 0.1
     quiet = tts_infer.load_vocoder(device="cpu", refine=0, check=False, check_convention=False)

@@ -23,8 +23,8 @@ def vocoder() -> tts_infer.Vocoder:
 
 def test_refines_by_default(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
     mel = vocoder.mel(speech)
-    assert vocoder.refine == 12
-    assert torch.equal(vocoder.decode(mel), vocoder.decode(mel, refine=12))
+    assert vocoder.refine == 16
+    assert torch.equal(vocoder.decode(mel), vocoder.decode(mel, refine=16))
     assert vocoder.stream().delay_frames == vocoder.stream(refine=0).delay_frames + 36
     assert tts_infer.load_vocoder(device="cpu", refine=0).refine == 0
 

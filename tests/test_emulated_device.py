@@ -18,6 +18,7 @@ from tts_infer.devices import device_lock
 from tts_infer.diagnose.audit import shipped_tables
 from tts_infer.dsp.dft import dft_basis
 from tts_infer.dsp.istft import ISTFT
+from tts_infer.runtime import workers
 from tts_infer.runtime.placement import make_placement
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.checkpoint import load_model, resolve
@@ -217,6 +218,29 @@ def test_first_pushes_without_a_frame_by_fft(vocoder: Vocoder, mel: Tensor) -> N
         stream = tts_infer.load_vocoder(device="emu", istft="fft", refine=0, check=False).stream()
         assert stream.push(mel[..., :4]).shape == (2, 0)
         assert_equal(torch.cat([stream.push(mel[..., 4:]), stream.flush()], dim=1), vocoder.decode(mel))
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_audio_is_where_the_last_stage_is(busy: bool, mel: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when workers share a mel that comes from an accelerator."""
+    monkeypatch.setattr(workers._others, "are_busy", lambda: busy)
+    monkeypatch.setattr(workers, "count", lambda: 2)
+    long = mel.repeat(1, 1, 20)
+    vocoder = tts_infer.load_vocoder(device="cpu", refine=0)
+    want = vocoder.decode(long)
+    with emulated():
+        made = vocoder.synthesize(long.to("emu"))
+        assert made.audio.device.type == "cpu"
+        assert_equal(made.audio, want)
+        assert sum(row["stage"] == "transfer" for row in made.stages) == 1
+
+
+def test_pieces_of_a_stream_may_change_their_device(vocoder: Vocoder, mel: Tensor) -> None:
+    with emulated():
+        stream = vocoder.stream(timed=True)
+        pieces = [stream.push(mel[..., :7]), stream.push(mel[..., 7:14].to("emu")), stream.push(mel[..., 14:])]
+        assert_equal(torch.cat([*pieces, stream.flush()], dim=1), vocoder.decode(mel))
+        assert {row["device"] for row in stream.stages} == {"cpu", "emu:0->cpu"}
 
 
 def test_threads_never_meet_whatever_they_decode(

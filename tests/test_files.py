@@ -29,7 +29,7 @@ from tts_infer.stages import PIECE_FRAMES
 ROOT = Path(__file__).parent.parent
 CLIP = ROOT / "examples" / "english.wav"
 LONG = 2 * PIECE_FRAMES + 777
-# One pass of refinement instead of twelve: the same parts, in less time.
+# One pass of refinement instead of sixteen: the same parts, in less time.
 PEAKS = """
 import json, sys, tts_infer
 from benchmarks.memory import peak_mb

@@ -89,7 +89,7 @@ def await_name(page: Page, name: str) -> None:
 def test_an_example_is_decoded_and_can_be_heard(visitor: Page) -> None:
     expect(visitor.get_by_role("heading", name="Hear what a vocoder does to speech")).to_be_visible()
     expect(figures(visitor)).to_be_visible()
-    assert saved_as(visitor) == "english-refine12.wav"
+    assert saved_as(visitor) == "english-refine16.wav"
     expect(visitor.locator("#result [data-play]")).to_have_text("Play")  # nobody is startled
     visitor.locator("#result [data-play]").click()
     expect(visitor.locator("#result [data-play]")).to_have_text("Pause")
@@ -114,7 +114,7 @@ def test_presets_are_passes_and_run_at_once(visitor: Page) -> None:
 
 @pytest.mark.slow
 def test_settings_are_in_the_link_and_come_back(visitor: Page, first: str, browser: Browser) -> None:
-    await_name(visitor, "english-refine12.wav")
+    await_name(visitor, "english-refine16.wav")
     visitor.locator("#preset").get_by_text("Best").click()
     await_name(visitor, "english-refine24.wav")
     link = f"{first}?refine=24"
@@ -127,7 +127,7 @@ def test_settings_are_in_the_link_and_come_back(visitor: Page, first: str, brows
     expect(other.locator("#result tr", has_text="istft")).to_contain_text("matmul")
     expect(other.locator("#preset").get_by_label("Fast")).to_be_checked()
     other.locator("#preset").get_by_text("Balanced").click()
-    expect(other).to_have_url(re.compile(r"__theme=light.*istft=matmul.*refine=12"))
+    expect(other).to_have_url(re.compile(r"__theme=light.*istft=matmul.*refine=16"))
     other.context.close()
 
 
@@ -160,7 +160,7 @@ def test_the_example_mel_is_that_of_the_example(page: Page) -> None:
 def test_the_card_says_what_the_catalogue_says(page: Page) -> None:
     facts = tts_infer.describe_vocoder("vocos-mini-24khz")
     card = page.locator("#card")
-    for text in ("Ready", "24 kHz", "3.6 M", f"{facts['delay_ms']:.0f} ms with 12 passes", facts["license"]):
+    for text in ("Ready", "24 kHz", "3.6 M", f"{facts['delay_ms']:.0f} ms with 16 passes", facts["license"]):
         expect(card).to_contain_text(text)
     choose(page, "#vocoder", "vocos-mel-24khz")
     expect(card).to_contain_text("Needs a download of 54.4 MB")

@@ -38,7 +38,7 @@ from ui.texts import Translator
 
 from playwright.sync_api import Locator, Page, expect  # isort: skip  tests.page skips without it
 
-NAMES = ["english-refine24.wav", "english-refine0.wav", "english-refine12.wav"]
+NAMES = ["english-refine24.wav", "english-refine0.wav", "english-refine16.wav"]
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +81,7 @@ def test_results_can_be_played_removed_and_packed(page: Page) -> None:
     assert float(table[0]["log_mel_error_db"]) < float(table[1]["log_mel_error_db"])
     vocoder = tts_infer.load_vocoder()
     audio = torch.from_numpy(tts_infer.read_audio(CLIP, vocoder.sample_rate).samples)[None]
-    np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio, refine=12)[0])[0])
+    np.testing.assert_array_equal(samples, tts_infer.to_int16(vocoder(audio, refine=16)[0])[0])
 
     cards(page).nth(1).get_by_role("button", name="Remove").click()
     expect(cards(page)).to_have_count(2)

@@ -90,6 +90,20 @@ def test_a_second_run_has_nothing_to_do(
     assert {name for name in before if before[name] != after[name]} == {"02.flac"}
 
 
+def test_a_relative_path_may_mean_another_file(
+    tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same size and time, as archives that are unpacked have them."""
+    made = []
+    for name, level in (("a", -5.0), ("b", -3.0)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "x.npy", np.full((100, 20), level, np.float32))
+        os.utime(tmp_path / name / "x.npy", (1, 1))
+        monkeypatch.chdir(tmp_path / name)
+        made.append(tts_infer.synthesize_batch(vocoder, ["x.npy"], tmp_path / "out").made)
+    assert made == [1, 1]
+
+
 def test_it_can_be_ended_early_and_continued(
     inputs: Path, tmp_path: Path, vocoder: tts_infer.Vocoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +210,7 @@ def test_other_settings_need_another_folder(
     )
     arguments = ["batch", str(inputs), "--out", str(tmp_path / "out")]
     assert main(arguments) == 2
-    assert "begun with refine '0', now it is '12'" in capsys.readouterr().err
+    assert "begun with refine '0', now it is '16'" in capsys.readouterr().err
     arguments += ["--sample-format", "float32", "--refine", "0"]
     assert main(arguments) == 2
     assert "begun with sample_format 'pcm16'" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import gc
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -93,11 +93,12 @@ def test_frames_are_whole_samples(vocoder: tts_infer.Vocoder, frame_ms: float) -
         (MEL[..., :1], "live-short"),
         (torch.zeros(1, 80, 5), "mel-bins"),
         ([MEL, torch.full((1, 100, 3), torch.nan)], "not-finite"),
+        ([MEL, None], "not-an-array"),
         ("Hello.", "not-an-array"),
         (7, "live-source"),
         (None, "live-source"),
     ],
-    ids=["batch", "nothing", "one frame", "other mel", "NaN", "text", "number", "None"],
+    ids=["batch", "nothing", "one frame", "other mel", "NaN", "a piece is None", "text", "number", "None"],
 )
 def test_what_is_no_mel_is_refused(vocoder: tts_infer.Vocoder, mels: Any, code: str) -> None:
     with pytest.raises(tts_infer.TTSInferError) as error:
@@ -137,6 +138,22 @@ def test_a_slow_reader_makes_the_source_wait(vocoder: tts_infer.Vocoder) -> None
             first = taken
             await asyncio.sleep(0.1)
             assert taken == first < 20  # as many pieces as the first audio needs, of 300
+
+    run(read())
+
+
+def test_what_a_timeout_cut_off_does_not_look_whole(vocoder: tts_infer.Vocoder) -> None:
+    async def source() -> AsyncIterator[torch.Tensor]:
+        yield MEL
+        await asyncio.Event().wait()
+
+    async def read() -> None:
+        frames = vocoder.astream(source())
+        with suppress(asyncio.TimeoutError):
+            while True:
+                await asyncio.wait_for(frames.__anext__(), 0.5)
+        with pytest.raises(tts_infer.InputError, match="cut off, because the task that waited for it was cancelled"):
+            await frames.__anext__()
 
     run(read())
 

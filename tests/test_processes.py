@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import random
 import re
 import shutil
@@ -78,6 +79,38 @@ threads = [threading.Thread(target=load) for _ in range(6)]
 [t.join() for t in threads]
 assert not failed, failed
 """
+FORKED = """
+import os, pickle, signal, sys, threading, time
+import torch, tts_infer
+from tts_infer.dsp import passes
+from tts_infer.engines import traced
+from tts_infer.runtime import workers
+workers._others.are_busy = lambda: False  # torch's own threads compute
+torch.set_num_threads(2)
+locks = {"passes": passes.passed_at_once._reading, "graph": traced._exporting}
+lock, refine = locks.get(sys.argv[1]), 0 if sys.argv[1] == "graph" else 4
+with open("vocoder", "rb") as file:
+    vocoder = pickle.load(file)
+def decode():
+    assert vocoder.decode(torch.full((1, 100, 8), -5.0), refine=refine).isfinite().all()
+if lock is None:
+    vocoder.decode(torch.full((4, 100, 200), -5.0))
+else:  # a thread makes what the child needs, too
+    thread = threading.Thread(target=decode)
+    thread.start()
+    while not lock._own.locked():
+        assert thread.is_alive()
+        time.sleep(0.0002)
+child = os.fork()
+if child == 0:
+    signal.alarm(20)  # who waits without end is killed
+    try:
+        decode() if lock else vocoder.decode(torch.full((4, 100, 200), -5.0))
+    except BaseException:
+        os._exit(1)
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
 SERVED = """
 import os, torch, tts_infer
 torch.set_num_threads(2)
@@ -122,6 +155,20 @@ def test_a_child_decodes(method: str, tmp_path: Path) -> None:
 def test_it_ends_as_it_should(script: str, tmp_path: Path) -> None:
     done = run(tmp_path, script)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr[-2000:]
+
+
+@pytest.mark.slow
+@needs_fork
+@pytest.mark.parametrize("when", ["passes", "graph", "unpickled"])
+def test_a_child_decodes_whatever_its_parent_did(when: str, tmp_path: Path) -> None:
+    """Also what got its vocoder by pickle, and what was forked while a thread made what the first calls make."""
+    if when == "graph":
+        pytest.importorskip("onnxruntime")
+    placement = {"short": "cpu/onnxruntime/10" if when == "graph" else "none"}
+    vocoder = tts_infer.load_vocoder(device="cpu", placement=placement)
+    (tmp_path / "vocoder").write_bytes(pickle.dumps(vocoder))
+    done = run(tmp_path, FORKED, when, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.slow

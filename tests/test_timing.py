@@ -6,7 +6,7 @@ import torch
 
 from tests.emulated_device import emulated
 from tts_infer.devices import CPU
-from tts_infer.runtime.timing import StageTimer
+from tts_infer.runtime.timing import StageTimer, add_up
 
 
 def test_stages_and_transfers_in_order() -> None:
@@ -27,6 +27,22 @@ def test_stages_and_transfers_in_order() -> None:
             ("istft", "emu:0", "matmul", 0),
         ]
         assert device.transfers == [24, 24]
+
+
+def test_reports_add_up_whatever_moved() -> None:
+    """The second call moves one tensor more, and another one twice."""
+    head, up, down = (
+        {"stage": stage, "device": device, "engine": "torch", "method": "torch", "ms": 1.0, "bytes": size}
+        for stage, device, size in (("head", "cpu", 0), ("transfer", "cpu->emu:0", 8), ("transfer", "emu:0->cpu", 4))
+    )
+    total = add_up([[head, up], [down, head, up, up]])  # type: ignore[list-item]
+    assert [(row["device"], row["ms"], row["bytes"]) for row in total] == [
+        ("cpu", 2.0, 0),
+        ("cpu->emu:0", 2.0, 16),
+        ("emu:0->cpu", 1.0, 4),
+        ("cpu->emu:0", 1.0, 8),
+    ]
+    assert head["ms"] == 1.0
 
 
 def test_a_stage_is_timed_to_the_end_of_its_device_work() -> None:

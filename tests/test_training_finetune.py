@@ -60,7 +60,7 @@ def test_a_folder_becomes_a_vocoder(
     command = [str(voice), "--out", str(out), "--minutes", "0.03", "--pitch-tracker", "none"]
     assert main(command) == 0
     said = capsys.readouterr().out
-    for what in ("before, refine=0", "after, refine=12 - before, refine=12", "PESQ", "the same command continues"):
+    for what in ("before, refine=0", "after, refine=16 - before, refine=16", "PESQ", "the same command continues"):
         assert what in said
     with (out / "training" / "recordings.tsv").open() as file:
         rows = list(csv.DictReader(file, delimiter="\t"))

@@ -37,7 +37,7 @@ LEAST_FILES = 4
 KEPT_OUT = 0.1  # of the files, at most MOST_KEPT_OUT
 MOST_KEPT_OUT = 10
 TIMED_STEPS = 3
-REFINE = (0, 12)  # passes at which before and after are compared
+REFINE = (0, 16)  # passes at which before and after are compared
 # Of the last phase of configs/mini-4.yaml: every loss, none so strong that other measures pay for it.
 WEIGHTS = {"low_mel": 120.0, "log_magnitude": 8.0, "loudness": 100.0, "disturbance": 60.0, "pulses": 10.0}
 WEIGHTS |= {"adversarial": 2.0, "features": 2.0}
@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     except TTSInferError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"\n{out}: adapted; tts_infer.load_vocoder({str(out)!r}, refine=12)")
+    print(f"\n{out}: adapted; tts_infer.load_vocoder({str(out)!r}, refine=16)")
     return 0
 
 

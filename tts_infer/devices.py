@@ -24,6 +24,7 @@ from torch import Tensor
 
 from tts_infer.config import DTypeName
 from tts_infer.errors import PlacementError, first_sentence
+from tts_infer.locks import ProcessLock
 from tts_infer.sentences import Sentence, Several
 
 Fn = TypeVar("Fn", bound=Callable[..., Any])
@@ -38,7 +39,7 @@ _KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": 128, "LRU_CACHE_CAPACITY": 1
 _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 _locks: dict[torch.device, threading.RLock] = {}
-_locks_guard = threading.Lock()
+_locks_guard = ProcessLock()
 
 
 def device_module(device: torch.device) -> ModuleType | None:

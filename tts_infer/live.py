@@ -88,13 +88,15 @@ class LiveAudio(AsyncIterator[Pcm]):
 
     Shape: frames (frame_ms / 1000 * sample_rate,)
     Raises:
-        InputError: a frame is not a whole number of samples, 1 or more. And what the pieces raise.
+        InputError: a frame is not a whole number of samples, 1 or more; or a frame is asked for after one that a
+            cancelled task waited for. And what the pieces raise.
     """
 
     def __init__(
         self, pieces: AsyncGenerator[Pcm, None], meter: Meter, sample_rate: int, frame_ms: float = 20.0
     ) -> None:
         self._meter, self._frames = meter, _cut(pieces, frame_samples(sample_rate, frame_ms))
+        self._is_cut = False
 
     @property
     def clipped_samples(self) -> int:
@@ -107,7 +109,14 @@ class LiveAudio(AsyncIterator[Pcm]):
         return self._meter.left_out
 
     async def __anext__(self) -> Pcm:
-        return await self._frames.__anext__()
+        if self._is_cut:
+            text = "this audio was cut off, because the task that waited for it was cancelled or timed out; begin anew"
+            raise InputError(text, code="live-cut")
+        try:
+            return await self._frames.__anext__()
+        except asyncio.CancelledError:
+            self._is_cut = True
+            raise
 
     async def aclose(self) -> None:
         """Stop, and free the stream."""
@@ -184,7 +193,7 @@ async def decoded(stream: StreamingDecoder, mels: LiveSource, meter: Meter) -> A
                 samples = await compute(partial(_pushed, stream, piece, meter))
                 if len(samples):
                     yield samples
-    samples = await compute(partial(_pushed, stream, None, meter))
+    samples = await compute(lambda: meter.counted(stream.flush()))
     if not meter.samples:
         raise InputError("the mels are too short: they give no audio; two frames are the shortest", code="live-short")
     if len(samples):
@@ -238,9 +247,9 @@ def _split(mel: Array) -> Iterator[Array]:
         yield mel[..., start : start + PIECE_FRAMES]
 
 
-def _pushed(stream: StreamingDecoder, piece: Array | None, meter: Meter) -> Pcm:
-    """Push a piece, or flush: the samples that are due. Shape: (1, C, L) or (C, L) -> (T,)"""
-    return meter.counted(stream.flush() if piece is None else stream.push(piece))
+def _pushed(stream: StreamingDecoder, piece: Array, meter: Meter) -> Pcm:
+    """Push a piece: the samples that are due. Shape: (1, C, L) or (C, L) -> (T,)"""
+    return meter.counted(stream.push(piece))
 
 
 async def _cut(pieces: AsyncGenerator[Pcm, None], size: int) -> AsyncGenerator[Pcm, None]:

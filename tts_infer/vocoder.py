@@ -14,7 +14,7 @@ from tts_infer import decoding
 from tts_infer.arguments import checked
 from tts_infer.config import DTypeName
 from tts_infer.decoding import Synthesis
-from tts_infer.devices import device_lock, device_of, keep_memory, uncompiled
+from tts_infer.devices import device_lock, device_of, uncompiled
 from tts_infer.dsp.mismatch import ConventionCheck
 from tts_infer.errors import InputError
 from tts_infer.io.features import as_audio
@@ -62,8 +62,6 @@ class Vocoder(ModuleLike):
         self._pipeline = Pipeline(model, placement, dtype)
         spec = self._pipeline.features
         self._convention = ConventionCheck(spec.config) if check_convention and isinstance(spec, MelSpec) else None
-        keep_memory()
-        workers.survive_fork()
 
     @workers.forkable
     @uncompiled(torch.no_grad)  # not inference_mode: a model may be trained on the result

@@ -68,7 +68,7 @@ print(wav, report["first_audio_ms"], report["rtfx"])
 from gradio_client import Client, handle_file
 
 client = Client("http://127.0.0.1:7860/")
-for refine in ("0", "12"):
+for refine in ("0", "16"):
     client.predict(audio=handle_file("speech.wav"), vocoder="vocos-mini-24khz", refine=refine, api_name="/synthesize")
 results_zip, rows = client.predict(api_name="/results")
 print(results_zip, [(row["file"], row["log_mel_error_db"]) for row in rows])

@@ -205,7 +205,7 @@ def settings_of_comparison(vocoders: Sequence[str]) -> list[Any]:
         dropdown("istft-method", get_args(tts_infer.MethodChoice), [AUTO], PREFIX, info="istft-hint"),
         dropdown("number-format", usable_dtypes(), ["float32"], PREFIX, info="dtype-hint"),
     ]
-    refine = dropdown("refine", get_args(Refine), ["0", "12"], PREFIX, info="refine-hint")
+    refine = dropdown("refine", get_args(Refine), ["0", "16"], PREFIX, info="refine-hint")
     blind = gr.Checkbox(label=label("blind"), elem_id="compare-blind")
     return [*settings, blind, refine]
 

@@ -1,4 +1,4 @@
-"""Names of what the page makes: `english-refine12.wav` says of what it is, and with which settings."""
+"""Names of what the page makes: `english-refine16.wav` says of what it is, and with which settings."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from ui.session import AUTO, COMPUTE, DType, Refine, load, place_of, shown_error
 from ui.texts import label
 from ui.work import desk
 
-PRESETS: dict[str, Refine] = {"fast": "0", "balanced": "12", "best": "24"}
+PRESETS: dict[str, Refine] = {"fast": "0", "balanced": "16", "best": "24"}
 
 
 @dataclass(frozen=True)

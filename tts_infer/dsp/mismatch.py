@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from tts_infer.config import MelConfig
+from tts_infer.devices import CPU, device_lock
 from tts_infer.dsp.checks import Extremes, is_dense
 from tts_infer.dsp.conventions import convention, convention_name
 from tts_infer.dsp.evidence import Evidence
@@ -230,7 +231,7 @@ class FirstSecond:
         """Add frames. Shape: (B, n_mels, L)"""
         if self._check is None:
             return
-        self._pieces.append(piece[:ITEMS])
+        self._pieces.append(piece[:ITEMS].clone())  # the caller may use the memory again
         self._frames += piece.shape[2]
         if self._frames >= self._check.config.sample_rate / self._check.config.hop_length:
             self.end()
@@ -239,7 +240,8 @@ class FirstSecond:
         """Check what has come, if that was not done yet."""
         check, self._check = self._check, None
         if check is not None and self._pieces:
-            check.warn(torch.cat(self._pieces, 2))
+            with device_lock(*(piece.device for piece in self._pieces)):
+                check.warn(torch.cat([piece.to(CPU) for piece in self._pieces], 2))
         self._pieces = []
 
 

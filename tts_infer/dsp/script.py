@@ -7,12 +7,13 @@ few frames, that is half of the time. The operators are the same, so results kee
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
+
+from tts_infer.locks import ProcessLock
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class Script(Generic[P, T]):
     """
 
     def __init__(self, function: Callable[P, T], *others: Callable[..., Any]) -> None:
-        self.function, self._reading = function, threading.Lock()
+        self.function, self._reading = function, ProcessLock()
         self._call: Callable[P, T] | None = None
         try:  # now: files may be others when the first call comes
             self._source: str | None = "\n".join(map(inspect.getsource, (*others, function)))

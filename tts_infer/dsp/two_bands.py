@@ -17,11 +17,11 @@ from tts_infer.dsp.refine import Refinement, Spectrum
 from tts_infer.stages import State
 
 # One of so many passes is over all bins.
-_WIDE = 3
+_WIDE = 4
 
 
 class TwoBandRefinement(nn.Module):
-    """Refines spectra: the first third of the passes over all bins, the others over the lowest band.
+    """Refines spectra: the first quarter of the passes over all bins, the others over the lowest band.
 
     Where the sizes of a convention cannot be divided, see `Band.lowest`, all passes are over all bins.
 

@@ -6,7 +6,6 @@ See `vocoders/graph.py` for what is checked of a file before.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +13,13 @@ import torch
 from torch import Tensor
 
 from tts_infer.errors import CheckpointError, first_sentence, require_package
+from tts_infer.locks import ProcessLock
 from tts_infer.stages import Tensors
 from tts_infer.vocoders.graph import GraphStage
 
 # Memory that the graphs of files may use, weights included. Beyond it, ONNX Runtime refuses.
 MAX_BYTES = 4 * 2**30
-_bounding = threading.Lock()
+_bounding = ProcessLock()
 _bounded = False
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import io
 import logging
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
@@ -27,12 +26,14 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.chains import Chain
 from tts_infer.engines.engine import not_in, not_on
+from tts_infer.locks import ProcessLock
 from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, Tensors
 from tts_infer.vocoders.networks import Contextual, Convolutional, Framewise
 
 _OPSET = 17  # the first with LayerNormalization as one operator; ONNX Runtime 1.12 and later run it
-_exporting = threading.Lock()  # torch keeps one state of the exporter for the process
+# torch keeps one state of the exporter for the process. In a child that was forked meanwhile, it stays as it is.
+_exporting = ProcessLock()
 Axes = Mapping[int, str]  # axis -> the name of its variable length; axes of one name have one length
 Session = Callable[..., Tensors]  # the forward of a traced module
 MakeSession = Callable[[bytes], Session]  # of an ONNX model
@@ -93,7 +94,7 @@ class GraphModule:
 
     def __init__(self, stage: Stage, make: MakeSession) -> None:
         self._stage, self._make, self._sessions = stage, make, dict[str, Session]()
-        self._making = threading.Lock()
+        self._making = ProcessLock()
 
     def __call__(self, x: Tensor, valid: Tensor | None = None, history: Tensors | None = None, *numbers: Tensor) -> Any:
         stage = self._stage
@@ -179,8 +180,11 @@ def export(
         outputs: names of the results; none: torch names them.
 
     Raises:
-        RuntimeError: ONNX lacks an operator of the module, or the graph would be right for the example only.
+        RuntimeError: ONNX lacks an operator of the module, the graph would be right for the example only, or the
+            process was forked while its parent exported.
     """
+    if _exporting.was_taken:
+        raise RuntimeError("this process was forked while its parent made a graph, so it can make none")
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
     with _exporting, warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):

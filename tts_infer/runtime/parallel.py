@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from tts_infer.devices import CPU
 from tts_infer.runtime import workers
 from tts_infer.runtime.pipeline import Pipeline, Placed
 from tts_infer.runtime.timing import StageRecord, StageTimer, add_up
@@ -34,12 +35,13 @@ def decode(
     """
     batch, _, frames = features.shape
     require_batch(numbers, batch)
+    (features,) = timer.move((features,), CPU)
     context = total_frames((placed.stage for placed in chain), lambda stage: stage.delay_frames)
     cut = workers.parts(batch, frames, context, workers.count(), workers.other_cores())
     if len(cut) == 1 or any(placed.stage.whole for placed in chain):
         return workers.alone(lambda: pipeline.decode(features, chain, timer, numbers=numbers))
     samples, per_frame = pipeline.n_samples(frames), pipeline.n_samples(frames + 1) - pipeline.n_samples(frames)
-    audio = torch.empty(batch, samples, dtype=torch.float32, device=features.device)
+    audio = torch.empty(batch, samples, dtype=torch.float32, device=CPU)
     timers = [StageTimer(timer.enabled) for _ in cut]
 
     def compute(part: Part, own: StageTimer) -> None:

@@ -16,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tts_infer.config import DTypeName
-from tts_infer.devices import CPU, device_lock, precision, release_memory, require_dtype
+from tts_infer.devices import CPU, device_lock, keep_memory, precision, release_memory, require_dtype
 from tts_infer.engines import ENGINES
 from tts_infer.errors import InputError
+from tts_infer.runtime import workers
 from tts_infer.runtime.placement import Place, Placement
 from tts_infer.runtime.short import short_stage
 from tts_infer.runtime.timing import StageTimer
@@ -50,18 +51,18 @@ class Pipeline:
     """
 
     def __init__(self, model: nn.Module, placement: Placement, dtype: DTypeName) -> None:
+        keep_memory()
+        workers.survive_fork()
         self.model, self.placement, self.dtype = model, placement, dtype
         self.family = family_of(model)
         self.config: Any = model.config
         self.features = self.family.features(self.config)
         stages = self.family.stages(model)
-        for stage in stages:
-            if stage.half:
-                require_dtype(placement[stage.name].device, dtype)
+        for stage in (one for one in stages if one.half):
+            require_dtype(placement[stage.name].device, dtype)
         self._placed = place_stages(stages, placement, dtype)
-        self._short: Placed | None = None
-        if (short := placement.short) is not None:
-            self._short = Placed(short_stage(short, stages, self.stages, dtype), short.place)
+        short = placement.short
+        self._short = None if short is None else Placed(short_stage(short, stages, self.stages, dtype), short.place)
         first = next((i + 1 for i, one in enumerate(self._placed) if self.features.name in one.stage.gives), 0)
         self._front, self._decoding = self._placed[:first], self._placed[first:]
 
@@ -292,9 +293,8 @@ def _moved(
     live: Mapping[str, Tensor], names: Sequence[str], device: torch.device, timer: StageTimer
 ) -> dict[str, Tensor]:
     """Copy the named tensors that are on other devices to `device`, in one transfer from each device."""
-    sources = dict.fromkeys(live[name].device for name in names if live[name].device != device)
     moved: dict[str, Tensor] = {}
-    for source in sources:
+    for source in dict.fromkeys(live[name].device for name in names if live[name].device != device):
         here = [name for name in names if live[name].device == source]
         moved |= zip(here, timer.move(tuple(live[name] for name in here), device), strict=True)
     return moved

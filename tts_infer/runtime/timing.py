@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypedDict
@@ -31,13 +32,17 @@ class StageRecord(TypedDict):
 
 
 def add_up(reports: Sequence[list[StageRecord]]) -> list[StageRecord]:
-    """Add up reports of the same stages, row by row."""
-    total = [record.copy() for record in reports[0]]
-    for report in reports[1:]:
-        for sum_, record in zip(total, report, strict=True):
+    """Add up reports of the same stages, row by row. One may have transfers that others lack."""
+    total: dict[tuple[object, ...], StageRecord] = {}
+    for report in reports:
+        times = Counter[tuple[str, ...]]()  # a report may have a transfer twice
+        for record in report:
+            row = record["stage"], record["device"], record["engine"], record["method"]
+            sum_ = total.setdefault((*row, times[row]), {**record, "ms": 0.0, "bytes": 0})
             sum_["ms"] += record["ms"]
             sum_["bytes"] += record["bytes"]
-    return total
+            times[row] += 1
+    return list(total.values())
 
 
 class StageTimer:

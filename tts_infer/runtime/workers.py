@@ -24,6 +24,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 
+from tts_infer.locks import ProcessLock
+
 T = TypeVar("T")
 Fn = TypeVar("Fn", bound=Callable[..., Any])
 
@@ -33,8 +35,8 @@ PART_FRAMES = 2048
 _BUSY_CORES = 0.25
 _SAMPLE_S = 0.05
 
-_setting_threads = threading.Lock()
-_making = threading.Lock()
+_setting_threads = ProcessLock()
+_making = ProcessLock()
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}  # by process and number of workers
 _this_thread = threading.local()
 
@@ -217,9 +219,8 @@ _is_forked = False
 
 
 def _in_child() -> None:
-    global _making, _setting_threads, _is_forked
+    global _is_forked
     _is_forked = True
-    _making, _setting_threads = threading.Lock(), threading.Lock()  # a parent's thread may have held them
     torch.set_num_threads(1)
 
 
