@@ -34,7 +34,7 @@ def main() -> None:
     args = parser.parse_args()
     setting = environment()
     print(setting)
-    rows = [errors(args.clips, refine) for refine in (0, 12)]
+    rows = [errors(args.clips, refine) for refine in (0, 16)]
     table(f"embedded vocoder, {len(args.clips)} clips, log-mel errors", rows)
     finish("precision", setting, rows)
 

@@ -43,7 +43,7 @@ def costs(frames: int, seconds: float) -> list[dict[str, Any]]:
 def busy_costs(frames: int, count: int, seconds: float) -> list[dict[str, Any]]:
     """The default vocoder beside competing processes."""
     mel, vocoder = speech_mel(1, frames), load_vocoder(device="cpu")
-    runs = {f"refine {passes}": partial(vocoder.decode, mel, refine=passes) for passes in (0, 8, 12)}
+    runs = {f"refine {passes}": partial(vocoder.decode, mel, refine=passes) for passes in (0, 8, 16)}
     with Competition(count) as competition:
         return [{"frames": frames, **row} for row in measure_busy(runs, competition, seconds)]
 

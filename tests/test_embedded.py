@@ -47,9 +47,11 @@ def test_full_scale_speech_hardly_clips(vocoder: tts_infer.Vocoder, speech: Tens
 
 
 @pytest.mark.parametrize("level_db", [-20, -6, -1])
-def test_a_tone_keeps_pitch_and_level(vocoder: tts_infer.Vocoder, level_db: float) -> None:
+@pytest.mark.parametrize("bits", [16, 24])
+def test_a_tone_keeps_pitch_and_level(vocoder: tts_infer.Vocoder, bits: int, level_db: float) -> None:
     samples = 10 ** (level_db / 20) * np.sin(2 * np.pi * 1000 * np.arange(2 * RATE) / RATE)
-    tone = torch.from_numpy(np.rint(samples * 32767).astype(np.float32) / 32767)  # as a 16-bit file holds it
+    full = 2 ** (bits - 1) - 1
+    tone = torch.from_numpy((np.rint(samples * full) / full).astype(np.float32))  # as a file holds it
     middle = slice(RATE // 4, 7 * RATE // 4)
     copy, original = vocoder(tone)[0, middle], tone[middle]
     assert abs(1200 * math.log2(pitch_hz(copy) / 1000)) < 1  # cents
