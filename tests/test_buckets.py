@@ -84,9 +84,11 @@ def test_what_the_system_refuses_to_write(tmp_path: Path) -> None:
     assert outcome.error is None and outcome.seconds is None and "no such folder" in str(outcome.unwritten)
 
 
-def test_what_no_flac_holds_is_the_error_of_one_file(tmp_path: Path) -> None:
-    outcome = buckets.write(Item(CLIP, Path("a.flac"), tmp_path), torch.zeros(0), 24000, "pcm16")
-    assert outcome.unwritten is None and str(outcome.error).startswith(f"{CLIP}: a FLAC file cannot hold")
+@pytest.mark.parametrize(("samples", "rate", "said"), [(9, 700_000, "sample_rate is 700000"), (0, 24000, "too short")])
+def test_what_is_no_audio_file_is_the_error_of_one_file(samples: int, rate: int, said: str, tmp_path: Path) -> None:
+    outcome = buckets.write(Item(CLIP, Path("a.flac"), tmp_path), torch.zeros(samples), rate, "pcm16")
+    assert outcome.unwritten is None and str(outcome.error).startswith(f"{CLIP}: ") and said in str(outcome.error)
+    assert not (tmp_path / "a.flac").exists()
 
 
 def test_nothing_to_decode_is_no_error(vocoder: tts_infer.Vocoder) -> None:

@@ -225,7 +225,7 @@ def test_one_vocoder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
         "parameters           3,620,610",
         "stages               mel, backbone, head, refine, istft",
         "receptive field      27 frames on each side",
-        "latency of a stream  65 frames, 693 ms (with 12 refinement passes)",
+        "latency of a stream  77 frames, 821 ms (with 16 refinement passes)",
     ):
         assert line in text, line
     assert "log_floor 1e-07" in text and "License" not in text
@@ -281,6 +281,16 @@ def test_weights_without_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[
         (["turned.npy", "-o", "x.wav"], "turned.npy: mel has shape (5, 100); expected"),
         (["nan.wav", "-o", "x.wav"], "nan.wav: audio holds 3000 NaN or infinite values of 3000"),
         (["batch.npy", "-o", "x.wav"], "holds a batch of 2; expected one mel a file"),
+        (["sound.npy", "-o", "x.wav"], "cannot read sound.npy as features: it is no .npy file; give a plain array"),
+        (["array.wav", "-o", "x.wav"], "cannot read array.wav as audio: it holds an array; call it .npy"),
+        (["empty.wav", "-o", "x.wav"], "cannot read empty.wav as audio: it is empty; give a WAV"),
+        (["empty.npz", "-o", "x.wav"], "empty.npz holds no array"),
+        (["one.npy", "-o", "x.wav"], "one.npy: the input is too short: it gives no audio; two frames are the shortest"),
+        (["short.wav", "-o", "x.wav"], "short.wav: the input is too short: it gives no audio"),
+        (
+            [str(CLIP), "-o", "x.wav", "--convention", "hifigan-22k"],
+            "'vocos-mini-24khz' has a mel convention of its own",
+        ),
         ([str(CLIP)], "give either -o OUT, or --stream"),
         ([str(CLIP), "-o", "x.wav", "--stream"], "give either -o OUT, or --stream"),
         ([str(CLIP), "--stream", "--lookahead", "some"], "lookahead is 'some'; allowed: 'full', or 0 to 27 frames"),
@@ -313,6 +323,12 @@ def test_mistakes_are_one_line(
     soundfile.write("nan.wav", np.full(3000, np.nan), 24000, subtype="FLOAT")
     np.save("turned.npy", np.zeros((5, 100), dtype=np.float32))
     np.save("batch.npy", np.zeros((2, 100, 5), dtype=np.float32))
+    np.save("one.npy", np.full((100, 1), -5.0, dtype=np.float32))
+    soundfile.write("short.wav", np.zeros(3), 24000)
+    Path("sound.npy").write_bytes(CLIP.read_bytes())
+    Path("array.wav").write_bytes(Path("one.npy").read_bytes())
+    Path("empty.wav").touch()
+    np.savez("empty.npz")
     assert main(["decode", *arguments]) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.count("\n") == 1 and captured.out == ""

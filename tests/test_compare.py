@@ -248,6 +248,7 @@ def test_a_mel_has_no_original(vocoder: tts_infer.Vocoder, echo: Callable[..., S
     ("arguments", "message"),
     [
         (["nowhere.wav"], "no such file: nowhere.wav"),
+        (["."], ". is a folder; give a file"),
         (["clip.wav", "--report", "r.pdf"], "extension '.pdf'"),
         (["clip.wav", "--runs", "0"], "nothing to compare"),
         (["clip.wav", "--engine", "nope"], "engine is 'nope'; allowed: auto"),

@@ -58,9 +58,12 @@ def test_text_says_the_same(report: dict[str, dict[str, dict[str, object]]]) -> 
     assert f"torch {torch.__version__}" in text and "libsndfile" in text
 
 
-def test_command_line_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["doctor", "--device", "cpu", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) >= {"versions", "devices", "placement", "checks", "advice"}
+    cleared = list[bool]()
+    monkeypatch.setattr("tts_infer.cli.doctor.clear_checks", lambda: cleared.append(True))
+    assert main(["doctor", "--device", "cpu", "--no-cache", "--json"]) == 0 and cleared
     assert main(["doctor", "--device", "tpu"]) == 2
     assert "device 'tpu' is unknown" in capsys.readouterr().err
 

@@ -25,7 +25,7 @@ def test_refines_by_default(vocoder: tts_infer.Vocoder, speech: Tensor) -> None:
     mel = vocoder.mel(speech)
     assert vocoder.refine == 16
     assert torch.equal(vocoder.decode(mel), vocoder.decode(mel, refine=16))
-    assert vocoder.stream().delay_frames == vocoder.stream(refine=0).delay_frames + 36
+    assert vocoder.stream().delay_frames == vocoder.stream(refine=0).delay_frames + 48
     assert tts_infer.load_vocoder(device="cpu", refine=0).refine == 0
 
 

@@ -154,7 +154,7 @@ def test_mistakes(folder: Path, tmp_path: Path, echo: Callable[..., System]) -> 
     for files, copiers in (([], [echo()]), ([folder], [])):
         with pytest.raises(tts_infer.InputError, match="give at least one file and one vocoder"):
             tts_infer.evaluate(files, copiers)
-    with pytest.raises(tts_infer.InputError, match="measure 'mos' is unknown; allowed: pesq_wb, visqol, stoi"):
+    with pytest.raises(tts_infer.InputError, match="measure 'mos' is unknown; allowed: dnsmos_ovrl, dnsmos_sig"):
         tts_infer.evaluate([folder], [echo()], measures=["stoi", "mos"])
     with pytest.raises(tts_infer.InputError, match="pitch tracker is 'swipe'; allowed: crepe, crepe-tiny, pyin, none"):
         tts_infer.evaluate([folder], [echo()], pitch_tracker="swipe")  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ def test_the_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert float(second) == pytest.approx((pesqs[1] + pesqs[3]) / 2, abs=0.011)
     assert mean.split()[-5:] == ["higher", "is", "better", "pesq", version("pesq")]
     assert "not measured: whistle_db, seam_click_db: it is defined for none of these copies" in lines
-    assert "periodicity and V/UV by pYIN (librosa)" in captured.out and captured.err == ""
+    assert "Periodicity, V/UV F1, F0 RMSE by pYIN (librosa)" in captured.out and captured.err == ""
 
 
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_without_pillow_a_report_is_refused_before_any_work(
         (["voice0", "--vocoder", "nope"], "vocoder 'nope' is neither"),
         (["voice0", "--vocoder", "a", "--vocoder", "b", "--revision", "main"], "--revision goes with one --vocoder"),
         (["voice0", "--refine", "-1"], "refine is -1"),
-        (["voice0", "--measures", "mos"], "measure 'mos' is unknown; allowed: pesq_wb,"),
+        (["voice0", "--measures", "mos"], "measure 'mos' is unknown; allowed: dnsmos_ovrl, dnsmos_sig"),
         (["voice0", "--against", "nothing.json"], "cannot read nothing.json: No such file"),
     ],
 )

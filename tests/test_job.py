@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import json
+import math
 import os
 import random
 import resource
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +104,27 @@ def test_a_relative_path_may_mean_another_file(
         monkeypatch.chdir(tmp_path / name)
         made.append(tts_infer.synthesize_batch(vocoder, ["x.npy"], tmp_path / "out").made)
     assert made == [1, 1]
+
+
+def test_mels_of_another_convention_are_named(
+    tmp_path: Path, vocoder: tts_infer.Vocoder, speech: torch.Tensor, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mel = vocoder.mel(speech)[0]
+    wrong = {"right": mel, "log10": mel / math.log(10), "range": (mel - mel.min()) / (mel.max() - mel.min())}
+    for name, values in wrong.items():
+        np.save(tmp_path / f"{name}.npy", values.numpy())
+    names = [str(tmp_path / f"{name}.npy") for name in wrong]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = tts_infer.synthesize_batch(vocoder, [*names, CLIPS[0]], tmp_path / "out")
+    assert sorted(report.outputs) == sorted([*(f"{name}.wav" for name in wrong), f"{CLIPS[0].stem}.wav"])
+    assert sorted(report.noted) == ["log10.wav", "range.wav"]
+    assert "looks like a log10" in report.noted["log10.wav"] and "0..1" in report.noted["range.wav"]
+    assert not tts_infer.synthesize_batch(vocoder, [*names, CLIPS[0]], tmp_path / "out").noted  # nothing was made
+    assert main(["batch", *names, "--out", str(tmp_path / "other")]) == 0
+    assert "noted            2 files\n  log10.wav: mel looks like" in capsys.readouterr().out
+    quiet = tts_infer.load_vocoder(device="cpu", refine=0, check_convention=False)
+    assert not tts_infer.synthesize_batch(quiet, names, tmp_path / "quiet").noted
 
 
 def test_it_can_be_ended_early_and_continued(
@@ -292,7 +315,7 @@ def test_the_journal_is_beside_the_folder_itself(
     tts_infer.synthesize_batch(vocoder, ["../in"], out)
     assert sorted(os.listdir("..")) == ["in", "out", "out.journal"]
     monkeypatch.chdir("deep")
-    assert tts_infer.synthesize_batch(vocoder, [mels], "..").made == 4  # the inputs have other names
+    assert tts_infer.synthesize_batch(vocoder, [mels], "..").made == 0  # the same inputs, by another name
     assert tts_infer.synthesize_batch(vocoder, [mels], "../../out").made == 0
 
 

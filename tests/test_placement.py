@@ -104,6 +104,10 @@ def test_other_mistakes(tmp_path: Path) -> None:
         make_placement(tmp_path / "none.yaml")
     with pytest.raises(PlacementError, match="dtype 'float16' is slow and incomplete on the CPU"):
         make_placement(device="cpu", dtype="float16")
+    with pytest.raises(
+        PlacementError, match="engine 'mlx' can run no stage: .*float32.*, not in bfloat16|not installed"
+    ):
+        make_placement(device="cpu", engine="mlx", dtype="bfloat16")
     with pytest.raises(PlacementError, match="dtype 'bfloat16' is not supported on emu:0"):
         make_placement(device="emu", dtype="bfloat16")
 

@@ -8,7 +8,7 @@ import pytest
 
 import tts_infer
 from tts_infer.devices import CPU, dtype_refusal
-from tts_infer.runtime import precision
+from tts_infer.runtime import precision, workers
 from tts_infer.runtime.choice import clear_checks
 from tts_infer.runtime.selftest import StageCheck, StageTrial
 from tts_infer.vocoders import usual_stages
@@ -45,6 +45,14 @@ def test_wrong_products_are_never_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(StageTrial, "check", wrong)
     dtype, reason = precision.best_dtype(usual_stages(), CPU)
     assert dtype == "float32" and "differs from the CPU by 5.0e-01 of the peak" in reason
+
+
+def test_a_busy_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "dtype_refusal", lambda device, dtype: None)
+    monkeypatch.setattr(StageTrial, "once_ms", lambda trial: pytest.fail("it was measured"))
+    monkeypatch.setattr(workers, "is_disturbed", lambda: True)
+    dtype, reason = precision.best_dtype(usual_stages(), CPU)
+    assert dtype == "float32" and "not measured, because other processes compute" in reason
 
 
 def test_where_it_is_no_use_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

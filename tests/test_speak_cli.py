@@ -57,6 +57,7 @@ def test_a_stream_is_a_wav_of_the_same_samples(
         (["😀", "-o", "x.wav", "--vocoder", "vocos-mini-24khz"], "there is nothing to say in"),
         (["Hi.", "-o", "x.wav", "--voice", "emma"], "'emma' must be downloaded first (7.9 MB, Apache-2.0)"),
         (["Hi.", "-o", "x.wav", "--speed", "nan"], "speed is nan; allowed"),
+        (["stroy.txt", "-o", "x.wav"], "no such text file: stroy.txt; give a file, or these words by standard input"),
         (["latin.txt", "-o", "x.wav"], "latin.txt is no text in UTF-8"),
     ],
 )

@@ -28,6 +28,7 @@ from tts_infer.io.features import prefix_errors
 from tts_infer.io.inputs import Held, Source, hold, name_of
 from tts_infer.io.notes import Note, SignalMeter, notes_of_output
 from tts_infer.io.sources import Name, holds_features, is_path
+from tts_infer.io.targets import require_audio
 from tts_infer.io.writer import AudioWriter, SampleFormat, Target, audio_writer
 from tts_infer.runtime.timing import StageRecord
 from tts_infer.vocoder import Number, Vocoder
@@ -65,12 +66,15 @@ class FileSynthesis:
             vocoder: its name.
         """
         lines = [f"{self.seconds:.2f} s at {self.sample_rate} Hz, {vocoder}"]
-        lines += [f"{'stage':<10}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
+        wide = max(10, *(2 + len(row["stage"]) for row in self.stages))
+        lines += [f"{'stage':<{wide}}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
         total = sum(row["ms"] for row in self.stages) or 1.0
         for row in self.stages:
             moved = f"{row['bytes']} B" if row["bytes"] else ""
             share = f"{100 * row['ms'] / total:.0f} %"
-            lines += [f"{row['stage']:<10}{row['device']:<16}{row['method']:<10}{row['ms']:>9.2f}{share:>8}{moved:>12}"]
+            lines += [
+                f"{row['stage']:<{wide}}{row['device']:<16}{row['method']:<10}{row['ms']:>9.2f}{share:>8}{moved:>12}"
+            ]
         lines += [f"total {self.total_ms:.2f} ms, {self.rtfx:.1f} x real time"]
         if self.clipped_samples:
             lines += [f"{self.clipped_samples} samples clipped to full scale; sample format float32 keeps them"]
@@ -103,15 +107,19 @@ def synthesize_file(
 
     Raises:
         FileError: a file cannot be read or written, or `target` is `source`.
-        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; or `source` holds a batch.
+        InputError, InputTypeError: see `Vocoder.decode` and `Vocoder.mel`; `source` holds a batch, or is too short to
+            give any audio.
     """
     _refuse_same(source, target)
     with ExitStack() as stack:
         writer = _Metered(stack.enter_context(audio_writer(target, vocoder.sample_rate, sample_format)))
         stack.enter_context(prefix_errors(name_of(source)))
         if is_path(source) and holds_features(source):
-            return _decode(vocoder, Path(source), writer, conditions)
-        return _copy(vocoder, stack.enter_context(hold(source)), writer, conditions)
+            made = _decode(vocoder, Path(source), writer, conditions)
+        else:
+            made = _copy(vocoder, stack.enter_context(hold(source)), writer, conditions)
+        require_audio(made.samples)
+        return made
 
 
 def _refuse_same(source: Source, target: Target) -> None:

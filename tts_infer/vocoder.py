@@ -42,6 +42,7 @@ class Vocoder(ModuleLike):
     Attributes:
         name: the name that it was loaded by.
         refine: the default number of refinement passes of a decode, see `TwoBandRefinement`.
+        convention_check: what judges mels, see `ConventionCheck`; None: nothing does.
 
     Raises:
         PlacementError: the devices of its networks cannot use the dtype well.
@@ -61,7 +62,7 @@ class Vocoder(ModuleLike):
         self.refine = self._passes(refine)
         self._pipeline = Pipeline(model, placement, dtype)
         spec = self._pipeline.features
-        self._convention = ConventionCheck(spec.config) if check_convention and isinstance(spec, MelSpec) else None
+        self.convention_check = ConventionCheck(spec.config) if check_convention and isinstance(spec, MelSpec) else None
 
     @workers.forkable
     @uncompiled(torch.no_grad)  # not inference_mode: a model may be trained on the result
@@ -173,8 +174,8 @@ class Vocoder(ModuleLike):
             items = features if isinstance(features, Sequence) else [features]
             with device_lock(*map(device_of, items)):
                 padded, counts = self._pipeline.features.check_ragged(features, lengths)
-                if self._convention is not None and check_convention:
-                    self._convention.warn(padded, counts)
+                if self.convention_check is not None and check_convention:
+                    self.convention_check.warn(padded, counts)
             return decoding.decode_ragged(self._pipeline, padded, counts, passes, timer, given)
         return decoding.decode(self._pipeline, self._checked(features, check_convention), passes, timer, given)
 
@@ -247,7 +248,7 @@ class Vocoder(ModuleLike):
             InputTypeError: an unknown condition.
         """
         given = self._pipeline.conditions(conditions)
-        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed, given, self._convention)
+        return StreamingDecoder(self._pipeline, self._passes(refine), lookahead, timed, given, self.convention_check)
 
     def astream(self, mels: LiveSource, frame_ms: float = 20.0, stream: StreamingDecoder | None = None) -> LiveAudio:
         """Decode for an event loop, see `live_mels`. `stream` is a fresh one of this vocoder; None: `self.stream()`."""
@@ -270,10 +271,10 @@ class Vocoder(ModuleLike):
         # checking values uses their device, so its lock is held
         with device_lock(device_of(features)):
             spec = self._pipeline.features
-            if self._convention is None or not check_convention or not isinstance(spec, MelSpec):
+            if self.convention_check is None or not check_convention or not isinstance(spec, MelSpec):
                 return spec.check(features)
             mel, extremes = spec.checked_range(features)
-            self._convention.warn(mel, extremes=extremes)
+            self.convention_check.warn(mel, extremes=extremes)
             return mel
 
     def _passes(self, refine: int | None) -> int:

@@ -22,6 +22,7 @@ from tts_infer.io.audio import read_audio, seconds_of
 from tts_infer.io.feature_files import open_features, read_mel
 from tts_infer.io.features import as_audio, as_features, prefix_errors
 from tts_infer.io.sources import holds_features
+from tts_infer.io.targets import require_audio
 from tts_infer.io.writer import SampleFormat, write_audio
 from tts_infer.vocoder import Vocoder
 from tts_infer.vocoders.features import FeatureSpec
@@ -42,6 +43,7 @@ class Outcome:
     size: int | None = None  # of the file, in bytes; None if that is not known
     clipped_samples: int = 0
     error: str | None = None  # of the input: the others go on
+    note: str | None = None  # what is odd about the input, though it was decoded
     unwritten: FileError | None = None  # the system refused to write: the batch stops
 
 
@@ -111,6 +113,14 @@ def to_mel(content: Content, vocoder: Vocoder) -> Content:
         return _reason(error)
 
 
+def note_of(content: Content, vocoder: Vocoder) -> str | None:
+    """What is odd about an input that was read: a mel of another convention."""
+    if vocoder.convention_check is None or isinstance(content, str) or content.ndim == 1:
+        return None
+    warning = vocoder.convention_check(content[None])
+    return None if warning is None else str(warning)
+
+
 def decode(mels: Sequence[Content], vocoder: Vocoder) -> list[Content]:
     """Decode the mels of a bucket into samples (T,); a reason is returned as it is.
 
@@ -118,7 +128,7 @@ def decode(mels: Sequence[Content], vocoder: Vocoder) -> list[Content]:
     """
     given = [mel for mel in mels if isinstance(mel, Tensor)]
     try:
-        audios: Iterator[Content] = iter(vocoder.decode(given) if given else [])
+        audios: Iterator[Content] = iter(vocoder.decode(given, check_convention=False) if given else [])
     except Exception:
         return [mel if isinstance(mel, str) else _alone(mel, vocoder) for mel in mels]
     return [mel if isinstance(mel, str) else next(audios) for mel in mels]
@@ -126,16 +136,19 @@ def decode(mels: Sequence[Content], vocoder: Vocoder) -> list[Content]:
 
 def _alone(mel: Tensor, vocoder: Vocoder) -> Content:
     try:
-        return vocoder.decode([mel])[0]
+        return vocoder.decode([mel], check_convention=False)[0]
     except Exception as error:
         return _reason(error)
 
 
-def write(item: Item, audio: Content, sample_rate: int, sample_format: SampleFormat) -> Outcome:
-    """Write one file, whole or not at all."""
+def write(
+    item: Item, audio: Content, sample_rate: int, sample_format: SampleFormat, note: str | None = None
+) -> Outcome:
+    """Write one file, whole or not at all. `note`: see `Outcome`."""
     if isinstance(audio, str):
         return Outcome(item.name, error=audio)
     try:
+        require_audio(audio.shape[0])
         clipped = write_audio(item.target, audio, sample_rate, sample_format)
     except InputError as error:
         return Outcome(item.name, error=str(error.within(item.source)))
@@ -143,7 +156,7 @@ def write(item: Item, audio: Content, sample_rate: int, sample_format: SampleFor
         return Outcome(item.name, unwritten=error)
     except Exception as error:
         return Outcome(item.name, error=_reason(error))
-    outcome = Outcome(item.name, audio.shape[0] / sample_rate, clipped_samples=clipped)
+    outcome = Outcome(item.name, audio.shape[0] / sample_rate, clipped_samples=clipped, note=note)
     with suppress(OSError):  # someone else took the file away
         outcome = replace(outcome, size=item.target.stat().st_size)
     return outcome

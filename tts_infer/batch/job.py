@@ -33,11 +33,12 @@ Progress = Callable[[int, int, float], bool | None]
 
 @dataclass
 class BatchReport:
-    """The result of a batch. `made` and `rtfx` are about this run, the dicts about the whole job."""
+    """The result of a batch. `made`, `noted` and `rtfx` are about this run, the other dicts about the whole job."""
 
     outputs: dict[str, float] = field(default_factory=dict)  # output name -> seconds of audio
     failed: dict[str, str] = field(default_factory=dict)  # output name -> reason
     left_out: dict[str, str] = field(default_factory=dict)  # path of what a folder holds besides inputs -> reason
+    noted: dict[str, str] = field(default_factory=dict)  # output name -> what is odd about its input
     made: int = 0
     clipped_samples: int = 0
     seconds: float = 0.0
@@ -225,6 +226,7 @@ class _Job:
             entries[o.name] = replace(entries[o.name], seconds=o.seconds, error=o.error, size=o.size)
         self.journal.record(entries[o.name] for o in done)
         report.clipped_samples += sum(o.clipped_samples for o in done)
+        report.noted |= {o.name: o.note for o in done if o.note is not None}
         report.made += sum(o.error is None for o in done)
         report.seconds += sum(o.seconds or 0.0 for o in done)
         return [o.unwritten for o in outcomes if o.unwritten is not None]

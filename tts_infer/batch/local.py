@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
-from tts_infer.batch.buckets import Bucket, Outcome, Work, decode, read, to_mel, write
+from tts_infer.batch.buckets import Bucket, Outcome, Work, decode, note_of, read, to_mel, write
 from tts_infer.io.writer import SampleFormat
 from tts_infer.runtime.workers import use_one_thread
 from tts_infer.vocoder import Vocoder
@@ -33,9 +33,11 @@ def run(vocoder: Vocoder, buckets: Sequence[Bucket], sample_format: SampleFormat
     def make(bucket: Bucket) -> list[Outcome]:
         if stopped.is_set():
             return []
-        mels = [to_mel(read(item, vocoder.features), vocoder) for item in bucket]
-        made = zip(bucket, decode(mels, vocoder), strict=True)
-        outcomes = [write(item, audio, vocoder.sample_rate, sample_format) for item, audio in made]
+        contents = [read(item, vocoder.features) for item in bucket]
+        notes = [note_of(content, vocoder) for content in contents]
+        audios = decode([to_mel(content, vocoder) for content in contents], vocoder)
+        made = zip(bucket, audios, notes, strict=True)
+        outcomes = [write(item, audio, vocoder.sample_rate, sample_format, note) for item, audio, note in made]
         if any(outcome.unwritten for outcome in outcomes):
             stopped.set()
         return outcomes

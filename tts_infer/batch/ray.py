@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tts_infer.batch.buckets import Bucket, Content, Outcome, Work, decode, read, to_mel, write
+from tts_infer.batch.buckets import Bucket, Content, Outcome, Work, decode, note_of, read, to_mel, write
 from tts_infer.batch.manifest import Item
 from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock
@@ -123,14 +123,15 @@ class _Decode:
     def __init__(self, recipe: ray.ObjectRef[_Recipe]) -> None:
         made = ray.get(recipe)
         torch.set_num_threads(1)
-        self._vocoder = Vocoder(made.model, made.placement, made.name, made.dtype, made.refine)
+        self._vocoder = Vocoder(made.model, made.placement, made.name, made.dtype, made.refine, made.check_convention)
 
     def __call__(self, row: Row) -> Row:
         items: list[Item]
         contents: list[Content]
         items, contents = _content(row)
+        notes = [note_of(content, self._vocoder) for content in contents]
         audios = decode([to_mel(content, self._vocoder) for content in contents], self._vocoder)
-        return _row((items, [audio if isinstance(audio, str) else audio.cpu() for audio in audios]))
+        return _row((items, [audio if isinstance(audio, str) else audio.cpu() for audio in audios], notes))
 
 
 class _Write:
@@ -140,9 +141,10 @@ class _Write:
     def __call__(self, row: Row) -> Row:
         items: list[Item]
         audios: list[Content]
-        items, audios = _content(row)
-        rate, form = self._sample_rate, self._sample_format
-        return _row([write(item, audio, rate, form) for item, audio in zip(items, audios, strict=True)])
+        notes: list[str | None]
+        items, audios, notes = _content(row)
+        rate, form, made = self._sample_rate, self._sample_format, zip(items, audios, notes, strict=True)
+        return _row([write(item, audio, rate, form, note) for item, audio, note in made])
 
 
 def _row(content: Any) -> Row:
@@ -162,6 +164,7 @@ class _Recipe:
     name: str
     dtype: DTypeName
     refine: int
+    check_convention: bool
 
 
 def _recipe(vocoder: Vocoder) -> _Recipe:
@@ -169,7 +172,8 @@ def _recipe(vocoder: Vocoder) -> _Recipe:
     with device_lock(*devices):
         model = copy.deepcopy(vocoder.model).to(CPU)
     placement = _as_seen_there(vocoder.placement)
-    return _Recipe(model, placement, vocoder.name, vocoder.dtype, vocoder.refine)
+    checks = vocoder.convention_check is not None
+    return _Recipe(model, placement, vocoder.name, vocoder.dtype, vocoder.refine, checks)
 
 
 def _accelerators(placement: Placement) -> list[torch.device]:

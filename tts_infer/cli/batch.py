@@ -13,7 +13,7 @@ from tqdm import tqdm
 import tts_infer
 from tts_infer.cli.arguments import add_output_arguments, add_vocoder_arguments, load_from
 
-_SHOWN = 20  # of the files that were left out
+_SHOWN = 20  # of the files that were noted, or left out
 
 
 class _OldEngine(argparse.Action):
@@ -78,8 +78,9 @@ def _as_text(report: tts_infer.BatchReport) -> str:
     made += f", {report.rtfx:.0f} x real time, {report.clipped_samples} samples clipped"
     failed = f"{'failed':<10}{len(report.failed):>8} files"
     lines = [done, made, failed, *(f"  {output}: {reason}" for output, reason in report.failed.items())]
-    if report.left_out:
-        lines += [f"{'left out':<10}{len(report.left_out):>8} files"]
-        lines += [f"  {path}: {reason}" for path, reason in list(report.left_out.items())[:_SHOWN]]
-        lines += [f"  and {len(report.left_out) - _SHOWN} more (--json has all)"] * (len(report.left_out) > _SHOWN)
+    for title, found in (("noted", report.noted), ("left out", report.left_out)):
+        if found:
+            lines += [f"{title:<10}{len(found):>8} files"]
+            lines += [f"  {name}: {reason}" for name, reason in list(found.items())[:_SHOWN]]
+            lines += [f"  and {len(found) - _SHOWN} more (--json has all)"] * (len(found) > _SHOWN)
     return "\n".join(lines)

@@ -85,7 +85,9 @@ def run(args: argparse.Namespace) -> int:
 def as_text(found: Evaluation) -> str:
     """The evaluation as text: a line for each copy, the means, and notes."""
     lines = [*_per_file(found), "", *_means(found), ""]
-    lines += [f"mean and 95 % confidence interval over the files; periodicity and V/UV by {found.pitch_tracker}"]
+    tracked = ", ".join(one.title for one in found.shown if one.is_tracked)
+    by = f"; {tracked} by {found.pitch_tracker}" if tracked else ""
+    lines += [f"mean and 95 % confidence interval over the files{by}"]
     lines += [f"only the first {evaluation.MAX_SECONDS:.0f} s were measured: {file}" for file in found.shortened]
     lines += [f"not measured: {what}: {reason}" for what, reason in found.left_out.items()]
     lines += [f"failed: {file}: {reason}" for file, reason in found.failed.items()]

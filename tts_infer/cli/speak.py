@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import sys
 
 import tts_infer
@@ -68,6 +69,11 @@ def _check(args: argparse.Namespace) -> None:
 def _read(text: str) -> str:
     """The text: that of stdin, that of a file, or the argument itself."""
     if text != "-" and not _is_file(text):
+        if os.path.isdir(text) or re.fullmatch(r"\S+\.(txt|md|text|srt|json|csv)", text):
+            raise tts_infer.FileError(
+                "no such text file: {path}; give a file, or these words by standard input (-)",
+                code="text-not-found", path=text,
+            )  # fmt: skip
         return text
     if text == "-" and sys.stdin is None:
         raise tts_infer.FileError("standard input is closed; give the text itself, or a file", code="text-stdin-closed")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tts_infer.dsp.mel import log_mel_error_db
-from tts_infer.errors import InputError, MissingPackageError
+from tts_infer.errors import InputError, MissingPackageError, few, nearest
 from tts_infer.evaluation.artefacts import FLOOR_DB, click_db, whistle_db
 from tts_infer.evaluation.intervals import Interval
 from tts_infer.evaluation.metrics import (
@@ -69,6 +69,11 @@ class Measure:
         return _ADVICE[self.best]
 
     @property
+    def is_tracked(self) -> bool:
+        """Whether a tracker of the pitch computes it."""
+        return self.package == _TRACKER
+
+    @property
     def difference_range(self) -> tuple[float, float]:
         """What the difference of two values can be."""
         width = self.range[1] - self.range[0]
@@ -102,7 +107,7 @@ class Measure:
 
     def measured_by(self, tracker: PitchTracker) -> str:
         """The package and its version."""
-        name = TRACKER_PACKAGES[tracker] if self.package == _TRACKER else self.package
+        name = TRACKER_PACKAGES[tracker] if self.is_tracked else self.package
         try:
             return f"{name} {importlib.metadata.version(name)}"
         except importlib.metadata.PackageNotFoundError:
@@ -233,7 +238,7 @@ def chosen_measures(keys: Sequence[str] | None) -> tuple[Measure, ...]:
             "measure {key!r} is unknown; allowed: {allowed}",
             code="measure-unknown",
             key=unknown[0],
-            allowed=", ".join(known),
+            allowed=few(nearest(unknown[0], known), 8),
         )
     return tuple(one for one in MEASURES if keys is None or one.key in keys)
 

@@ -43,6 +43,10 @@ _PLAINLY = {
 }
 
 
+_EMPTY = Sentence("it is empty", code="empty-file")
+_ARRAY = Sentence("it holds an array; call it .npy if that is a mel", code="array-as-audio")
+
+
 class Decoder(Protocol):
     """An audio file that is being read.
 
@@ -110,6 +114,11 @@ def _by_whoever_knows(file: BinaryIO, name: str) -> Iterator[Decoder]:
         sound = _sndfile(file, suffix_of(name))
     except soundfile.LibsndfileError as error:
         file.seek(0)
+        if not (head := file.read(6)):
+            raise unreadable(name, _EMPTY) from None
+        if head == b"\x93NUMPY":
+            raise unreadable(name, _ARRAY) from None
+        file.seek(0)
         sound = _by_av(file, name, reason_of(error))
     with closing(sound):
         yield sound
@@ -171,7 +180,7 @@ class _Sndfile:
         try:
             block = self._sound.read(out=block)
         except soundfile.LibsndfileError as error:
-            block = block[: int(np.argmax(np.isnan(block).all(axis=1)))]  # what came before the damage
+            block = block[: 1 + max(np.flatnonzero(~np.isnan(block).all(axis=1)), default=-1)]  # what came before
             if not self._begun and not len(block):
                 raise
             self.damage = reason_of(error)

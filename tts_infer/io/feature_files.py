@@ -19,6 +19,7 @@ from torch import Tensor
 from tts_infer.errors import FileError, InputError, InputTypeError, first_sentence
 from tts_infer.io.features import as_features, as_float_tensor, prefix_errors
 from tts_infer.io.sources import FEATURE_SUFFIXES, UNREADABLE, as_name, holds_features, require_file
+from tts_infer.sentences import Sentence
 
 FEATURE_KEY = "mel"
 _MOST_UNPACKED_BYTES = 2**31
@@ -97,8 +98,10 @@ def _read(path: str | os.PathLike[str], most_bytes: int) -> Any:
     except FileError:
         raise
     except UNREADABLE as error:
-        text = "cannot read {path} as features: {reason}; give a plain array, without pickled objects"
-        raise FileError(text, code="features-unreadable", path=str(path), reason=first_sentence(error)) from None
+        text = (
+            "cannot read {path} as features: {reason}; give a plain array of floats, whole and without pickled objects"
+        )
+        raise FileError(text, code="features-unreadable", path=str(path), reason=_why(path, error)) from None
     return _the_one_array(content if isinstance(content, dict) else {FEATURE_KEY: content}, path)
 
 
@@ -124,6 +127,14 @@ def open_features(path: str | os.PathLike[str], integers: bool = False) -> Tenso
 
 def _is_float(content: Tensor | NDArray[Any]) -> bool:
     return content.is_floating_point() if isinstance(content, Tensor) else content.dtype.kind == "f"
+
+
+def _why(path: Path, error: BaseException) -> str:
+    """Why a file cannot be read. What is no array at all, numpy takes for pickled objects."""
+    with suppress(OSError), open(path, "rb") as file:
+        if path.suffix.lower() in (".npy", ".npz") and not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+            return Sentence("it is no {suffix} file", code="not-numpy", suffix=path.suffix.lower())
+    return first_sentence(error)
 
 
 def _load(path: Path, most_bytes: int) -> Any:
@@ -170,6 +181,8 @@ def _key(content: Collection[Any], path: Path) -> Any:
         return FEATURE_KEY
     if len(content) == 1:
         return next(iter(content))
+    if not content:
+        raise FileError("{path} holds no array", code="no-array", path=str(path))
     text = "{path} holds {count} entries ({names}); name one of them {key!r}"
     names = textwrap.shorten(", ".join(map(str, content)), 100, placeholder=" ...")
     raise FileError(text, code="which-array", path=str(path), count=len(content), names=names, key=FEATURE_KEY)

@@ -177,7 +177,9 @@ def require_file(path: Name) -> None:
     Raises:
         FileError: there is none, or the system refuses.
     """
-    if not is_file(as_name(path)):
+    if stat.S_ISDIR(mode_of(as_name(path))):
+        raise FileError("{path} is a folder; give a file", code="file-is-folder", path=as_name(path))
+    if not is_file(path):
         raise file_not_found(path)
     open_file(path).close()
 

@@ -47,6 +47,16 @@ def check_format(path: str | os.PathLike[str], sample_format: SampleFormat = "pc
         raise FileError(text, code="flac-holds-integers", path=name)
 
 
+def require_audio(samples: int) -> None:
+    """Refuse an output without samples.
+
+    Raises:
+        InputError: there are none.
+    """
+    if not samples:
+        raise InputError("the input is too short: it gives no audio; two frames are the shortest", code="too-short")
+
+
 def suffix_of_target(path: str | os.PathLike[str]) -> str:
     """The suffix of an output, in small letters. What has no name of its own, as a pipe, gets a WAV file."""
     suffix = Path(path).suffix.lower()

@@ -31,7 +31,7 @@ _USUAL = {
 _ONLY = Sentence("the only engine that runs it", code="only-engine")
 ASKED = Sentence("asked for", code="asked-for")
 _UNCHECKED = Sentence("preferred there; not checked", code="unchecked")
-_BUSY = Sentence("preferred there; not measured, because other processes compute", code="not-measured")
+BUSY = Sentence("preferred there; not measured, because other processes compute", code="not-measured")
 _RIGHT = Sentence("right there", code="right-there")
 
 
@@ -109,7 +109,7 @@ def _remembered(request: StageRequest) -> Place:
     if found is not None and (found["engine"], found["method"]) in request.choices:
         return Place(CPU, found["engine"], found["method"], found["reason"])
     if workers.is_disturbed():  # times beside other processes would decide for good
-        place, reason = Place(CPU, *request.choices[0], _BUSY), _BUSY
+        place, reason = Place(CPU, *request.choices[0], BUSY), BUSY
     else:
         place = _measured(request)
         if place.check is None or not place.check.passed:

@@ -167,16 +167,16 @@ def _with_engine(
         PlacementError: no such engine, or it can run none of the stages.
     """
     require_engine(engine, ENGINES)
-    places, reasons = dict(wanted), []
+    places, reasons = dict(wanted), list[tuple[bool, str]]()
     for stage in stages:
         where, stated, method = parse_place(stage, wanted.get(stage.name, ""))
         reason = unusable_reason(engine, stage, resolve_device(where or device), dtype)
         if reason is None and not stated:
             places[stage.name] = "/".join((where, engine, *([method] if method else [])))
-        reasons += [reason] if reason else []
+        reasons += [(stage.half, reason)] if reason else []
     if len(reasons) == len(stages):
         text = "engine {engine!r} can run no stage: {reason}"
-        raise PlacementError(text, code="engine-idle", engine=engine, reason=reasons[-1])
+        raise PlacementError(text, code="engine-idle", engine=engine, reason=max(reasons)[1])  # of a network
     return places
 
 

@@ -11,6 +11,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU, device_lock, dtype_refusal
 from tts_infer.engines import usable_engines
 from tts_infer.runtime import kept, workers
+from tts_infer.runtime.choice import BUSY
 from tts_infer.runtime.selftest import Size, StageTrial
 from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage
@@ -20,12 +21,13 @@ MARGIN = 1.15
 _ROUNDS = 5
 
 _NO_NETWORK = Sentence("there is no network", code="no-network")
+_UNMEASURED: tuple[DTypeName, str] = ("float32", BUSY)
 
 
 def best_dtype(stages: Sequence[Stage], device: torch.device) -> tuple[DTypeName, str]:
     """The precision for matrix products, and why.
 
-    What was measured on a CPU is kept on disk, like the choice of engines.
+    As with the choice of engines, what was measured on a CPU is kept on disk, and a busy machine is not measured.
     """
     networks = [stage for stage in stages if stage.half]
     refusal = dtype_refusal(device, "bfloat16")
@@ -43,7 +45,8 @@ def _remembered(key: object, networks: Sequence[Stage], device: torch.device) ->
         return ("bfloat16" if entry["method"] == "bfloat16" else "float32"), entry["reason"]
     if device != CPU:
         return _measured(networks, device)
-    dtype, reason = workers.alone(lambda: _measured(networks, device))  # as it will compute
+    disturbed = workers.is_disturbed()
+    dtype, reason = _UNMEASURED if disturbed else workers.alone(lambda: _measured(networks, device))
     kept.write(key, {"engine": "", "method": dtype, "reason": kept.before(reason)})
     return dtype, reason
 

@@ -62,9 +62,8 @@ _CONFIG_FILES = (CONFIG_FILE, "config.yml", FLAT_CONFIG_FILE)
 _INDEXED = tuple(name + INDEX_SUFFIX for name in WEIGHT_FILES)
 _STEPS = "g_" + "[0-9]" * 8  # of the training of HiFi-GAN and BigVGAN; the latest one counts
 
-# Checkpoints store some constants beside the weights. They are compared with ours: another filterbank means another mel
-# convention. The stored ones were computed in float32 and may be stored in half precision; those of another convention
-# differ by 0.1 or more.
+# Checkpoints store some constants beside the weights, computed in float32 and possibly stored in half precision. Those
+# of another mel convention differ from ours by 0.1 or more.
 _CONSTANT_TOLERANCE = 2e-3
 
 
@@ -88,10 +87,14 @@ class CheckpointFiles:
         """The same files of a vocoder of that mel convention, which what they state themselves must agree with.
 
         Raises:
-            ConfigError: no convention has that name.
+            ConfigError: no convention has that name, or the vocoder is known with another one.
         """
+        asked = convention(name)
+        if self.known is not None and self.known.mel not in (None, asked):
+            text = "vocoder {vocoder!r} has a mel convention of its own, which is not {asked}; leave convention out"
+            raise ConfigError(text, code="convention-contradicted", vocoder=self.known.name, asked=name)
         known = self.known or VocoderPreset(self.name, "embedded", "", "", MelConfig())
-        return replace(self, known=replace(known, mel=convention(name)))
+        return replace(self, known=replace(known, mel=asked))
 
 
 def resolve(

@@ -20,7 +20,9 @@ _SHARDED = "model.safetensors" + INDEX_SUFFIX
 # The same of BigVGAN and HiFi-GAN.
 FLAT_CONFIG_FILE = "config.json"
 FLAT_WEIGHT_FILES = ("model.safetensors", "bigvgan_generator.pt", "generator_v1", "generator_v2", "generator_v3")
-NEEDED = f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}, or {FLAT_CONFIG_FILE} and {FLAT_WEIGHT_FILES[1]}"
+NEEDED = (
+    f"{CONFIG_FILE} and {' or '.join(WEIGHT_FILES)}, or {FLAT_CONFIG_FILE} and {' or '.join(FLAT_WEIGHT_FILES[1:3])}"
+)
 _LOG_IN = "log in with 'hf auth login', or set HF_TOKEN"
 DEFAULT_VOCODER = "vocos-mini-24khz"
 
