@@ -20,7 +20,7 @@ ROOMS = [
     *(
         "sentences",
         "errors",
-        "interrupts",
+        "imports",
         "locks",
         "arguments",
         "deprecated",
@@ -102,3 +102,13 @@ assert "tts_infer.losses" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_importing_leaves_the_search_for_garbage_as_it_was(collects: bool) -> None:
+    """Also in a program that embeds Python, which has no command line."""
+    before = (
+        f"import gc, sys; sys.argv = []; gc.{'enable' if collects else 'disable'}(); frozen = gc.get_freeze_count()"
+    )
+    after = f"assert gc.isenabled() is {collects} and gc.get_freeze_count() == frozen"
+    subprocess.run([sys.executable, "-c", f"{before}; import tts_infer; {after}"], check=True, cwd=ROOT)

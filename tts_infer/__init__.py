@@ -6,9 +6,9 @@ audio = vocoder.decode(mel)
 
 from typing import Any
 
-from tts_infer.interrupts import quiet_start
+from tts_infer.imports import importing
 
-with quiet_start():
+with importing():
     import tts_infer.diagnose.doctor as doctor
     import tts_infer.evaluation as evaluation
     import tts_infer.report.pictures as pictures
