@@ -106,6 +106,13 @@ def test_a_relative_path_may_mean_another_file(
     assert made == [1, 1]
 
 
+def test_a_link_in_a_path_is_followed(tmp_path: Path, vocoder: tts_infer.Vocoder) -> None:
+    (tmp_path / "other" / "dir").mkdir(parents=True)
+    np.save(tmp_path / "other" / "x.npy", np.full((100, 20), -5.0, np.float32))
+    (tmp_path / "link").symlink_to(tmp_path / "other" / "dir")
+    assert tts_infer.synthesize_batch(vocoder, [tmp_path / "link" / ".." / "x.npy"], tmp_path / "out").made == 1
+
+
 def test_mels_of_another_convention_are_named(
     tmp_path: Path, vocoder: tts_infer.Vocoder, speech: torch.Tensor, capsys: pytest.CaptureFixture[str]
 ) -> None:

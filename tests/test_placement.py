@@ -97,6 +97,14 @@ def test_mistakes(spec: object, message: str) -> None:
         make_placement(spec)  # type: ignore[arg-type]
 
 
+def test_an_engine_is_refused_for_what_networks_lack() -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(
+        PlacementError, match="engine 'openvino' can run no stage: OpenVINO computes in .*, not in float16"
+    ):
+        make_placement(device="cpu", engine="openvino", dtype="float16")
+
+
 def test_other_mistakes(tmp_path: Path) -> None:
     with pytest.raises(PlacementError, match="'fft', but 'matmul' is asked for as well"):
         make_placement("istft=cpu/fft", istft="matmul")
@@ -104,10 +112,8 @@ def test_other_mistakes(tmp_path: Path) -> None:
         make_placement(tmp_path / "none.yaml")
     with pytest.raises(PlacementError, match="dtype 'float16' is slow and incomplete on the CPU"):
         make_placement(device="cpu", dtype="float16")
-    with pytest.raises(
-        PlacementError, match="engine 'mlx' can run no stage: .*float32.*, not in bfloat16|not installed"
-    ):
-        make_placement(device="cpu", engine="mlx", dtype="bfloat16")
+    with pytest.raises(PlacementError, match="engine 'cuda_graphs' can run no stage: torch has no graphs for cpu"):
+        make_placement(device="cpu", engine="cuda_graphs")
     with pytest.raises(PlacementError, match="dtype 'bfloat16' is not supported on emu:0"):
         make_placement(device="emu", dtype="bfloat16")
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import tts_infer
 from tts_infer.devices import CPU, dtype_refusal
-from tts_infer.runtime import precision, workers
-from tts_infer.runtime.choice import clear_checks
+from tts_infer.runtime import kept, precision, workers
+from tts_infer.runtime.choice import BUSY, clear_checks
 from tts_infer.runtime.selftest import StageCheck, StageTrial
 from tts_infer.vocoders import usual_stages
 
@@ -47,12 +48,28 @@ def test_wrong_products_are_never_chosen(monkeypatch: pytest.MonkeyPatch) -> Non
     assert dtype == "float32" and "differs from the CPU by 5.0e-01 of the peak" in reason
 
 
-def test_a_busy_machine_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # nothing is known
     monkeypatch.setattr(precision, "dtype_refusal", lambda device, dtype: None)
     monkeypatch.setattr(StageTrial, "once_ms", lambda trial: pytest.fail("it was measured"))
     monkeypatch.setattr(workers, "is_disturbed", lambda: True)
-    dtype, reason = precision.best_dtype(usual_stages(), CPU)
-    assert dtype == "float32" and "not measured, because other processes compute" in reason
+    for _ in range(2):  # now, and in the next process
+        dtype, reason = precision.best_dtype(usual_stages(), CPU)
+        assert dtype == "float32" and reason == BUSY
+        kept._answers.clear()
+        kept._ignored = False
+
+
+@needs_bfloat16
+def test_what_was_measured_outlives_a_busy_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StageTrial, "once_ms", lambda trial: 1.0 if trial.dtype == "float32" else 0.5)
+    assert precision.best_dtype(usual_stages(), CPU)[0] == "bfloat16"
+    clear_checks()
+    monkeypatch.setattr(workers, "is_disturbed", lambda: True)
+    assert precision.best_dtype(usual_stages(), CPU)[0] == "float32"
+    kept._answers.clear()
+    kept._ignored = False
+    assert precision.best_dtype(usual_stages(), CPU)[0] == "bfloat16"
 
 
 def test_where_it_is_no_use_it_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,35 +80,43 @@ threads = [threading.Thread(target=load) for _ in range(6)]
 assert not failed, failed
 """
 FORKED = """
-import os, pickle, signal, sys, threading, time
+import os, pickle, signal, sys, threading
 import torch, tts_infer
 from tts_infer.dsp import passes
-from tts_infer.engines import traced
 from tts_infer.runtime import workers
 workers._others.are_busy = lambda: False  # torch's own threads compute
 torch.set_num_threads(2)
-locks = {"passes": passes.passed_at_once._reading, "graph": traced._exporting}
-lock, refine = locks.get(sys.argv[1]), 0 if sys.argv[1] == "graph" else 4
+begun, forked, when = threading.Event(), threading.Event(), sys.argv[1]
+refine = 0 if when == "graph" else 4
+def held(function):
+    def call(*given, **named):
+        if not begun.is_set():
+            begun.set()
+            assert forked.wait(60)
+        return function(*given, **named)
+    return call
+passes.passed_at_once.compiled = held(passes.passed_at_once.compiled)
+torch.onnx.export = held(torch.onnx.export)
 with open("vocoder", "rb") as file:
     vocoder = pickle.load(file)
 def decode():
     assert vocoder.decode(torch.full((1, 100, 8), -5.0), refine=refine).isfinite().all()
-if lock is None:
+if when == "unpickled":
+    begun.set()
     vocoder.decode(torch.full((4, 100, 200), -5.0))
 else:  # a thread makes what the child needs, too
     thread = threading.Thread(target=decode)
     thread.start()
-    while not lock._own.locked():
-        assert thread.is_alive()
-        time.sleep(0.0002)
+    assert begun.wait(60)
 child = os.fork()
 if child == 0:
     signal.alarm(20)  # who waits without end is killed
     try:
-        decode() if lock else vocoder.decode(torch.full((4, 100, 200), -5.0))
+        vocoder.decode(torch.full((4, 100, 200), -5.0)) if when == "unpickled" else decode()
     except BaseException:
         os._exit(1)
     os._exit(0)
+forked.set()
 assert os.waitpid(child, 0)[1] == 0
 """
 SERVED = """

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from tts_infer.config import Padding, SpectralMethod
+from tts_infer.config import MelConfig, Padding, SpectralMethod
 from tts_infer.dsp.frames import frame, overlap_add, reflect_pad
 from tts_infer.dsp.istft import ISTFT
+from tts_infer.dsp.mel import LogMel
 from tts_infer.dsp.stft import STFT
 from tts_infer.errors import ConfigError, InputError
 
@@ -214,3 +215,15 @@ def test_what_cannot_be_inverted_is_refused(sizes: tuple[int, int, int], padding
         ISTFT(*sizes, padding=padding)
     with pytest.raises(ConfigError, match="method is 'conv'"):
         STFT(8, 2, method="conv")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["matmul", "fft"])
+def test_autocast_of_the_caller_changes_nothing(method: SpectralMethod) -> None:
+    samples = torch.randn(1, 4000, generator=torch.Generator().manual_seed(3))
+    forward, inverse = STFT(512, 128, method=method), ISTFT(512, 128, method=method)
+    log_mel = LogMel(MelConfig(n_fft=512, hop_length=128, n_mels=20), method)
+    with torch.no_grad():
+        plain = *forward(samples), inverse(*forward(samples)), log_mel(samples)
+        with torch.autocast("cpu", torch.bfloat16):
+            within = *forward(samples), inverse(*forward(samples)), log_mel(samples)
+    assert all(map(torch.equal, plain, within))

@@ -141,11 +141,11 @@ def known_vocoder(name: str) -> VocoderPreset | None:
     """The vocoder that `configs/vocoders` describes by this name, or of this repository. Other files stay unread."""
     if path := _preset_files().get(name):
         return _preset(path)
-    return next((one for one in known_vocoders().values() if one.repo_id == name), None)
+    return next((one for one in known_vocoders().values() if name in (one.name, one.repo_id)), None)
 
 
 def _preset_files() -> dict[str, Path]:
-    """The files of `configs/vocoders`, by the name of the vocoder, which is that of the file."""
+    """The files of `configs/vocoders`, by their names without suffix: those of the vocoders."""
     return {path.stem: path for path in sorted((configs_dir() / "vocoders").glob("*.yaml"))}
 
 

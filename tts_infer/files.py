@@ -66,7 +66,7 @@ class FileSynthesis:
             vocoder: its name.
         """
         lines = [f"{self.seconds:.2f} s at {self.sample_rate} Hz, {vocoder}"]
-        wide = max(10, *(2 + len(row["stage"]) for row in self.stages))
+        wide = max([10, *(2 + len(row["stage"]) for row in self.stages)])
         lines += [f"{'stage':<{wide}}{'device':<16}{'method':<10}{'ms':>9}{'share':>8}{'moved':>12}"]
         total = sum(row["ms"] for row in self.stages) or 1.0
         for row in self.stages:
@@ -158,12 +158,18 @@ def features_of_file(vocoder: Vocoder, source: Source) -> tuple[Tensor, dict[str
         FileError, InputError, InputTypeError: see `synthesize_file`.
     """
     with prefix_errors(name_of(source)):
-        if not is_path(source) or not holds_features(source):
-            return vocoder.mel(read_audio(source, vocoder.sample_rate).samples), {}
-        features = _opened(vocoder, Path(source))
-        if holds_integers(features):
-            return vocoder.codes_to_features(features), vocoder.conditions_of(features)
-        return vocoder.checked_features(features), {}
+        made, said = _features_of(vocoder, source)
+        require_audio(vocoder.n_samples(made.shape[-1]))
+        return made, said
+
+
+def _features_of(vocoder: Vocoder, source: Source) -> tuple[Tensor, dict[str, Any]]:
+    if not is_path(source) or not holds_features(source):
+        return vocoder.mel(read_audio(source, vocoder.sample_rate).samples), {}
+    features = _opened(vocoder, Path(source))
+    if holds_integers(features):
+        return vocoder.codes_to_features(features), vocoder.conditions_of(features)
+    return vocoder.checked_features(features), {}
 
 
 def _opened(vocoder: Vocoder, source: Path) -> Tensor | NDArray[Any]:

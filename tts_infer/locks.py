@@ -8,7 +8,7 @@ from types import TracebackType
 
 
 class ProcessLock:
-    """As `threading.Lock`, but a forked child has one of its own, which is free."""
+    """As `threading.Lock`, but a forked child has one of its own, which is free. Who holds it must not fork."""
 
     def __init__(self) -> None:
         self._locks: dict[int, threading.Lock] = {}  # by process
@@ -23,7 +23,7 @@ class ProcessLock:
     @property
     def was_taken(self) -> bool:
         """Whether a thread of the parent had it at the fork. What it guards may be half done in this process."""
-        return any(lock.locked() for process, lock in self._locks.items() if process != os.getpid())
+        return any(lock.locked() for process, lock in list(self._locks.items()) if process != os.getpid())
 
     def __enter__(self) -> None:
         self.acquire()

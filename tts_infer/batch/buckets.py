@@ -117,8 +117,10 @@ def note_of(content: Content, vocoder: Vocoder) -> str | None:
     """What is odd about an input that was read: a mel of another convention."""
     if vocoder.convention_check is None or isinstance(content, str) or content.ndim == 1:
         return None
-    warning = vocoder.convention_check(content[None])
-    return None if warning is None else str(warning)
+    with suppress(Exception):  # the decode says what is wrong
+        if warning := vocoder.convention_check(content[None]):
+            return str(warning)
+    return None
 
 
 def decode(mels: Sequence[Content], vocoder: Vocoder) -> list[Content]:

@@ -161,12 +161,11 @@ def _executor(name: ExecutorName, ray_address: str | None) -> Executor:
 
 def _look(item: Item) -> Entry:
     """An entry without a bucket. Its fingerprint changes when the source does; a relative path may mean another one."""
-    source = os.path.abspath(item.source)
     try:
-        stat = os.stat(source)
+        stat, source = item.source.stat(), os.path.realpath(item.source)
     except OSError as error:
         reason = f"cannot read {item.source}: {error.strerror}"
-        return Entry(item.name, f"{source}:missing", bucket=0, error=reason)
+        return Entry(item.name, f"{item.source}:missing", bucket=0, error=reason)
     return Entry(item.name, f"{source}:{stat.st_size}:{stat.st_mtime_ns}", bucket=0)
 
 

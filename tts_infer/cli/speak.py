@@ -69,7 +69,7 @@ def _check(args: argparse.Namespace) -> None:
 def _read(text: str) -> str:
     """The text: that of stdin, that of a file, or the argument itself."""
     if text != "-" and not _is_file(text):
-        if os.path.isdir(text) or re.fullmatch(r"\S+\.(txt|md|text|srt|json|csv)", text):
+        if re.fullmatch(r"(?i)\S+\.(txt|md|text|srt|json|csv)", text):
             raise tts_infer.FileError(
                 "no such text file: {path}; give a file, or these words by standard input (-)",
                 code="text-not-found", path=text,

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tts_infer.config import Padding, SpectralMethod
+from tts_infer.devices import precision
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.checks import require_spectrum
 from tts_infer.dsp.dft import InverseRealDFT, inverse_dft
@@ -73,7 +74,8 @@ class ISTFT(Spectral):
         Shape: real, imag of (B, N, L), valid of (B, L, 1) -> (B, T)
         """
         require_spectrum(real, imag, self.n_fft // 2 + 1)
-        hops, left = self.hops(real, imag, valid), self.pad[0]
+        with precision(real.device):
+            hops, left = self.hops(real, imag, valid), self.pad[0]
         return hops.reshape(hops.shape[0], -1)[:, left : left + self.n_samples(real.shape[2])]
 
     def hops(self, real: Tensor, imag: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -181,7 +183,7 @@ def inverted(
 
     Returns:
         The hops, and what is carried: the last R - 1 hops, to which later frames are still added; with marks, their
-        envelope, too.
+        envelope, too. Nothing if no frames follow.
 
     Shape: 2 x (B, L, N), (B, L, 1) -> (B, hops, hop_length)
     """
@@ -202,9 +204,10 @@ def inverted(
     stop = length + late if final else length
     if len(marks) > 0:
         due = hops[:, :stop] / weights[:, :stop].clamp_min(1e-11)  # ENVELOPE_FLOOR
-        return due, [hops[:, stop:].clone(), weights[:, stop:].clone()]
-    due = normalise(hops.narrow(1, 0, stop), envelope, first, final)
-    return due, [] if final else [hops.narrow(1, stop, late).clone()]
+        carried = [hops, weights]
+    else:
+        due, carried = normalise(hops.narrow(1, 0, stop), envelope, first, final), [hops]
+    return due, [] if final else [one.narrow(1, stop, late).clone() for one in carried]
 
 
 def normalise(hops: Tensor, envelope: Tensor, first: int, final: bool) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tts_infer.arguments import checked
 from tts_infer.config import MelConfig, MelScale, SpectralMethod
+from tts_infer.devices import device_of, precision
 from tts_infer.dsp.checks import require_floats
 from tts_infer.dsp.filterbank import BandedProduct
 from tts_infer.dsp.stft import STFT
@@ -125,6 +126,10 @@ class LogMel(nn.Module):
         self.filterbank = BandedProduct(mel_filterbank(config), method)
 
     def forward(self, audio: Tensor) -> Tensor:
+        with precision(device_of(audio)):
+            return self._computed(audio)
+
+    def _computed(self, audio: Tensor) -> Tensor:
         padded = self.stft.padded(audio)
         frames, hop = self.stft.n_frames(audio.shape[-1]), self.config.hop_length
         if is_traced() or frames <= MAX_FRAMES:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tts_infer.config import Padding, SpectralMethod, require_whole
+from tts_infer.devices import precision
 from tts_infer.dsp import register_constant
 from tts_infer.dsp.checks import require_floats
 from tts_infer.dsp.dft import RealDFT
@@ -106,7 +107,9 @@ class STFT(Spectral):
         return samples // self.hop_length + (1 if self.padding == "center" else 0)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        return self.transform(self.padded(audio))
+        padded = self.padded(audio)
+        with precision(padded.device):
+            return self.transform(padded)
 
     def padded(self, audio: Tensor) -> Tensor:
         """Pad a signal by reflection. Frame l then begins at sample l * hop_length. Shape: (B, T) -> (B, T + pad)"""

@@ -28,7 +28,7 @@ _ADVICE = r"`torch\.jit\.trace"  # the beginning of what torch says
 _FRAMES = 8  # of the signal that a network is recorded with
 
 # torch records one network at a time in a process. Who finds it taken computes without a recording, and does not wait:
-# in a forked child it may be taken for ever.
+# in a forked child it may be taken for ever, with torch's recorder half way through.
 _recording = threading.Lock()
 
 

@@ -26,6 +26,7 @@ from tts_infer.config import DTypeName
 from tts_infer.devices import CPU
 from tts_infer.engines.chains import Chain
 from tts_infer.engines.engine import not_in, not_on
+from tts_infer.errors import ExportError
 from tts_infer.locks import ProcessLock
 from tts_infer.sentences import Sentence
 from tts_infer.stages import Stage, Tensors
@@ -180,11 +181,14 @@ def export(
         outputs: names of the results; none: torch names them.
 
     Raises:
-        RuntimeError: ONNX lacks an operator of the module, the graph would be right for the example only, or the
-            process was forked while its parent exported.
+        RuntimeError: ONNX lacks an operator of the module, or the graph would be right for the example only.
+        ExportError: the process was forked while its parent exported.
     """
     if _exporting.was_taken:
-        raise RuntimeError("this process was forked while its parent made a graph, so it can make none")
+        text = (
+            "this process was forked while its parent made a graph, so it can make none; fork before decodes, or spawn"
+        )
+        raise ExportError(text, code="forked-while-exporting")
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
     with _exporting, warnings.catch_warnings(record=True) as caught, torch.no_grad(), torch.device(CPU):

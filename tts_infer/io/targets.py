@@ -54,7 +54,9 @@ def require_audio(samples: int) -> None:
         InputError: there are none.
     """
     if not samples:
-        raise InputError("the input is too short: it gives no audio; two frames are the shortest", code="too-short")
+        raise InputError(
+            "the input is too short to give any audio; give two frames, or their samples, at least", code="too-short"
+        )
 
 
 def suffix_of_target(path: str | os.PathLike[str]) -> str:

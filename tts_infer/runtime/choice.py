@@ -116,7 +116,8 @@ def _remembered(request: StageRequest) -> Place:
             return place  # what failed here may pass in the next process
         reason = kept.before(place.reason)
     # kept either way: a batch that goes on in another process must have the same bits
-    kept.write(request.key, {"engine": place.engine, "method": place.method, "reason": reason})
+    about = {"engine": place.engine, "method": place.method, "reason": reason}
+    kept.write(request.key, about, instead=reason != BUSY)
     return place
 
 

@@ -67,9 +67,11 @@ def read(key: object) -> Entry | None:
         return None
 
 
-def write(key: object, entry: Entry) -> None:
-    """Keep an answer for other processes."""
+def write(key: object, entry: Entry, instead: bool = True) -> None:
+    """Keep an answer for other processes; without `instead` only if there is none yet."""
     entries = _entries()
+    if not instead and _name(key) in entries:
+        return
     entries.pop(_name(key), None)
     written = {**entry, "reason": sentences.as_json(entry["reason"])}
     newest = dict(list({**entries, _name(key): written}.items())[-_MOST:])

@@ -167,16 +167,16 @@ def _with_engine(
         PlacementError: no such engine, or it can run none of the stages.
     """
     require_engine(engine, ENGINES)
-    places, reasons = dict(wanted), list[tuple[bool, str]]()
-    for stage in stages:
+    places, reasons = dict(wanted), list[str]()
+    for stage in sorted(stages, key=lambda one: not one.half):  # networks first: engines are for them
         where, stated, method = parse_place(stage, wanted.get(stage.name, ""))
         reason = unusable_reason(engine, stage, resolve_device(where or device), dtype)
         if reason is None and not stated:
             places[stage.name] = "/".join((where, engine, *([method] if method else [])))
-        reasons += [(stage.half, reason)] if reason else []
+        reasons += [reason] if reason else []
     if len(reasons) == len(stages):
         text = "engine {engine!r} can run no stage: {reason}"
-        raise PlacementError(text, code="engine-idle", engine=engine, reason=max(reasons)[1])  # of a network
+        raise PlacementError(text, code="engine-idle", engine=engine, reason=reasons[0])
     return places
 
 

@@ -47,7 +47,9 @@ def _remembered(key: object, networks: Sequence[Stage], device: torch.device) ->
         return _measured(networks, device)
     disturbed = workers.is_disturbed()
     dtype, reason = _UNMEASURED if disturbed else workers.alone(lambda: _measured(networks, device))
-    kept.write(key, {"engine": "", "method": dtype, "reason": kept.before(reason)})
+    # kept either way, as in `choice.py`
+    about = {"engine": "", "method": dtype, "reason": reason if disturbed else kept.before(reason)}
+    kept.write(key, about, instead=not disturbed)
     return dtype, reason
 
 

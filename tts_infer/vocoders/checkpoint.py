@@ -91,7 +91,7 @@ class CheckpointFiles:
         """
         asked = convention(name)
         if self.known is not None and self.known.mel not in (None, asked):
-            text = "vocoder {vocoder!r} has a mel convention of its own, which is not {asked}; leave convention out"
+            text = "the configuration of {vocoder!r} has another mel convention than {asked}; leave out one of the two"
             raise ConfigError(text, code="convention-contradicted", vocoder=self.known.name, asked=name)
         known = self.known or VocoderPreset(self.name, "embedded", "", "", MelConfig())
         return replace(self, known=replace(known, mel=asked))

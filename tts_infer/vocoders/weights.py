@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-import threading
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from tts_infer.errors import CheckpointError, few, first_sentence
 from tts_infer.io.sources import UNREADABLE
+from tts_infer.locks import ProcessLock
 
 SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 INDEX_SUFFIX = ".index.json"
@@ -35,7 +35,7 @@ _MAX_NAME = 500
 _MAX_INDEX_BYTES = 20_000_000
 _GIT_LFS, _ZIP = b"version https://git-lfs", b"PK\x03\x04"
 _SAVE_WEIGHTS = "where it was made, save the weights alone: torch.save(model.state_dict(), 'weights.pt')"
-_safe_globals = threading.Lock()  # torch keeps one list of them for the process
+_safe_globals = ProcessLock()  # torch keeps one list of them for the process
 
 
 class _Unread:
