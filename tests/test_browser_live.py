@@ -184,6 +184,26 @@ def test_a_second_press_ends_the_first(ear: Page, tmp_path: Path) -> None:
     assert downloaded(ear, tmp_path).size == 40 * 24000 // 256 * 256
 
 
+def test_a_result_may_be_replaced_while_its_pictures_are_asked_for(page: Page, tmp_path: Path) -> None:
+    """The page asks once nothing has moved for 40 ms: here, once nothing is shown. The console stays empty."""
+    page.evaluate("""() => {
+      const [later, held] = [window.setTimeout, []];
+      window.setTimeout = (run, ms, ...rest) => (ms === 40 ? held.push(run) : later(run, ms, ...rest));
+      window.released = 0;
+      setInterval(() => {
+        if (!document.querySelector("#result [data-ready]")?.hidden) return;
+        released += held.length;
+        for (const run of held.splice(0)) run();
+      }, 2);
+    }""")
+    give(page, tiled(tmp_path / "long.wav", 40), "0:40")
+    page.locator("#synthesize").click()
+    page.wait_for_function(READY)
+    page.locator("#listen").click()
+    expect(figures(page)).to_be_visible(timeout=2 * PATIENCE_MS)
+    assert page.evaluate("released") > 0
+
+
 @pytest.mark.slow
 def test_short_jobs_pass_between_the_pieces_of_long_ones(
     page: Page, browser: Browser, demo: gr.Blocks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,7 @@ let asked = 0;
 
 function reset() {
   run++;
+  asked++; // of the scene before
   sound.clear();
   waves = new Map();
   windows = new Map();
@@ -62,8 +63,9 @@ const outputs = () => scene.sounds.filter((one) => one.id !== "0");
 async function open(next) {
   const keeps = streamed && scene && next.streamed; // the sound that is playing is the result's
   if (!keeps) reset();
-  else await arriving;
   const mine = run;
+  if (keeps) await arriving;
+  if (mine !== run) return;
   scene = next;
   view = ALL;
   find("scales").innerHTML = next.scales;
@@ -145,9 +147,11 @@ function togglePitch() {
 }
 
 async function pitch() {
+  const mine = run;
   const { from, to } = seconds();
   const found = await Promise.all(scene.sounds.flatMap((one, i) =>
     one.id === "0" || one.id === shown ? [server.show_pitch(scene.scene, i, from, to)] : []));
+  if (mine !== run) return;
   const error = found.find((reply) => reply.error)?.error;
   pitches = error ? [] : found;
   find("reading").textContent = error ?? "";
