@@ -17,19 +17,8 @@ PACKAGE = ROOT / "tts_infer"
 
 # A room imports from itself and from the rooms before it; the public module stands between the last library and `cli`.
 ROOMS = [
-    *(
-        "sentences",
-        "errors",
-        "imports",
-        "locks",
-        "arguments",
-        "deprecated",
-        "documents",
-        "config",
-        "devices",
-        "stages",
-    ),
-    *("dsp", "losses", "io", "vocoders", "engines", "runtime", "frontends", "streaming", "live", "decoding"),
+    *("sentences", "errors", "imports", "locks", "arguments", "deprecated", "documents", "config", "devices"),
+    *("stages", "dsp", "losses", "io", "vocoders", "engines", "runtime", "frontends", "streaming", "live", "decoding"),
     *("facts", "modulelike", "vocoder", "warm", "loading", "integrations", "speech", "speaker", "files", "batch"),
     *("evaluation", "report", "diagnose", "export", "server", "cli"),
 ]

@@ -13,6 +13,7 @@ import soundfile
 import torch
 
 from tts_infer.errors import FileError, InputError
+from tts_infer.io import decoders
 from tts_infer.io.audio import AudioClip, AudioWarning, read_audio, read_blocks, resample, seconds_of, to_int16
 from tts_infer.io.writer import write_audio
 
@@ -158,3 +159,22 @@ def test_the_largest_rate_and_those_that_no_file_has(tmp_path: Path) -> None:
         content[24:28] = rate.to_bytes(4, "little")
         with pytest.raises(FileError, match=message):
             read_audio(bytes(content))
+
+
+@pytest.mark.parametrize("read", [0, 700, 1000])
+def test_everything_before_a_damage_is_read(read: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the damage begins right after a block. No small file makes libsndfile stop there, so this is told."""
+    samples = np.linspace(0.1, 0.9, 1000, dtype=np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 24000, subtype="FLOAT")
+    left = [1000, read]  # of the blocks; the second one is damaged
+
+    def damaged(sound: soundfile.SoundFile, out: np.ndarray) -> np.ndarray:
+        count = left.pop(0)
+        out[:count] = samples[:count, None]
+        if not left:
+            raise soundfile.LibsndfileError(1)
+        return out
+
+    monkeypatch.setattr(decoders._Forward, "read", damaged)
+    with decoders.decoder(tmp_path / "a.wav") as sound:
+        assert [len(sound.read(1000)), len(sound.read(1000))] == [1000, read] and sound.damage

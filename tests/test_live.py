@@ -90,7 +90,7 @@ def test_frames_are_whole_samples(vocoder: tts_infer.Vocoder, frame_ms: float) -
     [
         (torch.zeros(2, 100, 5), "live-batch"),
         ([], "stream-empty"),
-        (MEL[..., :1], "live-short"),
+        (MEL[..., :1], "too-short"),
         (torch.zeros(1, 80, 5), "mel-bins"),
         ([MEL, torch.full((1, 100, 3), torch.nan)], "not-finite"),
         ([MEL, None], "not-an-array"),

@@ -61,7 +61,8 @@ def test_a_busy_machine_is_not_measured(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @needs_bfloat16
-def test_what_was_measured_outlives_a_busy_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_measured_outlives_a_busy_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(StageTrial, "once_ms", lambda trial: 1.0 if trial.dtype == "float32" else 0.5)
     assert precision.best_dtype(usual_stages(), CPU)[0] == "bfloat16"
     clear_checks()

@@ -204,7 +204,7 @@ def test_who_waits_comes_next_or_goes(vocoder: tts_infer.Vocoder, mel: np.ndarra
         (npy(np.zeros((100, 0), np.float32)), "mel-empty"),
         (npy(np.zeros((2, 100, 5), np.float32)), "live-batch"),
         (npy(np.full((100, 5), np.nan, np.float32)), "not-finite"),
-        (npy(np.full((100, 1), -5, np.float32)), "live-short"),
+        (npy(np.full((100, 1), -5, np.float32)), "too-short"),
     ],
 )
 def test_what_is_no_mel_is_refused(client: httpx.Client, body: bytes, code: str) -> None:

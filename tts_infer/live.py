@@ -18,6 +18,7 @@ from torch import Tensor
 from tts_infer.arguments import checked
 from tts_infer.errors import InputError, InputTypeError
 from tts_infer.io.audio import to_int16
+from tts_infer.io.targets import require_audio
 from tts_infer.runtime import workers
 from tts_infer.streaming import Array, StreamingDecoder
 
@@ -194,8 +195,7 @@ async def decoded(stream: StreamingDecoder, mels: LiveSource, meter: Meter) -> A
                 if len(samples):
                     yield samples
     samples = await compute(lambda: meter.counted(stream.flush()))
-    if not meter.samples:
-        raise InputError("the mels are too short: they give no audio; two frames are the shortest", code="live-short")
+    require_audio(meter.samples)
     if len(samples):
         yield samples
 

@@ -180,7 +180,8 @@ class _Sndfile:
         try:
             block = self._sound.read(out=block)
         except soundfile.LibsndfileError as error:
-            block = block[: 1 + max(np.flatnonzero(~np.isnan(block).all(axis=1)), default=-1)]  # what came before
+            read = np.flatnonzero(~np.isnan(block).all(axis=1))  # the other rows are as they were before
+            block = block[: read[-1] + 1 if len(read) else 0]  # what came before the damage
             if not self._begun and not len(block):
                 raise
             self.damage = reason_of(error)
